@@ -1,0 +1,1 @@
+//! Capsules: sealing, opening, replay window, stamping; pure.

@@ -1,0 +1,1 @@
+//! A user-space link with delay, jitter, loss, duplication and reordering.

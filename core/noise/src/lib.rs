@@ -1,0 +1,1 @@
+//! Noise handshakes with the randomness handed in.

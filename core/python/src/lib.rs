@@ -1,0 +1,11 @@
+//! The Python face of the Rust core. Nothing is decided here: every class is
+//! a thin cover over one crate, and each has a file of its own.
+
+use pyo3::prelude::*;
+
+/// `ntmobile._core`: the packet loops and the handshake, in Rust.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    Ok(())
+}

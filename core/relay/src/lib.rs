@@ -1,0 +1,1 @@
+//! The forwarding loop of a Relay Server.

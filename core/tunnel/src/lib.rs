@@ -1,0 +1,1 @@
+//! The packet loops of a node: TUN on one side, UDP on the other.
