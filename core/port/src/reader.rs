@@ -1,0 +1,177 @@
+//! A port with a reader thread: everything that arrives goes to the inbox.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::datagram::{Datagram, LONGEST};
+use crate::inbox::Inbox;
+use crate::pair::{Pair, bind};
+use crate::socket::{Buffers, Received, Socket};
+use crate::wake::Wake;
+
+/// Messages taken in one receive call.
+const BATCH: usize = 16;
+
+/// What a port has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams that were queued.
+    pub received: u64,
+    /// Datagrams lost because the queue was full.
+    pub queue_full: u64,
+    /// Datagrams longer than [`LONGEST`].
+    pub too_long: u64,
+    /// Datagrams handed to the system.
+    pub sent: u64,
+    /// Datagrams the system refused.
+    pub send_failed: u64,
+}
+
+/// A UDP port whose datagrams wait in a bounded queue.
+///
+/// Outbound: [`Port::send`]. Inbound: watch [`Port::fd`], then [`Port::drain`].
+/// [`Port::close`] ends the thread; dropping closes too.
+#[derive(Debug)]
+pub struct Port {
+    shared: Arc<Shared>,
+    reader: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pair: Pair,
+    inbox: Inbox<Datagram>,
+    stop: Wake,
+    received: AtomicU64,
+    too_long: AtomicU64,
+    sent: AtomicU64,
+    send_failed: AtomicU64,
+}
+
+impl Port {
+    /// Opens `port` as [`bind`] does and starts reading into a queue of
+    /// `queue` datagrams.
+    pub fn open(port: u16, mark: u32, queue: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            pair: bind(port, mark)?,
+            inbox: Inbox::new(queue)?,
+            stop: Wake::new()?,
+            received: AtomicU64::new(0),
+            too_long: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            send_failed: AtomicU64::new(0),
+        });
+        let reading = Arc::clone(&shared);
+        let reader = thread::Builder::new()
+            .name("ntm-port".into())
+            .spawn(move || reading.read_until_stopped())?;
+        Ok(Self {
+            shared,
+            reader: Mutex::new(Some(reader)),
+        })
+    }
+
+    /// The number the port is bound to.
+    pub fn number(&self) -> u16 {
+        self.shared.pair.port
+    }
+
+    /// Descriptor that is readable exactly while [`Port::drain`] has something.
+    pub fn fd(&self) -> i32 {
+        self.shared.inbox.fd()
+    }
+
+    /// Takes up to `most` datagrams, oldest first.
+    pub fn drain(&self, most: usize) -> Vec<Datagram> {
+        self.shared.inbox.drain(most)
+    }
+
+    /// Sends one datagram, as [`Pair::send_to`] does.
+    pub fn send(&self, destination: SocketAddr, payload: &[u8], interface: u32) -> io::Result<()> {
+        let result = self.shared.pair.send_to(destination, payload, interface);
+        let counter = if result.is_ok() {
+            &self.shared.sent
+        } else {
+            &self.shared.send_failed
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            received: read(&self.shared.received),
+            queue_full: self.shared.inbox.dropped(),
+            too_long: read(&self.shared.too_long),
+            sent: read(&self.shared.sent),
+            send_failed: read(&self.shared.send_failed),
+        }
+    }
+
+    /// Ends the reader thread. The sockets close when the port is dropped.
+    pub fn close(&self) {
+        self.shared.stop.set();
+        let reader = self
+            .reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(reader) = reader {
+            // A panicked reader has nothing left to clean up.
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn read_until_stopped(&self) {
+        let mut buffers = Buffers::new(BATCH);
+        while let Ok(ready) = self.stop.wait(&self.pair) {
+            if ready.woken {
+                return;
+            }
+            if ready.v4 {
+                self.take_from(&self.pair.v4, &mut buffers);
+            }
+            if let Some(v6) = self.pair.v6.as_ref().filter(|_| ready.v6) {
+                self.take_from(v6, &mut buffers);
+            }
+        }
+    }
+
+    fn take_from(&self, socket: &Socket, buffers: &mut Buffers) {
+        // An error here is an ICMP report about an earlier send; reading it clears it.
+        if socket.receive(buffers).is_ok() {
+            for received in buffers.received() {
+                self.queue(&received);
+            }
+        }
+    }
+
+    fn queue(&self, received: &Received<'_>) {
+        for bytes in received.datagrams() {
+            if bytes.len() > LONGEST {
+                self.too_long.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let queued = self.inbox.push_with(|| Datagram {
+                source: received.source,
+                interface: received.interface,
+                bytes: bytes.to_vec(),
+            });
+            self.received
+                .fetch_add(u64::from(queued), Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The port over real sockets on the loopback interface.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::BorrowedFd;
+
+use ntmobile_port::{Buffers, Datagram, LONGEST, Port, Wake, bind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+const GUARD: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
+
+fn open(queue: usize) -> Port {
+    Port::open(0, 0, queue).expect("a port")
+}
+
+fn v4(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn v6(port: u16) -> SocketAddr {
+    (Ipv6Addr::LOCALHOST, port).into()
+}
+
+/// Waits until `count` datagrams came.
+fn take(port: &Port, count: usize) -> Vec<Datagram> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        // SAFETY: the port, and with it the descriptor, outlives this borrow.
+        let fd = unsafe { BorrowedFd::borrow_raw(port.fd()) };
+        let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        assert_eq!(poll(&mut watched, Some(&GUARD)), Ok(1), "nothing arrived");
+        taken.extend(port.drain(256));
+    }
+    taken
+}
+
+#[test]
+fn both_families_have_the_same_number() {
+    let pair = bind(0, 0).expect("a pair");
+
+    let taken = bind(pair.port, 0).expect_err("the number is taken");
+
+    assert_ne!(pair.port, 0);
+    assert!(pair.v6.is_some());
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn datagrams_keep_source_interface_and_order_in_both_families() {
+    let (here, there) = (open(64), open(64));
+    for to in [v4(there.number()), v6(there.number())] {
+        for n in 0..20_u8 {
+            here.send(to, &[n; 30], 0).expect("sent");
+        }
+
+        let taken = take(&there, 20);
+
+        let from = if to.is_ipv4() {
+            v4(here.number())
+        } else {
+            v6(here.number())
+        };
+        assert!(taken.iter().all(|d| d.source == from && d.interface != 0));
+        assert!(taken.iter().map(|d| d.bytes[0]).eq(0..20));
+    }
+    assert_eq!(there.counters().received, 40);
+    assert_eq!(here.counters().sent, 40);
+}
+
+#[test]
+fn the_interface_chooses_the_uplink() {
+    let (here, there) = (open(64), open(64));
+    here.send(v4(there.number()), b"learn the index", 0)
+        .expect("sent");
+    let loopback = take(&there, 1)[0].interface;
+
+    for to in [v4(there.number()), v6(there.number())] {
+        here.send(to, b"through it", loopback).expect("sent");
+        here.send(to, b"there is no such interface", 999_999)
+            .expect_err("no such interface");
+    }
+
+    assert_eq!(take(&there, 2).len(), 2);
+    assert_eq!(here.counters().send_failed, 2);
+}
+
+#[test]
+fn datagrams_longer_than_the_limit_are_counted_and_dropped() {
+    let port = open(64);
+    let sender = UdpSocket::bind(v4(0)).expect("a socket");
+
+    sender
+        .send_to(&[1; LONGEST + 1], v4(port.number()))
+        .expect("sent");
+    sender
+        .send_to(&[2; LONGEST], v4(port.number()))
+        .expect("sent");
+
+    assert_eq!(take(&port, 1)[0].bytes, [2; LONGEST]);
+    assert_eq!(port.counters().too_long, 1);
+}
+
+#[test]
+fn a_full_queue_drops_and_counts_and_goes_on() {
+    let (here, there) = (open(4), open(4));
+    (0..50_u8).for_each(|n| here.send(v4(there.number()), &[n; 9], 0).expect("sent"));
+    while there.counters().received + there.counters().queue_full < 50 {
+        std::thread::yield_now();
+    }
+
+    let kept = take(&there, 4);
+    here.send(v4(there.number()), b"after the flood", 0)
+        .expect("sent");
+
+    assert!(kept.iter().map(|d| d.bytes[0]).eq(0..4));
+    assert_eq!(there.counters().queue_full, 46);
+    assert_eq!(take(&there, 1)[0].bytes, b"after the flood");
+}
+
+#[test]
+fn a_send_to_a_closed_port_does_not_end_the_reader() {
+    let (here, there) = (open(64), open(64));
+    let closed = UdpSocket::bind(v4(0))
+        .expect("a socket")
+        .local_addr()
+        .expect("its address");
+
+    for _ in 0..5 {
+        here.send(closed, b"nobody listens", 0).expect("sent");
+    }
+    there
+        .send(v4(here.number()), b"still here", 0)
+        .expect("sent");
+
+    assert_eq!(take(&here, 1)[0].bytes, b"still here");
+}
+
+#[test]
+fn a_segmented_send_arrives_as_single_datagrams() {
+    let (here, there) = (bind(0, 0).expect("a pair"), bind(0, 0).expect("a pair"));
+    let payload: Vec<u8> = (0..10_000_u32).map(|n| (n % 251) as u8).collect();
+    let mut to = ntmobile_port::Address::new(v4(there.port), 0, 1300);
+    here.v4.send(&mut to, &payload).expect("sent");
+
+    let (wake, mut buffers) = (Wake::new().expect("a wake"), Buffers::new(8));
+    let mut taken: Vec<Vec<u8>> = Vec::new();
+    while taken.concat().len() < payload.len() {
+        assert!(wake.wait(&there).expect("a wait").v4);
+        there.v4.receive(&mut buffers).expect("received");
+        taken.extend(
+            buffers
+                .received()
+                .flat_map(|r| r.datagrams().map(<[u8]>::to_vec)),
+        );
+    }
+
+    assert_eq!(taken.concat(), payload);
+    assert_eq!(
+        taken.iter().map(Vec::len).collect::<Vec<_>>(),
+        [vec![1300; 7], vec![900]].concat()
+    );
+}
+
+#[test]
+fn closing_ends_the_thread_and_dropping_frees_the_number() {
+    let port = open(4);
+    let number = port.number();
+
+    port.close();
+    port.close();
+    drop(port);
+
+    bind(number, 0).expect("the number is free again");
+}
