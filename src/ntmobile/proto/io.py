@@ -1,0 +1,158 @@
+"""What a machine exchanges with its driver.
+
+Every machine has the same face::
+
+    handle_datagram(source, data, now)   handle_timeout(now)   <verb>(..., now)     in
+    handle_reply(id, reply, now)                     answers one of its own requests
+    handle_request(id, caller, message, now)         a server's: an HTTPS request came in
+    poll_transmit() -> Transmit | None   poll_event() -> Event | None               out
+    poll_request() -> Request | None     poll_reply() -> Reply | None
+    poll_timeout() -> Timeout | None                                                when
+
+After any call in, drain every poll until it gives None. Time never runs backwards.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from ntmobile.time import Instant
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.message import Message
+from ntmobile.wire.registration import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """One datagram the driver must send."""
+
+    destination: Endpoint
+    payload: bytes
+    interface: int = 0
+    """Uplink (interface index) to send it by; 0 is the system's choice."""
+
+
+class Timeout(NamedTuple):
+    """When to call handle_timeout, and why (for the trace)."""
+
+    at: Instant
+    reason: str
+
+
+class Entropy(Protocol):
+    """Randomness handed in: SystemRandom in production, a seeded one in simulation."""
+
+    def getrandbits(self, k: int, /) -> int:
+        """Return k random bits."""
+        ...
+
+    def randrange(self, stop: int, /) -> int:
+        """Return an integer in [0, stop)."""
+        ...
+
+
+def random_bytes(entropy: Entropy, size: int) -> bytes:
+    """Return that many random bytes."""
+    return entropy.getrandbits(8 * size).to_bytes(size)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAccount:
+    """The AS of the node's own domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCoordinator:
+    """The DC of the caller's own domain (an AS asks it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCoordinator:
+    """A DC of another domain, found before by FindCoordinator."""
+
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class RelayServer:
+    """An RS, by the name in the DC's configuration."""
+
+    name: str
+
+
+Target = OwnAccount | OwnCoordinator | ForeignCoordinator | RelayServer
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An HTTPS request the driver must make; answered by a message or a Failed."""
+
+    id: int
+    target: Target
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class FindCoordinator:
+    """Find the DC of a name by NS and SRV records and judge its domain key.
+
+    Answered by handle_reply with a CoordinatorFound or a Failed.
+    """
+
+    id: int
+    fqdn: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyLogin:
+    """Check a login's proofs against the store (slow: Argon2, SQL); AS only.
+
+    Answered by handle_reply with a LoginVerified or a wire.login.LoginRefusal.
+    """
+
+    id: int
+    message: Message
+    source: str
+
+
+Request = Call | FindCoordinator | VerifyLogin
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorFound:
+    """The domain that a name belongs to and where its DCs take datagrams."""
+
+    domain: str
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginVerified:
+    """The login is good: who it is, and what policy groups it is in."""
+
+    fqdn: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request could not be done; detail is for the log and for `ntm status`."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server's driver must answer to the HTTPS request of that id."""
+
+    id: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who made an HTTPS request: a domain whose signature was verified, or a stranger."""
+
+    domain: str | None
+    source: str
+    """Textual IP address, for limits per source."""

@@ -1,0 +1,292 @@
+"""What a node's machine tells its driver: commands to the packet loops, and events.
+
+The packet loops (the Rust tunnel in production, a small model over the same Rust capsules in the
+simulator) carry out the commands in the order given.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol
+
+from ntmobile.time import Instant
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.registration import Reason
+from ntmobile.wire.tunnel import CloseReason, ReceiveState
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTunnel:
+    """A tunnel to a peer exists from now; index is what the peer writes into its capsules."""
+
+    index: int
+    fqdn: str
+    own_ipv4: IPv4Address
+    own_ipv6: IPv6Address
+    peer_ipv4: IPv4Address
+    """The peer's addresses as this node sees them (an alias where they clash)."""
+    peer_ipv6: IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class InstallKeys:
+    """Kmncn of one epoch: capsules of that epoch open from now; sending starts at ActivateKeys."""
+
+    index: int
+    epoch: int
+    cipher: str
+    send_key: bytes = field(repr=False)
+    receive_key: bytes = field(repr=False)
+    remote_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateKeys:
+    """Seal with this epoch from now."""
+
+    index: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetireKeys:
+    """Forget this epoch."""
+
+    index: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetPath:
+    """Send this tunnel's capsules there; packets that waited for a path go now."""
+
+    index: int
+    remote: Endpoint
+    interface: int
+    mtu: int
+    """Largest inner packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearPath:
+    """No way to the peer now: keep packets (bounded) until SetPath."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendControl:
+    """Seal these bytes into a control capsule; to the path, or to an explicit address."""
+
+    index: int
+    payload: bytes
+    destination: Endpoint | None = None
+    interface: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Send again, unchanged, the kept capsules that the peer's receive state lacks."""
+
+    index: int
+    missing: ReceiveState
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTunnel:
+    """Forget the tunnel and its keys."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseAddress:
+    """Answer packets to this virtual address as unreachable, and those that wait for it."""
+
+    address: IPv4Address | IPv6Address
+
+
+Command = (
+    OpenTunnel
+    | InstallKeys
+    | ActivateKeys
+    | RetireKeys
+    | SetPath
+    | ClearPath
+    | SendControl
+    | Resend
+    | CloseTunnel
+    | RefuseAddress
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the packet loops saw of one tunnel."""
+
+    tx_bytes: int
+    rx_bytes: int
+    last_tx: Instant | None
+    """When application data was last sent; None for never."""
+    last_rx: Instant | None
+    """When any authentic capsule last came."""
+
+
+class Observations(Protocol):
+    """What the machine may look up in the packet loops; reading changes nothing."""
+
+    def receive_state(self, index: int) -> tuple[ReceiveState, ...]:
+        """What arrived in the epochs that are open, newest epoch first, at most two."""
+        ...
+
+    def traffic(self, index: int) -> Traffic:
+        """Counters of the tunnel."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAddress:
+    """One address of an uplink; the driver reports all of them at every change."""
+
+    endpoint: Endpoint
+    """With the node's UDP port of that family."""
+    interface: int
+    mtu: int
+    preferred: bool
+    """On the uplink that the system's default route of that family uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """Source: paper, Fig. 2. The driver keeps this (never the key) in the state directory."""
+
+    fqdn: str
+    coordinator: str
+    coordinator_endpoints: tuple[Endpoint, ...]
+    domain_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFailed:
+    """The AS refused or could not be reached; code is a wire.login.LoginRefused or a Reason."""
+
+    code: str
+    detail: str
+    retry_at: Instant | None
+    """When the node tries again by itself; None when it needs a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Source: paper, Fig. 3. Sent at the first registration and when an address changed."""
+
+    virtual_ipv4: IPv4Address
+    virtual_ipv6: IPv6Address
+    mapped: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationLost:
+    """The DC stopped answering or refused; the node goes on trying."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class NameResolved:
+    """Answers `resolve`: the application may have these addresses."""
+
+    query: int
+    fqdn: str
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class NameRefused:
+    """Answers `resolve`: no such name for the application; reason is for `ntm`."""
+
+    query: int
+    fqdn: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPinned:
+    """The driver keeps the peer's device key and local addresses in the state directory."""
+
+    fqdn: str
+    device: bytes
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelEstablished:
+    """Keys and a path stand; the first time, or again by a new negotiation."""
+
+    fqdn: str
+    index: int
+    remote: Endpoint
+    relayed: bool
+    elapsed_ns: int
+    """Since the negotiation began here."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverDone:
+    """A move is over: the new path works both ways."""
+
+    fqdn: str
+    at: Instant
+    outage_ns: int
+    """From the last authentic capsule on the old path, or the change of address, to the first on the new."""
+    old: Endpoint | None
+    new: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelClosed:
+    """The tunnel is gone; the next packet or query builds another."""
+
+    fqdn: str
+    reason: CloseReason
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """A peer answered `ping`."""
+
+    fqdn: str
+    sequence: int
+    rtt_ns: int
+    remote: Endpoint
+    relayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One message of a sequence, for the trace and the charts: never its content."""
+
+    at: Instant
+    message: str
+    """The paper's name."""
+    here: str
+    there: str
+    sent: bool
+    detail: str = ""
+
+
+Event = (
+    LoggedIn
+    | LoginFailed
+    | Registered
+    | RegistrationLost
+    | NameResolved
+    | NameRefused
+    | PeerPinned
+    | TunnelEstablished
+    | HandoverDone
+    | TunnelClosed
+    | Pong
+    | Step
+)

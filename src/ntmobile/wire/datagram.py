@@ -1,0 +1,144 @@
+"""Signalling datagrams: a clear header and one sealed envelope.
+
+Header (28 bytes, big-endian; the AEAD's associated data)::
+
+    kind        1   0x05; 0-3 are STUN, 4 a capsule, 6 a probe (RFC 7983 keeps the rest)
+    version     1   1
+    sender      1   role of the sender: its subkey seals
+    spare       1   0
+    identifier  8   random name of the key (docs/protocol.md section 3)
+    salt        8   the sender's boot salt
+    counter     8   nonce, and place in the replay window
+
+Then the ciphertext of the envelope, a msgpack array `[transaction, token, message]`, and a
+16-byte tag. At most 1200 bytes in all. Ours: the paper gives no formats.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Self
+
+import msgspec
+
+from ntmobile.errors import DecodeError
+from ntmobile.wire import direction, registration, tunnel
+from ntmobile.wire.message import Token, decode, decoder, encode
+
+MAX_DATAGRAM = 1200
+HEADER_SIZE = 28
+TAG_SIZE = 16
+VERSION = 1
+_HEADER = struct.Struct("!BBBx8s8sQ")
+
+
+class Kind(IntEnum):
+    """The first byte of everything on a node's, a DC's or an RS's UDP port."""
+
+    CAPSULE = 4
+    SIGNALLING = 5
+    PROBE = 6
+
+
+class Sender(IntEnum):
+    """The role that sealed a datagram; a key's two directions never share a subkey."""
+
+    NODE = 1
+    DC = 2
+    NS = 3
+    RS = 4
+    DCMN = 5
+    DCCN = 6
+    MN = 7
+    CN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The clear part of a signalling datagram."""
+
+    sender: Sender
+    identifier: bytes
+    salt: bytes
+    counter: int
+
+    def encode(self) -> bytes:
+        """Return the 28 bytes."""
+        return _HEADER.pack(
+            Kind.SIGNALLING,
+            VERSION,
+            self.sender,
+            self.identifier,
+            self.salt,
+            self.counter,
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Parse the header of a whole datagram; raises DecodeError."""
+        if not HEADER_SIZE + TAG_SIZE < len(data) <= MAX_DATAGRAM:
+            raise DecodeError(f"datagram of {len(data)} bytes")
+        kind, version, sender, identifier, salt, counter = _HEADER.unpack_from(data)
+        if kind != Kind.SIGNALLING:
+            raise DecodeError("not signalling")
+        if version != VERSION:
+            raise DecodeError(f"version {version}")
+        if sender not in Sender:
+            raise DecodeError("unknown sender role")
+        return cls(Sender(sender), identifier, salt, counter)
+
+
+Signal = (
+    registration.RegistrationRequest
+    | registration.RegistrationResponse
+    | registration.UdpKeepAlive
+    | registration.KeepAliveAnswer
+    | registration.Challenge
+    | registration.NtmAck
+    | registration.Refusal
+    | registration.Superseded
+    | direction.DirectionRequest
+    | direction.NodeInformationRequest
+    | direction.NodeInformationResponse
+    | direction.RelayDirection
+    | direction.RouteDirection
+    | direction.ReachabilityProbe
+    | direction.Withdrawal
+    | tunnel.HolePunching
+    | tunnel.TunnelRequest
+    | tunnel.TunnelResponse
+)
+"""Every message that travels in a signalling datagram."""
+
+TransactionId = Annotated[int, msgspec.Meta(ge=0, le=0x7FFF_FFFF_FFFF_FFFF)]
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """What is sealed: a message, the transaction it belongs to, a challenge's token."""
+
+    transaction: TransactionId
+    token: Token
+    message: Signal
+
+    def encode(self) -> bytes:
+        """Return the plaintext."""
+        return encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Envelope":
+        """Parse an opened plaintext; raises DecodeError."""
+        return decode(_ENVELOPE, data)
+
+
+_ENVELOPE = decoder(Envelope)
+_CONTROL: msgspec.msgpack.Decoder[tunnel.Control] = decoder(tunnel.Control)  # type: ignore[arg-type]
+
+
+def encode_control(message: tunnel.Control) -> bytes:
+    """Return the plaintext of a control capsule."""
+    return encode(message)
+
+
+def decode_control(data: bytes) -> tunnel.Control:
+    """Parse the plaintext of a control capsule; raises DecodeError."""
+    return decode(_CONTROL, data)

@@ -1,0 +1,132 @@
+"""Registration and keep-alive, node <-> DC, sealed under Kntmdc.
+
+Tags: 1 Registration Request, 2 Registration Response, 3 UDP Keep Alive, 4 Keep Alive Answer,
+5 Challenge, 6 NTM ACK, 7 Refusal, 8 Superseded. Source: paper, Fig. 3.
+
+Ours: the Challenge (a new source or a new boot salt is believed only after a round trip), the
+sequence number, the instance id, the mapped address and the boot id in the answers.
+"""
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated
+
+import msgspec
+
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import PublicIdentity
+from ntmobile.wire.message import (
+    Endpoints,
+    Fqdn,
+    Id128,
+    KeyIdentifier,
+    Message,
+    Seconds,
+    Sequence,
+    Token,
+)
+
+
+class KeepAliveChoice(StrEnum):
+    """How the DC reaches the node; the user's choice. Source: paper, Fig. 4."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    PUSH = "push"
+
+
+class RegistrationRequest(Message, frozen=True, tag=1):
+    """Tells the DC where the node is and how it wants to be reached."""
+
+    fqdn: Fqdn
+    instance: Id128
+    """Made at each start: of two copies of one state directory the newer wins."""
+    started: Sequence
+    """Grows with every start of the node; kept in its state."""
+    sequence: Sequence
+    """Grows with every request of this instance."""
+    endpoints: Endpoints
+    """The node's own addresses with its UDP port, best first."""
+    keepalive: KeepAliveChoice = KeepAliveChoice.UDP
+    device_token: Annotated[str, msgspec.Meta(max_length=512)] | None = None
+    relay_only: bool = False
+    """Tell no address of mine to anyone."""
+    virtual_ipv4: IPv4Address | None = None
+    """The address kept from last time; the DC confirms it when it is free."""
+
+
+class RegistrationResponse(Message, frozen=True, tag=2):
+    """The virtual addresses, and what the DC saw."""
+
+    virtual_ipv4: IPv4Address
+    virtual_ipv6: IPv6Address
+    mapped: Endpoint
+    """The source of the request as the DC saw it (XOR-mapped address in STUN's words)."""
+    boot: Sequence
+    """Changes when the DC restarts."""
+    lifetime_s: Seconds
+    keepalive_s: Seconds
+    spares: Annotated[tuple[KeyIdentifier, ...], msgspec.Meta(max_length=8)] = ()
+    """Further names of Kntmdc, one for each network the node will visit."""
+
+
+class UdpKeepAlive(Message, frozen=True, tag=3):
+    """Holds the NAT mapping open; every 20 s. Source: paper, Fig. 3."""
+
+    answer: bool = False
+    """Asks for a Keep Alive Answer; every third one does."""
+
+
+class KeepAliveAnswer(Message, frozen=True, tag=4):
+    """Lets the node notice a NAT reboot (mapped changed) or a DC restart (boot changed)."""
+
+    mapped: Endpoint
+    boot: Sequence
+
+
+class Challenge(Message, frozen=True, tag=5):
+    """Ask again with this token, so that I know your source and your salt are real."""
+
+    token: Token
+
+
+class NtmAck(Message, frozen=True, tag=6):
+    """The generic acknowledgement. Source: paper, Figs. 2 to 7."""
+
+    identity: PublicIdentity | None = None
+    """CN's public key rides in its ACK. Source: paper, Node authentication."""
+
+
+class Reason(StrEnum):
+    """Why a request was refused; each has one message and one remedy for people."""
+
+    UNKNOWN_NAME = "unknown-name"
+    """Also said of names that the asker may not know of."""
+    NOT_REGISTERED = "not-registered"
+    """The peer exists and is not registered now."""
+    NOT_ALLOWED = "not-allowed"
+    FOREIGN_DOMAIN = "foreign-domain-not-listed"
+    DOMAIN_UNREACHABLE = "domain-unreachable"
+    DOMAIN_KEY = "domain-key-not-trusted"
+    NO_RELAY = "no-relay"
+    NO_COMMON_PATH = "no-common-path"
+    KEY_EXPIRED = "key-expired"
+    REVOKED = "revoked"
+    BUSY = "busy"
+    SUPERSEDED = "superseded"
+    IDENTITY_CHANGED = "identity-changed"
+    TIMED_OUT = "timed-out"
+    INDEX_IN_USE = "index-in-use"
+
+
+class Refusal(Message, frozen=True, tag=7):
+    """The request is understood and refused."""
+
+    reason: Reason
+    negotiation: Id128 | None = None
+
+
+class Superseded(Message, frozen=True, tag=8):
+    """A newer instance of this node registered; this one must not fight it."""
+
+    instance: Id128
