@@ -1,5 +1,66 @@
 """The face of the Rust core; stubtest holds it against the built extension."""
 
-__all__ = ["__version__"]
+from typing import final
+
+__all__ = ["Datagram", "Port", "__version__"]
 
 __version__: str
+
+@final
+class Datagram:
+    """One datagram that is not a capsule, as it came.
+
+    source_host has 4 or 16 bytes and is never an IPv4-mapped address; interface
+    is the index of the interface it came in through, 0 when unknown.
+    """
+
+    @property
+    def source_host(self) -> bytes: ...
+    @property
+    def source_port(self) -> int: ...
+    @property
+    def interface(self) -> int: ...
+    @property
+    def payload(self) -> bytes: ...
+    def __new__(
+        cls, source_host: bytes, source_port: int, interface: int, payload: bytes
+    ) -> Datagram: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Port:
+    """A UDP port: a socket per family, read by a thread into a bounded queue.
+
+    After close every method but close raises ValueError.
+    """
+
+    def __new__(cls, *, port: int = 0, mark: int = 0, queue: int = 4096) -> Port:
+        """Opens the port on every address; 0 takes a number free in both families.
+
+        mark, unless 0, is put on everything sent (SO_MARK). queue bounds the
+        datagrams waiting for drain. Raises OSError when the number is taken.
+        """
+
+    @property
+    def port(self) -> int:
+        """The number both sockets are bound to."""
+
+    def fileno(self) -> int:
+        """Descriptor that is readable exactly while drain has something."""
+
+    def drain(self, most: int = 256) -> list[Datagram]:
+        """Takes what waits, oldest first; never blocks."""
+
+    def send(self, host: bytes, port: int, payload: bytes, interface: int = 0) -> int:
+        """Sends one datagram; returns 0, or the errno with which it was refused.
+
+        host has 4 or 16 bytes (else ValueError); interface 0 leaves the uplink
+        to the system. Never blocks: a full socket buffer is EAGAIN.
+        """
+
+    def counters(self) -> dict[str, int]:
+        """received, queue_full, too_long (over 2048 bytes), sent, send_failed."""
+
+    def close(self) -> None:
+        """Ends the thread and frees the number; again is no error."""

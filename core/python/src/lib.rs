@@ -1,11 +1,17 @@
 //! The Python face of the Rust core. Nothing is decided here: every class is
 //! a thin cover over one crate, and each has a file of its own.
 
+mod address;
+mod open;
+mod port;
+
 use pyo3::prelude::*;
 
 /// `ntmobile._core`: the packet loops and the handshake, in Rust.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<port::Datagram>()?;
+    module.add_class::<port::Port>()?;
     Ok(())
 }

@@ -1,0 +1,107 @@
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ntmobile._core import Datagram, Port
+
+IPV4 = bytes([127, 0, 0, 1])
+IPV6 = bytes(15) + b"\x01"
+GUARD_S = 10.0
+
+
+@pytest.fixture
+def here() -> Iterator[Port]:
+    port = Port()
+    yield port
+    port.close()
+
+
+@pytest.fixture
+def there() -> Iterator[Port]:
+    port = Port(queue=8)
+    yield port
+    port.close()
+
+
+@pytest.mark.parametrize("host", [IPV4, IPV6], ids=["ipv4", "ipv6"])
+def test_a_datagram_arrives_with_its_source_and_interface(
+    here: Port, there: Port, host: bytes
+) -> None:
+    assert here.send(host, there.port, b"\x05hello") == 0
+
+    [datagram] = take(there, 1)
+
+    interface = socket.if_nametoindex("lo")
+    assert datagram == Datagram(host, here.port, interface, b"\x05hello")
+
+
+def test_an_ipv4_mapped_destination_is_ipv4(here: Port, there: Port) -> None:
+    here.send(bytes(10) + b"\xff\xff" + IPV4, there.port, b"mapped")
+
+    assert take(there, 1)[0].source_host == IPV4
+
+
+def test_a_full_queue_drops_and_counts_what_comes(here: Port, there: Port) -> None:
+    for n in range(20):
+        here.send(IPV4, there.port, bytes([n]))
+    while sum_of(there, "received", "queue_full") < 20:
+        pass
+
+    kept = there.drain()
+
+    assert [datagram.payload for datagram in kept] == [bytes([n]) for n in range(8)]
+    assert there.counters()["queue_full"] == 12
+
+
+def test_drain_takes_no_more_than_asked(here: Port, there: Port) -> None:
+    for n in range(5):
+        here.send(IPV4, there.port, bytes([n]))
+    while sum_of(there, "received") < 5:
+        pass
+
+    first, rest = there.drain(2), there.drain()
+
+    assert [len(first), len(rest)] == [2, 3]
+    assert there.drain() == []
+    assert select.select([there], [], [], 0)[0] == []
+
+
+def test_the_systems_refusal_is_an_errno_not_an_exception(here: Port) -> None:
+    assert here.send(IPV4, 9, b"x", interface=999_999) != 0
+    assert here.counters()["send_failed"] == 1
+
+
+@pytest.mark.parametrize("length", [0, 3, 5, 17])
+def test_a_host_of_another_length_is_the_callers_fault(here: Port, length: int) -> None:
+    with pytest.raises(ValueError, match="4 or 16 bytes"):
+        here.send(bytes(length), 9, b"x")
+
+
+def test_a_taken_number_is_an_oserror(here: Port) -> None:
+    with pytest.raises(OSError, match="in use"):
+        Port(port=here.port)
+
+
+def test_a_closed_port_refuses_every_use_but_close() -> None:
+    port = Port()
+    port.close()
+    port.close()
+
+    for use in (port.fileno, port.drain, port.counters, lambda: port.port):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+
+
+def take(port: Port, count: int) -> list[Datagram]:
+    taken: list[Datagram] = []
+    while len(taken) < count:
+        assert select.select([port], [], [], GUARD_S)[0], "nothing arrived"
+        taken += port.drain()
+    return taken
+
+
+def sum_of(port: Port, *names: str) -> int:
+    counters = port.counters()
+    return sum(counters[name] for name in names)
