@@ -1,8 +1,15 @@
 """The face of the Rust core; stubtest holds it against the built extension."""
 
-from typing import final
+from typing import Literal, final
 
-__all__ = ["Datagram", "Port", "__version__"]
+__all__ = [
+    "Datagram",
+    "HandshakeError",
+    "Noise",
+    "Port",
+    "__version__",
+    "x25519_public",
+]
 
 __version__: str
 
@@ -64,3 +71,56 @@ class Port:
 
     def close(self) -> None:
         """Ends the thread and frees the number; again is no error."""
+
+class HandshakeError(ValueError):
+    """A handshake message could not be written or read; nothing has changed."""
+
+@final
+class Noise:
+    """One side of one Noise handshake of two messages; no randomness of its own.
+
+    The initiator calls write, then read; the responder read, then write. Then
+    split and hash. A message that fails changes nothing, so a forged answer
+    cannot end the exchange with the true peer. Keys are erased on deletion.
+
+    Source: Noise revision 34. Ours: Kmncn agreed this way, docs/protocol.md section 4.
+    """
+
+    def __new__(
+        cls,
+        pattern: Literal["KKpsk0", "NNpsk0"],
+        *,
+        initiator: bool,
+        cipher: Literal["aes-256-gcm", "chacha20-poly1305"],
+        prologue: bytes,
+        psk: bytes,
+        ephemeral: bytes,
+        local_private: bytes | None = None,
+        remote_public: bytes | None = None,
+    ) -> Noise:
+        """Starts the handshake Noise_<pattern>_25519_<cipher>_SHA256.
+
+        Every key has 32 bytes; ephemeral is a private key of this handshake alone,
+        from a CSPRNG. KKpsk0 needs both static keys and NNpsk0 takes none; anything
+        else raises ValueError.
+        """
+
+    def write(self, payload: bytes) -> bytes:
+        """The next message, 48 bytes longer than payload, which travels encrypted."""
+
+    def read(self, message: bytes) -> bytes:
+        """The payload of the peer's message; HandshakeError whatever is wrong."""
+
+    @property
+    def finished(self) -> bool:
+        """Both messages passed."""
+
+    def split(self) -> tuple[bytes, bytes]:
+        """This side's key to send with and its key to receive with, 32 bytes each."""
+
+    @property
+    def hash(self) -> bytes:
+        """32 bytes over everything agreed, the same on both sides."""
+
+def x25519_public(private: bytes) -> bytes:
+    """The public key of a 32-byte X25519 private key. Source: RFC 7748 section 6.1."""

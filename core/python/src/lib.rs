@@ -2,6 +2,7 @@
 //! a thin cover over one crate, and each has a file of its own.
 
 mod address;
+mod noise;
 mod open;
 mod port;
 
@@ -13,5 +14,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<port::Datagram>()?;
     module.add_class::<port::Port>()?;
+    module.add_class::<noise::Noise>()?;
+    module.add_function(wrap_pyfunction!(noise::x25519_public, module)?)?;
+    module.add(
+        "HandshakeError",
+        module.py().get_type::<noise::HandshakeError>(),
+    )?;
     Ok(())
 }
