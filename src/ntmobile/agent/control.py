@@ -1,0 +1,181 @@
+"""The agent's control socket: who may use it, one request per connection, answers as they come.
+
+The socket is in the state directory. Without an operator nobody but the agent's own user and root
+can reach it (directory 0700, socket 0600). With one, directory and socket let others through, and
+the peer's user id (SO_PEERCRED) decides.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing, suppress
+from pathlib import Path
+
+import structlog
+
+from ntmobile.agent.places import SOCKET
+from ntmobile.agent.requests import (
+    MAX_LINE,
+    Answer,
+    AnyRequest,
+    Trouble,
+    decode_request,
+    encode_line,
+)
+from ntmobile.errors import NTMobileError, Remedy
+
+MAX_CONNECTIONS = 64
+FIRST_LINE_S = 10.0
+_TURNS_TO_ACCEPT = 8
+"""More turns of the event loop than lie between a connection and the first step of its task."""
+_UCRED = struct.Struct("3i")
+_LOG = structlog.get_logger(__name__)
+
+Operations = Callable[[AnyRequest], AsyncGenerator[Answer, None]]
+
+
+class ControlSocket:
+    """Serves the control socket of one state directory; start, then stop."""
+
+    def __init__(self, directory: Path, operations: Operations) -> None:
+        """Every request goes to operations; a raised Remedy becomes a Trouble."""
+        self._directory = directory
+        self._operations = operations
+        self._operator: int | None = None
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def start(self, operator: int | None = None) -> None:
+        """Listens; the caller holds the directory's lock, so a socket there is a leftover."""
+        path = self._directory / SOCKET
+        path.unlink(missing_ok=True)
+        listener = _listen(self._directory)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE)
+        self.admit(operator)
+
+    def admit(self, operator: int | None) -> None:
+        """Lets this user id in besides the agent's own user and root; None shuts it out."""
+        self._operator = operator
+        open_to_others = operator is not None
+        (self._directory / SOCKET).chmod(0o666 if open_to_others else 0o600)
+        self._directory.chmod(0o711 if open_to_others else 0o700)
+
+    async def stop(self) -> None:
+        """Ends what is being answered, closes and removes the socket."""
+        if self._server is None:
+            return
+        self._server.close()
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        (self._directory / SOCKET).unlink(missing_ok=True)
+        self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            await self._converse(reader, writer)
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            # The client went away, or the agent ends: either way nobody listens.
+            pass
+        finally:
+            self._open.discard(task)
+            writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (refusal := self._refusal(writer)) is not None:
+            await _write(writer, refusal)
+            return
+        async with asyncio.timeout(FIRST_LINE_S):
+            try:
+                request = decode_request(await reader.readline())
+            except ValueError as error:
+                await _write(writer, Trouble(f"not a request: {error}"))
+                return
+        await _unless_gone(self._answer(request, writer), reader)
+
+    def _refusal(self, writer: asyncio.StreamWriter) -> Trouble | None:
+        if len(self._open) > MAX_CONNECTIONS:
+            return Trouble("the agent answers too many requests at once", "try again")
+        uid = peer_user(writer.get_extra_info("socket"))
+        if uid in (0, os.geteuid(), self._operator):
+            return None
+        return Trouble(
+            "you may not control this agent",
+            "run the command as root, or let yourself in: sudo ntm set operator=$USER",
+        )
+
+    async def _answer(self, request: AnyRequest, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with aclosing(self._operations(request)) as answers:
+                async for answer in answers:
+                    await _write(writer, answer)
+        except Remedy as error:
+            await _write(writer, Trouble(error.problem, error.remedy))
+        except NTMobileError as error:
+            await _write(writer, Trouble(str(error)))
+        except ConnectionError:
+            return
+        except Exception:
+            _LOG.exception("request failed", request=type(request).__name__)
+            await _write(
+                writer,
+                Trouble("the agent failed to answer; its log says why", "ntm bugreport"),
+            )
+
+
+def peer_user(connection: socket.socket) -> int:
+    """Return the user id of the process at the other end, as the kernel knows it."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    _, uid, _ = _UCRED.unpack(data)
+    return int(uid)
+
+
+def socket_path(directory: Path, descriptor: int) -> str:
+    """Return a path of the socket short enough for any directory (108 bytes are the limit)."""
+    plain = str(directory / SOCKET)
+    return plain if len(plain.encode()) < 100 else f"/proc/self/fd/{descriptor}/{SOCKET}"
+
+
+def _listen(directory: Path) -> socket.socket:
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o177)
+    try:
+        listener.bind(socket_path(directory, descriptor))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(umask)
+        os.close(descriptor)
+    listener.setblocking(False)
+    return listener
+
+
+async def _unless_gone(work: Coroutine[None, None, None], reader: asyncio.StreamReader) -> None:
+    """Do the work; when the client closes its end first, cancel it."""
+    async with asyncio.TaskGroup() as group:
+        working, gone = group.create_task(work), group.create_task(_end_of(reader))
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        working.cancel()
+        gone.cancel()
+
+
+async def _end_of(reader: asyncio.StreamReader) -> None:
+    with suppress(ConnectionError):
+        while await reader.read(4096):
+            continue
+
+
+async def _write(writer: asyncio.StreamWriter, answer: Answer) -> None:
+    writer.write(encode_line(answer))
+    await writer.drain()

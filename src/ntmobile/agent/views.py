@@ -1,0 +1,210 @@
+"""What `ntm` shows, as other programs may rely on it: `--json` prints these as they are.
+
+Times are ISO 8601 in UTC; a field that is not known is null. Fields are only ever added.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of everything shown."""
+
+
+class ServerView(View, frozen=True):
+    """One server this node depends on."""
+
+    role: Literal["AS", "DC", "RS", "NS"]
+    name: str
+    address: str | None
+    healthy: bool
+    detail: str
+    """Why not, or what it is good for now."""
+
+
+class PathView(View, frozen=True):
+    """Where a tunnel's capsules go now."""
+
+    kind: Literal["direct", "relay"]
+    local: str | None
+    """The uplink's own address."""
+    remote: str
+    family: Literal["ipv4", "ipv6"]
+    rtt_ms: float | None
+    mtu: int
+    """Largest inner packet, bytes."""
+
+
+class HandoverView(View, frozen=True):
+    """One move of one tunnel."""
+
+    fqdn: str
+    at: str
+    outage_ms: float
+    from_: str | None = msgspec.field(name="from")
+    to: str
+
+
+class PeerStatus(View, frozen=True):
+    """One peer there is a tunnel to."""
+
+    fqdn: str
+    virtual_ipv4: str
+    virtual_ipv6: str
+    authenticated: Literal["certificate", "device-key", "password"]
+    cipher: str
+    peer_key: str
+    """SHA256:hex of the peer's device key."""
+    path: PathView | None
+    """Null while there is no way to the peer; packets wait."""
+    tx_bytes: int
+    rx_bytes: int
+    established_ms: float | None
+    """How long the negotiation took."""
+    last_handover: HandoverView | None
+
+
+class StatusView(View, frozen=True):
+    """`ntm status`."""
+
+    fqdn: str | None
+    state: Literal["up", "down", "degraded"]
+    reasons: tuple[str, ...]
+    """What keeps the state from being `up`, and what was kept; empty when up."""
+    virtual_ipv4: str | None
+    virtual_ipv6: str | None
+    servers: tuple[ServerView, ...]
+    peers: tuple[PeerStatus, ...]
+    model: str
+    device_key: str
+    """SHA256:hex of this node's device key."""
+    version: str
+
+
+class KnownPeer(View, frozen=True):
+    """A peer this node has met, with or without a tunnel now."""
+
+    fqdn: str
+    virtual_ipv4: str
+    virtual_ipv6: str
+    peer_key: str
+    connected: bool
+
+
+class PeersView(View, frozen=True):
+    """`ntm peers`."""
+
+    peers: tuple[KnownPeer, ...]
+
+
+class PongView(View, frozen=True):
+    """One try of `ntm ping`."""
+
+    fqdn: str
+    sequence: int
+    rtt_ms: float | None
+    """Null: no answer in time."""
+    kind: Literal["direct", "relay"] | None
+    remote: str | None
+
+
+class PingSummary(View, frozen=True):
+    """The end of `ntm ping`."""
+
+    fqdn: str
+    sent: int
+    received: int
+    rtt_min_ms: float | None
+    rtt_median_ms: float | None
+    rtt_max_ms: float | None
+    direct: bool
+    """Whether the last answer came over a direct path."""
+
+
+class KeyView(View, frozen=True):
+    """One key of Table 1 at this node: never its bytes."""
+
+    key: str
+    identifier: str
+    owners: tuple[str, ...]
+    created_by: tuple[str, ...]
+    expires: str
+
+
+class KeyActView(View, frozen=True):
+    """Something that happened to a key at this node."""
+
+    at: str
+    act: str
+    key: str
+    identifier: str
+
+
+class KeysView(View, frozen=True):
+    """`ntm keys`."""
+
+    keys: tuple[KeyView, ...]
+    history: tuple[KeyActView, ...]
+
+
+class StepView(View, frozen=True):
+    """One message of a sequence, seen from this node."""
+
+    ms: float
+    """Since the first step."""
+    message: str
+    here: str
+    there: str
+    sent: bool
+    detail: str
+
+
+class TraceView(View, frozen=True):
+    """`ntm trace`."""
+
+    fqdn: str
+    own: str
+    at: str
+    steps: tuple[StepView, ...]
+
+
+class HandoversView(View, frozen=True):
+    """`ntm handovers`, oldest first."""
+
+    handovers: tuple[HandoverView, ...]
+
+
+class WhoisView(View, frozen=True):
+    """`ntm whois`."""
+
+    address: str
+    fqdn: str
+    peer_key: str | None
+    """Null for this node itself."""
+
+
+class ChoicesView(View, frozen=True):
+    """`ntm set`: every setting and its value as one would type it."""
+
+    choices: dict[str, str]
+    notes: tuple[str, ...] = ()
+    """What takes effect only later."""
+
+
+class DnsView(View, frozen=True):
+    """`ntm dns status`."""
+
+    hook: Literal["nftables", "resolv.conf", "off"]
+    detail: str
+    stub: str | None
+    upstreams: tuple[str, ...]
+    zones: tuple[str, ...]
+    """Known NTMobile zones: names in them never reach an ordinary resolver."""
+    counters: dict[str, int]
+
+
+class BugReport(View, frozen=True):
+    """`ntm bugreport`: no key, no password."""
+
+    text: str
