@@ -44,6 +44,16 @@ class DirectionRequest(Message, frozen=True, tag=16):
     purpose: Purpose = Purpose.CONNECT
 
 
+class Cipher(StrEnum):
+    """What seals capsules."""
+
+    AES_256_GCM = "aes-256-gcm"
+    CHACHA20_POLY1305 = "chacha20-poly1305"
+
+
+Ciphers = Annotated[tuple[Cipher, ...], msgspec.Meta(max_length=8)]
+
+
 class NodeInformation(Message, frozen=True):
     """What one DC tells another about its node. To another domain: no private address."""
 
@@ -58,6 +68,8 @@ class NodeInformation(Message, frozen=True):
     reachable: Endpoints
     """Those of mapped that a stranger's datagram reaches."""
     groups: Annotated[tuple[str, ...], msgspec.Meta(max_length=32)] = ()
+    ciphers: Ciphers = (Cipher.AES_256_GCM, Cipher.CHACHA20_POLY1305)
+    """What the node can do, best first."""
 
 
 class NodeInformationRequest(Message, frozen=True, tag=17):
@@ -128,6 +140,7 @@ class RouteDirection(Message, frozen=True, tag=20):
     """How long the two may talk before the DC is asked again."""
     mode: Mode = Mode.KKPSK0
     purpose: Purpose = Purpose.CONNECT
+    cipher: Cipher = Cipher.AES_256_GCM
 
 
 class ReachabilityProbe(Message, frozen=True, tag=21):

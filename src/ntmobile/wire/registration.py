@@ -53,6 +53,8 @@ class RegistrationRequest(Message, frozen=True, tag=1):
     """Tell no address of mine to anyone."""
     virtual_ipv4: IPv4Address | None = None
     """The address kept from last time; the DC confirms it when it is free."""
+    aes: bool = True
+    """Whether the node has AES instructions; without them ChaCha20-Poly1305 is offered first."""
 
 
 class RegistrationResponse(Message, frozen=True, tag=2):

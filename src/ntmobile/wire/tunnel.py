@@ -28,6 +28,8 @@ class HolePunching(Message, frozen=True, tag=32):
     """Grows with every Hole Punching and Tunnel Request of this end under this Ktun."""
     index: Index
     """The receiver index in capsules to this end."""
+    padding: Annotated[bytes, msgspec.Meta(max_length=256)] = bytes(96)
+    """Makes it so long that RS may forward a Tunnel Request against it (three times its size)."""
 
 
 class TunnelRequest(Message, frozen=True, tag=33):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+from ntmobile.proto.journal import Step
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import Reason
@@ -239,7 +240,7 @@ class HandoverDone:
     fqdn: str
     at: Instant
     outage_ns: int
-    """From the last authentic capsule on the old path, or the change of address, to the first on the new."""
+    """From the change of address to the first authentic capsule on the new path."""
     old: Endpoint | None
     new: Endpoint
 
@@ -261,19 +262,6 @@ class Pong:
     rtt_ns: int
     remote: Endpoint
     relayed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One message of a sequence, for the trace and the charts: never its content."""
-
-    at: Instant
-    message: str
-    """The paper's name."""
-    here: str
-    there: str
-    sent: bool
-    detail: str = ""
 
 
 Event = (

@@ -1,0 +1,73 @@
+"""Which way the first packets take: pure, from what both ends registered.
+
+Rows, in this order (docs/protocol.md section 7)::
+
+    MN          CN          first path
+    no common family        a dual-stack RS
+    same mapped address     private addresses and RS at once; the first answer wins
+    any         reachable   MN sends the Tunnel Request, CN awaits
+    reachable   not         CN sends it: paper, Fig. 6
+    not         not         through RS: paper, Fig. 7
+"""
+
+from dataclasses import dataclass
+
+from ntmobile.proto.coordinator.settings import Relay
+from ntmobile.wire.direction import Cipher, NodeInformation, Purpose, Role
+from ntmobile.wire.endpoint import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Who sends the Tunnel Request, where to, and through which RS."""
+
+    sender: Role
+    targets: tuple[Endpoint, ...]
+    relay: Relay | None
+
+
+def decide(
+    mn: NodeInformation, cn: NodeInformation, relays: tuple[Relay, ...], purpose: Purpose
+) -> Decision | None:
+    """Return the first path, or None where only an RS would do and none fits."""
+    relay = next((relay for relay in relays if _serves(relay, mn) and _serves(relay, cn)), None)
+    through_relay = None if relay is None else Decision(Role.MN, (), relay)
+    if purpose is Purpose.RELAY or not _families(mn) & _families(cn):
+        return through_relay
+    if same_mapped(mn, cn) and (targets := _common(cn.local, _families_of(mn.local))):
+        return Decision(Role.MN, targets, relay)
+    if targets := _common(cn.reachable, _families(mn)):
+        return Decision(Role.MN, targets, None)
+    if targets := _common(mn.reachable, _families(cn)):
+        return Decision(Role.CN, targets, None)
+    return through_relay
+
+
+def same_mapped(mn: NodeInformation, cn: NodeInformation) -> bool:
+    """Whether both are seen at one address: behind the same NAT."""
+    hosts = {endpoint.host for endpoint in mn.mapped if endpoint not in mn.local}
+    return any(endpoint.host in hosts for endpoint in cn.mapped if endpoint not in cn.local)
+
+
+def choose_cipher(mn: NodeInformation, cn: NodeInformation) -> Cipher:
+    """AES-256-GCM where both ends put it first, else ChaCha20-Poly1305."""
+    firsts = {mn.ciphers[:1], cn.ciphers[:1]}
+    return Cipher.AES_256_GCM if firsts == {(Cipher.AES_256_GCM,)} else Cipher.CHACHA20_POLY1305
+
+
+def _families(node: NodeInformation) -> set[int]:
+    return _families_of(node.mapped)
+
+
+def _families_of(endpoints: tuple[Endpoint, ...]) -> set[int]:
+    return {endpoint.version for endpoint in endpoints}
+
+
+def _common(endpoints: tuple[Endpoint, ...], families: set[int]) -> tuple[Endpoint, ...]:
+    """Those of a common family, IPv6 first."""
+    common = [endpoint for endpoint in endpoints if endpoint.version in families]
+    return tuple(sorted(common, key=lambda endpoint: -endpoint.version))
+
+
+def _serves(relay: Relay, node: NodeInformation) -> bool:
+    return bool(_families_of(relay.endpoints) & _families(node))

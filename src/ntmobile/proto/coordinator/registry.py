@@ -1,0 +1,179 @@
+"""The nodes that a DC serves: their keys, addresses and virtual addresses.
+
+Source: paper, Fig. 3. Ours: instance and sequence numbers, proof of every new source.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+
+from ntmobile.proto.conversation import Asked, Conversation
+from ntmobile.proto.coordinator.settings import StoredNode
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.direction import Cipher, NodeInformation
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.registration import Reason, RegistrationRequest, Superseded
+
+CREATED_FIRST = 16
+"""Host numbers below this stay free for the network itself."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One node of this DC: what is stored, and what lives only in memory."""
+
+    stored: StoredNode
+    conversation: Conversation["object"]
+    last_seen: Instant | None = None
+
+    @property
+    def fqdn(self) -> str:
+        """Its permanent name."""
+        return self.stored.fqdn
+
+    def is_registered(self, now: Instant, patience_s: int) -> bool:
+        """Whether it showed itself lately."""
+        return self.last_seen is not None and now - self.last_seen <= patience_s * SECOND
+
+    def sources(self) -> tuple[Endpoint, ...]:
+        """Where the DC reaches it, IPv6 first."""
+        return tuple(sorted(self.stored.mapped, key=lambda endpoint: -endpoint.version))
+
+    def information(self, *, private: bool) -> NodeInformation:
+        """What may be told of it; its private addresses only if so said."""
+        stored = self.stored
+        ciphers = (Cipher.AES_256_GCM, Cipher.CHACHA20_POLY1305)
+        mapped = () if stored.relay_only else stored.mapped
+        return NodeInformation(
+            stored.fqdn,
+            stored.virtual_ipv4,
+            stored.virtual_ipv6,
+            stored.identity,
+            mapped if not stored.relay_only else _unspecified(stored.mapped),
+            stored.local if private and not stored.relay_only else (),
+            tuple(endpoint for endpoint in mapped if endpoint in stored.local),
+            stored.groups,
+            ciphers if stored.aes else ciphers[::-1],
+        )
+
+
+def _unspecified(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """The families of a node that tells no address: RS must fit them."""
+    return tuple(Endpoint("::" if end.version == 6 else "0.0.0.0", 0) for end in endpoints)
+
+
+class Registry:
+    """All nodes of one DC, by name and by key identifier."""
+
+    def __init__(self, domain: str, pool: IPv4Network) -> None:
+        """Allots virtual addresses from pool and from the domain's ULA prefix."""
+        self._prefix = domain_prefix(domain)
+        self._pool = pool
+        self._by_name: dict[str, Node] = {}
+        self._by_identifier: dict[bytes, Node] = {}
+        self._taken: dict[IPv4Address, str] = {}
+        self._next = CREATED_FIRST
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._by_name.values())
+
+    def named(self, fqdn: str) -> Node | None:
+        """Return the node of that name."""
+        return self._by_name.get(fqdn)
+
+    def keyed(self, identifier: bytes) -> Node | None:
+        """Return the node whose Kntmdc bears this identifier."""
+        return self._by_identifier.get(identifier)
+
+    def add(self, node: Node) -> Node | None:
+        """Keep a node; returns the one of the same name that it replaces."""
+        before = self._by_name.get(node.fqdn)
+        if before is not None:
+            self._by_identifier.pop(before.stored.identifier, None)
+        self._by_name[node.fqdn] = node
+        self._by_identifier[node.stored.identifier] = node
+        self._taken[node.stored.virtual_ipv4] = node.fqdn
+        return before
+
+    def remove(self, fqdn: str) -> Node | None:
+        """Forget a node and free its addresses."""
+        node = self._by_name.pop(fqdn, None)
+        if node is not None:
+            self._by_identifier.pop(node.stored.identifier, None)
+            self._taken.pop(node.stored.virtual_ipv4, None)
+        return node
+
+    def allot(self, fqdn: str) -> tuple[IPv4Address, IPv6Address]:
+        """Return virtual addresses for a new name; raises OverflowError when the pool is empty."""
+        size = self._pool.num_addresses - CREATED_FIRST
+        for _ in range(size):
+            offset = self._next
+            self._next = CREATED_FIRST + (self._next + 1 - CREATED_FIRST) % size
+            address = self._pool.network_address + offset
+            if address not in self._taken:
+                return address, self._host(fqdn)
+        raise OverflowError("no virtual IPv4 address is left")
+
+    def _host(self, fqdn: str) -> IPv6Address:
+        tail = hashlib.sha256(b"ntm host 1\0" + fqdn.encode()).digest()[:8]
+        return IPv6Address(self._prefix + bytes(2) + tail)
+
+
+def domain_prefix(domain: str) -> bytes:
+    """Return the 6 bytes of the domain's ULA /48 (RFC 4193 form, from the name's hash)."""
+    return b"\xfd" + hashlib.sha256(b"ntm domain 1\0" + domain.encode()).digest()[:5]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The registration stands."""
+
+    stored: StoredNode
+    superseded: bool
+    """Another instance was registered before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """The source must prove itself first."""
+
+
+def register(
+    stored: StoredNode, request: RegistrationRequest, asked: Asked
+) -> Accepted | Unproven | Superseded | Reason:
+    """Judge a Registration Request against what is stored: pure."""
+    same_instance = stored.instance == request.instance
+    if request.fqdn != stored.fqdn:
+        return Reason.NOT_ALLOWED
+    if not same_instance and request.started < stored.started:
+        return Superseded(request.instance)
+    if same_instance and request.sequence <= stored.sequence:
+        return Reason.SUPERSEDED
+    if not asked.proven and not (same_instance and asked.source in stored.mapped):
+        return Unproven()
+    families = {endpoint.version for endpoint in request.endpoints} | {asked.source.version}
+    others = tuple(
+        endpoint
+        for endpoint in (stored.mapped if same_instance else ())
+        if endpoint.version != asked.source.version and endpoint.version in families
+    )
+    accepted = replace(
+        stored,
+        instance=request.instance,
+        started=request.started,
+        sequence=request.sequence,
+        local=request.endpoints,
+        mapped=(asked.source, *others),
+        relay_only=request.relay_only,
+        aes=request.aes,
+    )
+    return Accepted(accepted, superseded=not same_instance and stored.instance != bytes(16))
+
+
+def stored_of(nodes: Iterable[StoredNode], now: Instant) -> Iterator[StoredNode]:
+    """Those whose key is still good after a restart."""
+    return (node for node in nodes if node.expires > now)

@@ -1,0 +1,80 @@
+"""What a DC is told at its start, and what it hands out to be kept."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+
+from ntmobile.time import Instant
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import PublicIdentity
+from ntmobile.wire.registration import Reason
+
+KEEPALIVE_S = 20
+"""Source: paper, Fig. 3 (damaged there)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """An RS of this domain."""
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    """Where nodes and the DC reach it: at most one a family."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorSettings:
+    """A DC's configuration."""
+
+    domain: str
+    relays: tuple[Relay, ...] = ()
+    ipv4_pool: IPv4Network = field(default=IPv4Network("100.64.0.0/10"))
+    """Virtual IPv4 addresses are proposed from here; they mean something only locally."""
+    keepalive_s: int = KEEPALIVE_S
+    registration_s: int = 90
+    """Silence after which a node counts as gone: four lost keep-alives and a little."""
+    authorisation_s: int = 3600
+    relay_idle_s: int = 300
+    """How long RS keeps a path that carries nothing."""
+    relay_rate: int = 0
+    """Bytes a second per relayed path; 0 for no bound."""
+    server_key_s: int = 86400
+    """Lifetime of Kdcdc and Kdcrs."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNode:
+    """What must survive a restart of the DC; expires is on the machine's clock."""
+
+    fqdn: str
+    identity: PublicIdentity
+    groups: tuple[str, ...]
+    kntmdc: bytes = field(repr=False)
+    identifier: bytes
+    expires: Instant
+    virtual_ipv4: IPv4Address
+    virtual_ipv6: IPv6Address
+    instance: bytes = bytes(16)
+    started: int = 0
+    sequence: int = 0
+    local: tuple[Endpoint, ...] = ()
+    mapped: tuple[Endpoint, ...] = ()
+    relay_only: bool = False
+    aes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStored:
+    """Write this to the database."""
+
+    node: StoredNode
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A decision about who may talk to whom."""
+
+    at: Instant
+    mn: str
+    cn: str
+    allowed: bool
+    reason: Reason | None

@@ -1,0 +1,354 @@
+"""RS: lets two nodes that cannot reach each other meet, and forwards what it cannot read.
+
+A path stands under one Ktun, which DCmn brings in a Relay Direction. Each end shows where it is by
+a Hole Punching or a Tunnel Request with a growing sequence, and proves its source by a round trip; no
+capsule moves a path. Once both ends are bound the packet loop forwards capsules between them by
+(source address, receiver index).
+
+    Relay Direction        Hole Punching / Tunnel Request, proven        both bound
+    ---------------> open --------------------------------------> bound ----------> forwarding
+
+A Tunnel Request goes on as it came, byte for byte. To an end that has shown itself and not yet
+proven its source, no more than three times its own bytes are sent.
+
+Source: paper, Fig. 7. Ours: binding and proof, docs/protocol.md section 7.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ntmobile.errors import DecodeError
+from ntmobile.keys.table import Kdcrs, Keyring, Ktun, Party
+from ntmobile.proto.conversation import Asked, Challenger, Conversation
+from ntmobile.proto.io import Caller, Entropy, Reply, Timeout, Transmit
+from ntmobile.proto.journal import Journal, Step
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Header, Sender
+from ntmobile.wire.direction import RelayDirection, Role
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.federation import KeySharing, SharedKey
+from ntmobile.wire.message import Message
+from ntmobile.wire.registration import NtmAck, Reason, Refusal
+from ntmobile.wire.tunnel import HolePunching, TunnelRequest, TunnelResponse
+
+MAX_PATHS = 100_000
+MAX_KEYS_A_DOMAIN = 64
+SWEEP_NS = 5 * SECOND
+AMPLIFICATION = 3
+"""RFC 9000, section 8.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Forward capsules from source with this receiver index to destination."""
+
+    path: bytes
+    source: Endpoint
+    index: int
+    destination: Endpoint
+    rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unbind:
+    """Stop forwarding these."""
+
+    source: Endpoint
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPath:
+    """The path is over: drop all that is bound under it."""
+
+    path: bytes
+
+
+Command = Bind | Unbind | ForgetPath
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a path as far as it is known."""
+
+    source: Endpoint
+    index: int
+    sequence: int
+    proven: bool
+    budget: int
+    """Bytes that may still go to an unproven source."""
+
+
+@dataclass(slots=True)
+class Path:
+    """One negotiation's way through this RS."""
+
+    negotiation: bytes
+    key: Ktun
+    conversation: Conversation[None]
+    rate: int
+    lifetime_ns: int
+    quiet_since: Instant
+    ends: dict[Role, End] = field(default_factory=dict)
+    held: dict[Role, bytes] = field(default_factory=dict)
+    """The last Tunnel Request or Response for an end that has not shown itself."""
+    bound: dict[Role, tuple[Endpoint, int]] = field(default_factory=dict)
+    """What the packet loop has, by sending end: the source and the receiver index."""
+
+
+class RelayRole:
+    """The sans-I/O machine of one RS. One end of each path belongs to its own domain."""
+
+    def __init__(
+        self,
+        domain: str,
+        entropy: Entropy,
+        idle_ns: Callable[[bytes], int | None] = lambda _: None,
+    ) -> None:
+        """idle_ns tells how long ago a path last carried a capsule; None for never."""
+        self.domain = domain
+        self.keyring = Keyring(Party.RS)
+        self.rejected: Counter[str] = Counter()
+        self._entropy = entropy
+        self._idle_ns = idle_ns
+        self._challenger = Challenger(entropy)
+        self._journal = Journal("RS")
+        self._peers: dict[bytes, Conversation[None]] = {}
+        self._peer_keys: dict[bytes, Kdcrs] = {}
+        self._paths: dict[bytes, Path] = {}
+        self._taken: dict[tuple[Endpoint, int], bytes] = {}
+        self._transmits: deque[Transmit] = deque()
+        self._commands: deque[Command] = deque()
+        self._replies: deque[Reply] = deque()
+        self._sweep_at: Instant | None = None
+
+    @property
+    def paths(self) -> int:
+        """How many paths stand now."""
+        return len(self._paths)
+
+    def handle_request(self, id: int, caller: Caller, message: Message, now: Instant) -> None:
+        """Key Sharing from the DC of the own domain. Source: paper, Fig. 7."""
+        if not isinstance(message, KeySharing) or message.key is not SharedKey.KDCRS:
+            return self._replies.append(Reply(id, Refusal(Reason.NOT_ALLOWED)))
+        if caller.domain != self.domain or message.creator != self.domain:
+            return self._replies.append(Reply(id, Refusal(Reason.FOREIGN_DOMAIN)))
+        if len(self._peers) >= MAX_KEYS_A_DOMAIN:
+            self._forget_peer(next(iter(self._peers)), now)
+        expires = Instant(now + message.lifetime_s * SECOND)
+        key = self.keyring.own(Kdcrs(message.secret, message.identifier, expires), now)
+        self._journal.note(now, message, "DCmn", sent=False)
+        self._peer_keys[key.identifier] = key
+        self._peers[key.identifier] = Conversation(
+            key, Sender.RS, self._challenger, self._entropy, self._journal, lambda *_: "DCmn"
+        )
+        self._schedule(now)
+        return self._replies.append(Reply(id, NtmAck()))
+
+    def handle_datagram(
+        self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
+    ) -> None:
+        """Take one datagram that is not a capsule; what is not ours is counted and dropped."""
+        try:
+            header = Header.decode(data)
+        except DecodeError:
+            self.rejected["malformed"] += 1
+            return
+        if (peer := self._peers.get(header.identifier)) is not None:
+            self._handle_peer(peer, header, source, data, now)
+        elif (path := self._paths.get(header.identifier)) is not None:
+            self._handle_end(path, header, source, data, now)
+        else:
+            self.rejected["unknown key"] += 1
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Forget paths and keys that are over."""
+        if self._sweep_at is None or now < self._sweep_at:
+            return
+        for path in list(self._paths.values()):
+            idle = self._idle_ns(path.negotiation)
+            last = path.quiet_since if idle is None else max(path.quiet_since, now - idle)
+            if now - last > path.lifetime_ns:
+                self._forget_path(path, now)
+        for key in list(self._peer_keys.values()):
+            if now >= key.expires:
+                self._forget_peer(key.identifier, now)
+        self._sweep_at = None
+        self._schedule(now)
+
+    def poll_transmit(self) -> Transmit | None:
+        """Next datagram to send, oldest first."""
+        return self._transmits.popleft() if self._transmits else None
+
+    def poll_command(self) -> Command | None:
+        """Next command to the packet loop."""
+        return self._commands.popleft() if self._commands else None
+
+    def poll_reply(self) -> Reply | None:
+        """Next answer to an HTTPS request."""
+        return self._replies.popleft() if self._replies else None
+
+    def poll_event(self) -> Step | None:
+        """Next step of a sequence."""
+        return self._journal.poll()
+
+    def poll_timeout(self) -> Timeout | None:
+        """When handle_timeout wants to be called."""
+        return None if self._sweep_at is None else Timeout(self._sweep_at, "relay sweep")
+
+    def _schedule(self, now: Instant) -> None:
+        if self._sweep_at is None and (self._paths or self._peers):
+            self._sweep_at = Instant(now + SWEEP_NS)
+
+    def _handle_peer(
+        self,
+        peer: Conversation[None],
+        header: Header,
+        source: Endpoint,
+        data: bytes,
+        now: Instant,
+    ) -> None:
+        heard = peer.handle_datagram(header, source, data, now)
+        if isinstance(heard, Asked) and isinstance(heard.message, RelayDirection):
+            answer = self._open_path(heard.message, now)
+            peer.answer(heard, answer, now)
+        self._drain(peer)
+
+    def _open_path(self, direction: RelayDirection, now: Instant) -> NtmAck | Refusal:
+        if direction.ktun_identifier in self._paths:
+            return NtmAck()
+        if len(self._paths) >= MAX_PATHS:
+            return Refusal(Reason.BUSY, direction.negotiation)
+        lifetime_ns = max(direction.lifetime_s, 10) * SECOND
+        key = Ktun(direction.ktun, direction.ktun_identifier, Instant(now + lifetime_ns))
+        path = Path(
+            direction.negotiation,
+            self.keyring.own(key, now),
+            Conversation(
+                key,
+                Sender.RS,
+                self._challenger,
+                self._entropy,
+                self._journal,
+                lambda source, sender: self._name_end(path, source, sender),
+                fresh=True,
+                forwards=True,
+            ),
+            direction.rate,
+            lifetime_ns,
+            now,
+        )
+        self._paths[key.identifier] = path
+        self._schedule(now)
+        return NtmAck()
+
+    def _handle_end(
+        self, path: Path, header: Header, source: Endpoint, data: bytes, now: Instant
+    ) -> None:
+        heard = path.conversation.handle_datagram(header, source, data, now)
+        if isinstance(heard, Asked) and header.sender in _ROLES:
+            self._handle_asked(path, _ROLES[header.sender], heard, data, now)
+        self._drain(path.conversation)
+
+    def _handle_asked(
+        self, path: Path, role: Role, asked: Asked, data: bytes, now: Instant
+    ) -> None:
+        message = asked.message
+        if not isinstance(message, HolePunching | TunnelRequest | TunnelResponse):
+            self.rejected["out of place"] += 1
+            return
+        known = path.ends.get(role)
+        same = known is not None and known.source == asked.source and known.proven
+        moved = known is not None and known.proven and not same
+        if known is not None and moved and message.sequence <= known.sequence:
+            self.rejected["old sequence"] += 1
+            return
+        proven = asked.proven or same
+        budget = 0 if proven else AMPLIFICATION * len(data)
+        end = End(asked.source, message.index, message.sequence, proven, budget)
+        if not proven:
+            if not isinstance(message, TunnelResponse):
+                path.conversation.challenge(asked, now)
+            if known is None or not known.proven:
+                path.ends[role] = replace(end, budget=max(0, budget - len(data)))
+                self._forward_held(path, role)
+            return
+        path.quiet_since = now
+        path.ends[role] = end
+        if self._clashes(path, role, end):
+            path.conversation.answer(asked, Refusal(Reason.INDEX_IN_USE), now)
+            return
+        self._bind(path)
+        if isinstance(message, HolePunching):
+            path.conversation.answer(asked, NtmAck(), now)
+        else:
+            self._journal.note(now, message, _other(role).upper(), sent=True)
+            path.held[_other(role)] = data
+            self._forward_held(path, _other(role))
+        self._forward_held(path, role)
+
+    def _forward_held(self, path: Path, to: Role) -> None:
+        """Pass on, as it came, what waits for an end that has shown itself."""
+        end, data = path.ends.get(to), path.held.get(to)
+        if end is None or data is None:
+            return
+        if not end.proven:
+            if end.budget < len(data):
+                return
+            path.ends[to] = replace(end, budget=end.budget - len(data))
+        del path.held[to]
+        self._transmits.append(Transmit(end.source, data))
+
+    def _clashes(self, path: Path, role: Role, end: End) -> bool:
+        other = path.ends.get(_other(role))
+        if other is None:
+            return False
+        taken = self._taken.get((other.source, end.index), path.negotiation)
+        return taken != path.negotiation
+
+    def _bind(self, path: Path) -> None:
+        ends = path.ends
+        if len(ends) < len(Role) or not all(end.proven for end in ends.values()):
+            return
+        for sender in Role:
+            here, there = ends[sender], ends[_other(sender)]
+            wanted = (here.source, there.index)
+            before = path.bound.get(sender)
+            if before is not None and before != wanted:
+                self._commands.append(Unbind(*before))
+                self._taken.pop(before, None)
+            self._taken[wanted] = path.negotiation
+            path.bound[sender] = wanted
+            bind = Bind(path.negotiation, *wanted, there.source, path.rate)
+            self._commands.append(bind)
+
+    def _forget_path(self, path: Path, now: Instant) -> None:
+        for place in path.bound.values():
+            self._taken.pop(place, None)
+        self._commands.append(ForgetPath(path.negotiation))
+        del self._paths[path.key.identifier]
+        self.keyring.erase(path.key, now)
+
+    def _forget_peer(self, identifier: bytes, now: Instant) -> None:
+        del self._peers[identifier]
+        self.keyring.erase(self._peer_keys.pop(identifier), now)
+
+    def _name_end(self, path: Path, source: Endpoint, sender: Sender | None) -> str:
+        if sender is not None:
+            return sender.name
+        for role, end in path.ends.items():
+            if end.source == source:
+                return role.upper()
+        return "node"
+
+    def _drain(self, conversation: Conversation[None]) -> None:
+        while (transmit := conversation.poll_transmit()) is not None:
+            self._transmits.append(transmit)
+
+
+_ROLES = {Sender.MN: Role.MN, Sender.CN: Role.CN}
+
+
+def _other(role: Role) -> Role:
+    return Role.CN if role is Role.MN else Role.MN
