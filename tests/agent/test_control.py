@@ -61,7 +61,7 @@ async def serving(
     directory: Path, operations: Operations, operator: int | None = None
 ) -> AsyncGenerator[ControlSocket, None]:
     control = ControlSocket(directory, operations)
-    await control.start(operator)
+    control.start(operator)
     try:
         yield control
     finally:

@@ -28,8 +28,6 @@ from ntmobile.errors import NTMobileError, Remedy
 
 MAX_CONNECTIONS = 64
 FIRST_LINE_S = 10.0
-_TURNS_TO_ACCEPT = 8
-"""More turns of the event loop than lie between a connection and the first step of its task."""
 _UCRED = struct.Struct("3i")
 _LOG = structlog.get_logger(__name__)
 
@@ -44,15 +42,15 @@ class ControlSocket:
         self._directory = directory
         self._operations = operations
         self._operator: int | None = None
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
+        self._open: dict[asyncio.Task[None], socket.socket] = {}
 
-    async def start(self, operator: int | None = None) -> None:
+    def start(self, operator: int | None = None) -> None:
         """Listens; the caller holds the directory's lock, so a socket there is a leftover."""
         path = self._directory / SOCKET
         path.unlink(missing_ok=True)
-        listener = _listen(self._directory)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE)
+        self._listener = _listen(self._directory)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
         self.admit(operator)
 
     def admit(self, operator: int | None) -> None:
@@ -64,30 +62,45 @@ class ControlSocket:
 
     async def stop(self) -> None:
         """Ends what is being answered, closes and removes the socket."""
-        if self._server is None:
+        if self._listener is None:
             return
-        self._server.close()
-        for _ in range(_TURNS_TO_ACCEPT):
-            await asyncio.sleep(0)
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.sleep(0)  # closed transports let go of their sockets a turn later
         (self._directory / SOCKET).unlink(missing_ok=True)
-        self._server = None
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
+    def _accept(self) -> None:
+        # Accepted here and not by asyncio's server: that one has a connection of its own for some
+        # turns of the loop before anybody could close it.
+        assert self._listener is not None
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            _LOG.warning("control connection not accepted", error=str(error))
+            return
+        connection.setblocking(False)
+        work = asyncio.get_running_loop().create_task(self._serve(connection))
+        self._open[work] = connection
+        work.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._open.pop(task).close()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("control connection failed", exc_info=error)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
         try:
             await self._converse(reader, writer)
-        except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            # The client went away, or the agent ends: either way nobody listens.
-            pass
+        except (ConnectionError, TimeoutError):
+            return
         finally:
-            self._open.discard(task)
             writer.close()
-            with suppress(ConnectionError, asyncio.CancelledError):
+            with suppress(ConnectionError):
                 await writer.wait_closed()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -157,6 +170,7 @@ def _listen(directory: Path) -> socket.socket:
     finally:
         os.umask(umask)
         os.close(descriptor)
+    listener.listen(MAX_CONNECTIONS)
     listener.setblocking(False)
     return listener
 
