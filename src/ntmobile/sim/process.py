@@ -1,0 +1,137 @@
+"""Drives one machine on a host: the simulator's counterpart of the asyncio driver."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from ntmobile.keys.table import Keyring
+from ntmobile.proto.io import Timeout, Transmit
+from ntmobile.sim.calendar import Entry
+from ntmobile.sim.errors import SimulationError
+from ntmobile.sim.host import SimHost
+from ntmobile.sim.internet import Internet
+from ntmobile.sim.packet import Transport
+from ntmobile.sim.recorder import Recorder
+from ntmobile.time import Instant
+from ntmobile.wire.endpoint import Endpoint
+
+SPINS = 1000
+"""Time-outs at one and the same instant after which a machine is said to spin."""
+
+T = TypeVar("T")
+
+
+class Machine(Protocol):
+    """The part of every machine's face that a Process drives."""
+
+    keyring: Keyring
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+        ...
+
+    def poll_transmit(self) -> Transmit | None:
+        """Next datagram to send."""
+        ...
+
+    def poll_event(self) -> Any:  # noqa: ANN401 - every machine has events of its own
+        """Next event, or None."""
+        ...
+
+    def poll_timeout(self) -> Timeout | None:
+        """When handle_timeout wants to be called."""
+        ...
+
+
+class Process:
+    """A program on a host: one machine behind one UDP port.
+
+    Subclasses say what becomes of the machine's other outputs in `_drain_more` and of its events in
+    `_handle_event`. Whatever a machine raises ends the run as a SimulationError.
+    """
+
+    machine: Machine
+
+    def __init__(self, internet: Internet, recorder: Recorder, host: SimHost, port: int) -> None:
+        """Listens on the UDP port; the subclass makes the machine."""
+        self.internet = internet
+        self.recorder = recorder
+        self.host = host
+        self.port = port
+        self.alive = True
+        self._timer: Entry | None = None
+        self._spins = (Instant(-1), 0)
+        host.listen(Transport.UDP, port, self._receive)
+
+    @property
+    def now(self) -> Instant:
+        """The instant it is."""
+        return self.internet.now
+
+    def call(self, verb: Callable[[Instant], T]) -> T:
+        """Call into the machine, then drain everything it has to say."""
+        try:
+            result = verb(self.now)
+            self._drain()
+        except SimulationError:
+            raise
+        except Exception as error:
+            problem = f"{self.host.name} raised {error!r}"
+            raise SimulationError(self.now, problem, self.recorder.tail()) from error
+        return result
+
+    def kill(self) -> None:
+        """Die as by kill -9: nothing is said, nothing is kept but what was stored."""
+        self.alive = False
+        self.host.close(Transport.UDP, self.port)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _receive(self, source: Endpoint, data: bytes, interface: int) -> None:
+        with self.recorder.arriving(data):
+            self.call(lambda now: self._handle_datagram(source, data, interface, now))
+
+    def _handle_datagram(self, source: Endpoint, data: bytes, interface: int, now: Instant) -> None:
+        raise NotImplementedError
+
+    def _handle_event(self, event: Any) -> None:  # noqa: ANN401
+        """Take one event that is not a Step."""
+
+    def _drain_more(self) -> bool:
+        """Carry out one output that is neither datagram nor event; False when there is none."""
+        return False
+
+    def _transmit(self, transmit: Transmit) -> None:
+        self.recorder.departed(self.host.name, transmit.payload, self.now)
+        self.host.send(
+            Transport.UDP, self.port, transmit.destination, transmit.payload, transmit.interface
+        )
+
+    def _drain(self) -> None:
+        busy = True
+        while busy and self.alive:
+            busy = self._drain_more()
+            while (transmit := self.machine.poll_transmit()) is not None:
+                self._transmit(transmit)
+                busy = True
+            while (event := self.machine.poll_event()) is not None:
+                if not self.recorder.take_step(self.host.name, event):
+                    self._handle_event(event)
+                busy = True
+        self.recorder.take_keys(self.host.name, self.machine.keyring)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        timeout = self.machine.poll_timeout() if self.alive else None
+        if timeout is not None:
+            due = max(timeout.at, self.now)
+            self._timer = self.internet.calendar.at(due, lambda: self._time_out(timeout))
+
+    def _time_out(self, timeout: Timeout) -> None:
+        at, count = self._spins
+        self._spins = (self.now, count + 1 if at == self.now else 1)
+        if self._spins[1] > SPINS:
+            raise SimulationError(self.now, f"{self.host.name} spins on {timeout.reason}")
+        self.call(self.machine.handle_timeout)
