@@ -6,7 +6,8 @@
 //! | [`Pair`], [`bind`] | the two sockets of a port |
 //! | [`Socket`], [`Buffers`] | batched receiving, sending through a chosen interface |
 //! | [`Inbox`] | a bounded queue with a descriptor that an event loop can watch |
-//! | [`Port`] | a pair, its reader thread and its inbox |
+//! | [`Intake`] | the inbox of datagrams, with its limits and counters |
+//! | [`Port`] | a pair, its reader thread and its intake |
 //!
 //! The sockets are never connected and never bound to a local address: those
 //! answer ENETUNREACH for ever after a move. The uplink is chosen for each
@@ -14,6 +15,7 @@
 
 mod datagram;
 mod inbox;
+mod intake;
 mod message;
 mod pair;
 mod reader;
@@ -22,6 +24,7 @@ mod wake;
 
 pub use datagram::{Datagram, LONGEST};
 pub use inbox::Inbox;
+pub use intake::Intake;
 pub use message::Address;
 pub use pair::{Pair, bind};
 pub use reader::{Counters, Port};

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::datagram::{Datagram, LONGEST};
-use crate::inbox::Inbox;
+use crate::datagram::Datagram;
+use crate::intake::Intake;
 use crate::pair::{Pair, bind};
-use crate::socket::{Buffers, Received, Socket};
+use crate::socket::{Buffers, Socket};
 use crate::wake::Wake;
 
 /// Messages taken in one receive call.
@@ -22,7 +22,7 @@ pub struct Counters {
     pub received: u64,
     /// Datagrams lost because the queue was full.
     pub queue_full: u64,
-    /// Datagrams longer than [`LONGEST`].
+    /// Datagrams longer than [`crate::LONGEST`].
     pub too_long: u64,
     /// Datagrams handed to the system.
     pub sent: u64,
@@ -43,10 +43,8 @@ pub struct Port {
 #[derive(Debug)]
 struct Shared {
     pair: Pair,
-    inbox: Inbox<Datagram>,
+    intake: Intake,
     stop: Wake,
-    received: AtomicU64,
-    too_long: AtomicU64,
     sent: AtomicU64,
     send_failed: AtomicU64,
 }
@@ -57,10 +55,8 @@ impl Port {
     pub fn open(port: u16, mark: u32, queue: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             pair: bind(port, mark)?,
-            inbox: Inbox::new(queue)?,
+            intake: Intake::new(queue)?,
             stop: Wake::new()?,
-            received: AtomicU64::new(0),
-            too_long: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             send_failed: AtomicU64::new(0),
         });
@@ -81,12 +77,12 @@ impl Port {
 
     /// Descriptor that is readable exactly while [`Port::drain`] has something.
     pub fn fd(&self) -> i32 {
-        self.shared.inbox.fd()
+        self.shared.intake.inbox().fd()
     }
 
     /// Takes up to `most` datagrams, oldest first.
     pub fn drain(&self, most: usize) -> Vec<Datagram> {
-        self.shared.inbox.drain(most)
+        self.shared.intake.inbox().drain(most)
     }
 
     /// Sends one datagram, as [`Pair::send_to`] does.
@@ -105,9 +101,9 @@ impl Port {
     pub fn counters(&self) -> Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
-            received: read(&self.shared.received),
-            queue_full: self.shared.inbox.dropped(),
-            too_long: read(&self.shared.too_long),
+            received: self.shared.intake.received(),
+            queue_full: self.shared.intake.inbox().dropped(),
+            too_long: self.shared.intake.too_long(),
             sent: read(&self.shared.sent),
             send_failed: read(&self.shared.send_failed),
         }
@@ -154,24 +150,10 @@ impl Shared {
         // An error here is an ICMP report about an earlier send; reading it clears it.
         if socket.receive(buffers).is_ok() {
             for received in buffers.received() {
-                self.queue(&received);
+                for bytes in received.datagrams() {
+                    self.intake.put(received.source, received.interface, bytes);
+                }
             }
-        }
-    }
-
-    fn queue(&self, received: &Received<'_>) {
-        for bytes in received.datagrams() {
-            if bytes.len() > LONGEST {
-                self.too_long.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            let queued = self.inbox.push_with(|| Datagram {
-                source: received.source,
-                interface: received.interface,
-                bytes: bytes.to_vec(),
-            });
-            self.received
-                .fetch_add(u64::from(queued), Ordering::Relaxed);
         }
     }
 }
