@@ -1,0 +1,167 @@
+"""The connection to the database: transactions, migrations, and recovery from what goes wrong.
+
+Every failure of the world below (a full disk, a lock, a file that vanished, a server that went
+away) comes out as StoreUnavailable; the next transaction tries afresh, so a cause that goes away
+needs no restart. Ours: docs/protocol.md section 10.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event, insert, text, update
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import Table
+
+from ntmobile.store.errors import StoreUnavailable, reason_of
+from ntmobile.store.migrations import upgrade
+
+BUSY_MS = 5000
+"""How long a transaction waits for another program's."""
+CONNECTIONS = 4
+_WRITES = "ntm_writes"
+_PRAGMAS = (
+    f"PRAGMA busy_timeout = {BUSY_MS}",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+class Database:
+    """Transactions on the database of a URL; opens nothing before the first."""
+
+    def __init__(self, url: str) -> None:
+        """SQLAlchemy's URL; a SQLite file must exist (see `create`)."""
+        parsed = make_url(url)
+        self._file = Path(parsed.database or "") if is_sqlite(parsed) else None
+        self._engine = _engine(parsed, self._file)
+        self._writer = asyncio.Lock()
+        self._seen: tuple[int, int] | None = None
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that changes nothing; raises StoreUnavailable."""
+        async with self._guarded(), self._ready(), self._engine.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, all or nothing; raises StoreUnavailable.
+
+        IntegrityError comes through: the caller asked for what cannot be.
+        """
+        # One writer at a time: SQLite would make the others poll for their turn.
+        async with self._guarded(), self._ready(), self._writer, self._begin() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        """Close every connection; a transaction afterwards opens them again."""
+        await self._engine.dispose()
+        self._seen = None
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        async with self._engine.connect() as connection:
+            await connection.execution_options(**{_WRITES: True})
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def _guarded(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except (DBAPIError, OSError, SQLAlchemyError) as error:
+            if not isinstance(error, DBAPIError | OSError | TimeoutError) and not _timed_out(error):
+                raise
+            await self.close()
+            raise StoreUnavailable(reason_of(error)) from error
+
+    @asynccontextmanager
+    async def _ready(self) -> AsyncIterator[None]:
+        """Brings the schema up to date, at first and whenever the file is another one."""
+        if self._seen is None or self._seen != self._identity():
+            async with self._writer:
+                await self._open_afresh()
+        yield
+
+    async def _open_afresh(self) -> None:
+        identity = self._identity()
+        if self._seen == identity:
+            return
+        await self._engine.dispose()
+        async with self._begin() as connection:
+            await connection.run_sync(upgrade)
+        self._seen = identity
+
+    def _identity(self) -> tuple[int, int]:
+        """The file that stands at the path now: a deleted one would swallow writes silently."""
+        if self._file is None:
+            return 0, 0
+        try:
+            status = os.stat(self._file)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self._file} is gone") from None
+        return status.st_dev, status.st_ino
+
+
+def is_sqlite(url: URL) -> bool:
+    """Whether the database is a file of ours."""
+    return url.get_backend_name() == "sqlite"
+
+
+def create(url: str) -> None:
+    """Make an empty SQLite file that only its owner may read; does nothing for a server's URL."""
+    parsed = make_url(url)
+    if is_sqlite(parsed):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        os.close(os.open(parsed.database or "", flags, 0o600))
+
+
+async def upsert(
+    connection: AsyncConnection, table: Table, key: dict[str, Any], values: dict[str, Any]
+) -> None:
+    """Change the row of that key, or add it; inside a writing transaction."""
+    condition = [table.c[name] == value for name, value in key.items()]
+    changed = await connection.execute(update(table).where(*condition).values(**values))
+    if not changed.rowcount:
+        await connection.execute(insert(table).values(**key, **values))
+
+
+def _timed_out(error: SQLAlchemyError) -> bool:
+    return type(error).__name__ == "TimeoutError"
+
+
+def _engine(url: URL, file: Path | None) -> AsyncEngine:
+    if file is None:
+        return create_async_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS)
+    # mode=rw: a file that vanished must be an error, not an empty database.
+    uri = url.set(database=file.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
+    engine = create_async_engine(
+        uri, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=BUSY_MS / 1000
+    )
+    event.listen(engine.sync_engine, "connect", _prepare)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401
+    # The driver's own idea of when a transaction begins is turned off: see _begin.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    # IMMEDIATE: a reader that turns writer half-way could not wait for its turn.
+    connection.execute(text("BEGIN IMMEDIATE" if writes else "BEGIN"))
