@@ -15,20 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from ntmobile.agent.netlink import DONE, DUMP, DUMP_INTERRUPTED, ERROR, HEADER, REQUEST, attributes
+
 RTM_NEWLINK, RTM_GETLINK = 16, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 WATCHED_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 """RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE."""
 
-_NLMSG = struct.Struct("=IHHII")
 _RTM = struct.Struct("=BBBBBBBBI")
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
 _NEXTHOP = struct.Struct("=HBBi")
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_DUMP_INTERRUPTED, _NLM_F_DUMP = 0x1, 0x10, 0x300
 _RT_TABLE_MAIN, _RTN_UNICAST, _RTNH_F_DEAD_OR_LINKDOWN = 254, 1, 0x11
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
 _IFA_F_UNUSABLE = 0x08 | 0x20 | 0x40
@@ -109,23 +107,12 @@ def concerns_uplinks(data: bytes) -> bool:
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yields type, flags and body of each netlink message."""
     at = 0
-    while at + _NLMSG.size <= len(data):
-        size, kind, flags, _, _ = _NLMSG.unpack_from(data, at)
-        if size < _NLMSG.size:
+    while at + HEADER.size <= len(data):
+        size, kind, flags, _, _ = HEADER.unpack_from(data, at)
+        if size < HEADER.size:
             return
-        yield kind, flags, data[at + _NLMSG.size : at + size]
+        yield kind, flags, data[at + HEADER.size : at + size]
         at += (size + 3) & ~3
-
-
-def _attributes(data: bytes, at: int) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    while at + _ATTRIBUTE.size <= len(data):
-        size, kind = _ATTRIBUTE.unpack_from(data, at)
-        if size < _ATTRIBUTE.size:
-            break
-        found[kind & 0x3FFF] = data[at + _ATTRIBUTE.size : at + size]
-        at += (size + 3) & ~3
-    return found
 
 
 def _dump(kernel: socket.socket, ask: int, answer: int, family: int = 0) -> list[bytes]:
@@ -138,17 +125,17 @@ def _dump(kernel: socket.socket, ask: int, answer: int, family: int = 0) -> list
 
 def _dump_once(kernel: socket.socket, ask: int, answer: int, family: int) -> list[bytes] | None:
     """Returns None when the table changed under the reading."""
-    header = _NLMSG.pack(_NLMSG.size + _RTM.size, ask, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+    header = HEADER.pack(HEADER.size + _RTM.size, ask, REQUEST | DUMP, 1, 0)
     kernel.send(header + bytes([family]) + bytes(_RTM.size - 1))
     bodies: list[bytes] = []
     whole = True
     while True:
         for kind, flags, body in _messages(kernel.recv(_RECEIVE_BYTES)):
-            if kind == _NLMSG_ERROR:
+            if kind == ERROR:
                 code = -struct.unpack_from("=i", body)[0]
                 raise OSError(code, "the kernel refused to list its network tables")
-            whole = whole and not flags & _NLM_F_DUMP_INTERRUPTED
-            if kind == _NLMSG_DONE:
+            whole = whole and not flags & DUMP_INTERRUPTED
+            if kind == DONE:
                 return bodies if whole else None
             if kind == answer:
                 bodies.append(body)
@@ -156,13 +143,13 @@ def _dump_once(kernel: socket.socket, ask: int, answer: int, family: int) -> lis
 
 def _link(body: bytes) -> Link:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    attributes = _attributes(body, _IFINFO.size)
-    information = _attributes(attributes.get(18, b""), 0)
+    found = attributes(body, _IFINFO.size)
+    information = attributes(found.get(18, b""), 0)
     return Link(
         index,
-        name=_text(attributes.get(3, b"")),
+        name=_text(found.get(3, b"")),
         kind=_text(information.get(1, b"")),
-        mtu=int.from_bytes(attributes.get(4, b""), sys.byteorder),
+        mtu=int.from_bytes(found.get(4, b""), sys.byteorder),
         running=flags & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING,
         loopback=bool(flags & _IFF_LOOPBACK),
     )
@@ -170,10 +157,10 @@ def _link(body: bytes) -> Link:
 
 def _address(body: bytes) -> Address | None:
     _, _, flags, _, index = _IFADDR.unpack_from(body)
-    attributes = _attributes(body, _IFADDR.size)
+    found = attributes(body, _IFADDR.size)
     # On a point-to-point link IFA_ADDRESS (1) is the other end; IFA_LOCAL (2) is ours.
-    packed = attributes.get(2) or attributes.get(1, b"")
-    flags |= int.from_bytes(attributes.get(8, b""), sys.byteorder)
+    packed = found.get(2) or found.get(1, b"")
+    flags |= int.from_bytes(found.get(8, b""), sys.byteorder)
     usable = not flags & _IFA_F_UNUSABLE
     match len(packed):
         case 4:
@@ -188,12 +175,12 @@ def _default_routes(body: bytes) -> Iterator[DefaultRoute]:
     family, length, _, _, table, _, _, kind, flags = _RTM.unpack_from(body)
     if length or table != _RT_TABLE_MAIN or kind != _RTN_UNICAST:
         return
-    attributes = _attributes(body, _RTM.size)
+    found = attributes(body, _RTM.size)
     version = 4 if family == socket.AF_INET else 6
-    metric = int.from_bytes(attributes.get(6, b""), sys.byteorder)
-    if 4 in attributes and not flags & _RTNH_F_DEAD_OR_LINKDOWN:
-        yield DefaultRoute(version, int.from_bytes(attributes[4], sys.byteorder), metric)
-    for index in _hops(attributes.get(9, b"")):
+    metric = int.from_bytes(found.get(6, b""), sys.byteorder)
+    if 4 in found and not flags & _RTNH_F_DEAD_OR_LINKDOWN:
+        yield DefaultRoute(version, int.from_bytes(found[4], sys.byteorder), metric)
+    for index in _hops(found.get(9, b"")):
         yield DefaultRoute(version, index, metric)
 
 
