@@ -158,7 +158,8 @@ class Conversation(Generic[Tag]):
         """Seals as role own with a new salt.
 
         there names the participant at an address (and its role, where it spoke), for the journal.
-        fresh is for a key that lives one negotiation. forwards hands every request out each time it comes (RS passes it on).
+        fresh is for a key that lives one negotiation. forwards hands out every request each time
+        it comes (RS passes it on).
         """
         self.key = key
         self.identifier = key.identifier

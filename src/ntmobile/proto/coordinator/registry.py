@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from ntmobile.proto.conversation import Asked, Conversation
 from ntmobile.proto.coordinator.settings import StoredNode
+from ntmobile.proto.coordinator.tags import NodeTag
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.direction import Cipher, NodeInformation
 from ntmobile.wire.endpoint import Endpoint
@@ -19,12 +20,12 @@ CREATED_FIRST = 16
 """Host numbers below this stay free for the network itself."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Node:
     """One node of this DC: what is stored, and what lives only in memory."""
 
     stored: StoredNode
-    conversation: Conversation["object"]
+    conversation: Conversation[NodeTag]
     last_seen: Instant | None = None
 
     @property

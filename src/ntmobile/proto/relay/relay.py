@@ -1,8 +1,8 @@
 """RS: lets two nodes that cannot reach each other meet, and forwards what it cannot read.
 
 A path stands under one Ktun, which DCmn brings in a Relay Direction. Each end shows where it is by
-a Hole Punching or a Tunnel Request with a growing sequence, and proves its source by a round trip; no
-capsule moves a path. Once both ends are bound the packet loop forwards capsules between them by
+a Hole Punching or a Tunnel Request with a growing sequence, and proves its source by a round trip;
+no capsule moves a path. Once both ends are bound the packet loop forwards capsules between them by
 (source address, receiver index).
 
     Relay Direction        Hole Punching / Tunnel Request, proven        both bound

@@ -1,0 +1,163 @@
+"""The DC as DCcn: tells another domain's DC about our node, and carries Route Directions to it.
+
+Everything here comes under a Kdcdc that the other DC created, and only in the name of its own
+domain's nodes. Source: paper, Figs. 5 to 7. Ours: what is told, docs/protocol.md section 2.
+"""
+
+from dataclasses import dataclass
+
+from ntmobile.keys.table import Kdcdc, Ktmp, Ktun
+from ntmobile.proto.conversation import Asked, Conversation
+from ntmobile.proto.coordinator.common import Common, hides
+from ntmobile.proto.coordinator.decision import same_mapped
+from ntmobile.proto.coordinator.policy import Subject, is_below
+from ntmobile.proto.coordinator.registry import Node
+from ntmobile.proto.coordinator.tags import Carried, Notice
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Header, Sender, Signal
+from ntmobile.wire.direction import (
+    NodeInformationRequest,
+    NodeInformationResponse,
+    RouteDirection,
+    Withdrawal,
+)
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.federation import KeySharing
+from ntmobile.wire.registration import NtmAck, Reason, Refusal
+
+MAX_KEYS_A_DOMAIN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Correspondent:
+    """A foreign DC that shared a Kdcdc with us."""
+
+    domain: str
+    key: Kdcdc
+    conversation: Conversation[None]
+
+
+class Carriage:
+    """All that this DC does as DCcn."""
+
+    def __init__(self, common: Common) -> None:
+        """Shares nodes, keys and queues with the rest of the coordinator."""
+        self._common = common
+        self._keyed: dict[bytes, Correspondent] = {}
+
+    def accept(self, sharing: KeySharing, now: Instant) -> NtmAck | Refusal:
+        """Take a Kdcdc; who sent it was verified by its signature."""
+        common = self._common
+        if (reason := common.policy.refuses_domain(sharing.creator)) is not None:
+            return Refusal(reason)
+        theirs = [held for held in self._keyed.values() if held.domain == sharing.creator]
+        if len(theirs) >= MAX_KEYS_A_DOMAIN:
+            self._forget(theirs[0], now)
+        expires = Instant(now + sharing.lifetime_s * SECOND)
+        key = common.keyring.own(Kdcdc(sharing.secret, sharing.identifier, expires), now)
+        conversation: Conversation[None] = Conversation(
+            key,
+            Sender.DCCN,
+            common.challenger,
+            common.entropy,
+            common.journal,
+            lambda *_: "DCmn",
+        )
+        self._keyed[key.identifier] = Correspondent(sharing.creator, key, conversation)
+        return NtmAck()
+
+    def handle_datagram(self, header: Header, source: Endpoint, data: bytes, now: Instant) -> bool:
+        """Take a datagram under a shared Kdcdc; False when it is not ours."""
+        peer = self._keyed.get(header.identifier)
+        if peer is None:
+            return False
+        if now >= peer.key.expires:
+            self._forget(peer, now)
+            return True
+        heard = peer.conversation.handle_datagram(header, source, data, now)
+        if isinstance(heard, Asked):
+            self._handle_asked(peer, heard, now)
+        self._drain(peer)
+        return True
+
+    def handle_end(self, tag: Carried, answer: Signal | None, now: Instant) -> None:
+        """Our node answered a carried Route Direction, or stayed silent: pass that on."""
+        for key in tag.keys:
+            self._common.keyring.erase(key, now)
+        peer = self._keyed.get(tag.asked.header.identifier)
+        if peer is None:
+            return
+        if isinstance(answer, NtmAck | Refusal):
+            peer.conversation.answer(tag.asked, answer, now)
+        else:
+            peer.conversation.answer(tag.asked, Refusal(Reason.NOT_REGISTERED), now)
+        self._drain(peer)
+
+    def _handle_asked(self, peer: Correspondent, asked: Asked, now: Instant) -> None:
+        match asked.message:
+            case NodeInformationRequest() as request:
+                peer.conversation.answer(asked, self._inform(peer, request, now), now)
+            case RouteDirection() as route:
+                refused = self._carry(peer, asked, route, now)
+                if refused is not None:
+                    peer.conversation.answer(asked, refused, now)
+            case Withdrawal(fqdn) if is_below(fqdn, peer.domain):
+                peer.conversation.answer(asked, NtmAck(), now)
+                self._withdraw(fqdn, now)
+            case _:
+                peer.conversation.answer(asked, Refusal(Reason.NOT_ALLOWED), now)
+
+    def _inform(
+        self, peer: Correspondent, request: NodeInformationRequest, now: Instant
+    ) -> NodeInformationResponse | Refusal:
+        common = self._common
+        mn = Subject(request.mn.fqdn, request.mn.groups)
+        if not is_below(mn.fqdn, peer.domain):
+            return Refusal(Reason.NOT_ALLOWED, request.negotiation)
+        node = common.registry.named(request.fqdn)
+        if node is None:
+            return Refusal(Reason.UNKNOWN_NAME, request.negotiation)
+        if (reason := common.judge(mn, _subject(node), now)) is not None:
+            return Refusal(hides(reason), request.negotiation)
+        if not node.is_registered(now, common.settings.registration_s):
+            return Refusal(Reason.NOT_REGISTERED, request.negotiation)
+        told = node.information(private=True)
+        if not same_mapped(request.mn, told):
+            told = node.information(private=False)
+        common.remember_partners(node.fqdn, mn.fqdn)
+        return NodeInformationResponse(told)
+
+    def _carry(
+        self, peer: Correspondent, asked: Asked, route: RouteDirection, now: Instant
+    ) -> Refusal | None:
+        common = self._common
+        node = common.registry.named(route.fqdn)
+        if node is None or not is_below(route.peer.fqdn, peer.domain):
+            return Refusal(Reason.UNKNOWN_NAME, route.negotiation)
+        mn = Subject(route.peer.fqdn, route.peer.groups)
+        if (reason := common.judge(mn, _subject(node), now)) is not None:
+            return Refusal(hides(reason), route.negotiation)
+        expires = Instant(now + route.valid_s * SECOND)
+        ktmp = Ktmp(route.ktmp, route.negotiation[:8], expires)
+        ktun = Ktun(route.ktun, route.ktun_identifier, expires)
+        keys = (common.keyring.carry(ktmp, now), common.keyring.carry(ktun, now))
+        common.ask_node(node, route, Carried(peer.domain, asked, keys), now)
+        return None
+
+    def _withdraw(self, fqdn: str, now: Instant) -> None:
+        for ours in self._common.partners.pop(fqdn, set()):
+            node = self._common.registry.named(ours)
+            if node is not None:
+                self._common.ask_node(node, Withdrawal(fqdn), Notice(), now)
+
+    def _forget(self, peer: Correspondent, now: Instant) -> None:
+        del self._keyed[peer.key.identifier]
+        self._common.keyring.erase(peer.key, now)
+
+    def _drain(self, peer: Correspondent) -> None:
+        while (transmit := peer.conversation.poll_transmit()) is not None:
+            self._common.transmits.append(transmit)
+
+
+def _subject(node: Node) -> Subject:
+    return Subject(node.fqdn, node.stored.groups)

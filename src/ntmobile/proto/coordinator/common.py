@@ -1,0 +1,87 @@
+"""What the parts of a coordinator share: settings, nodes, keys and the queues to the driver."""
+
+from collections import Counter, deque
+
+from ntmobile.keys.table import CommonKey, Keyring, Party
+from ntmobile.proto.conversation import Challenger, Conversation
+from ntmobile.proto.coordinator.policy import Policy, Subject
+from ntmobile.proto.coordinator.registry import Node, Registry
+from ntmobile.proto.coordinator.settings import Audit, CoordinatorSettings, NodeStored
+from ntmobile.proto.coordinator.tags import NodeTag
+from ntmobile.proto.io import Entropy, Reply, Request, Transmit
+from ntmobile.proto.journal import Journal, Step
+from ntmobile.time import Instant
+from ntmobile.wire.datagram import Sender, Signal
+from ntmobile.wire.registration import Reason
+
+Event = NodeStored | Audit | Step
+"""What a coordinator tells its driver."""
+
+
+class Common:
+    """One per coordinator."""
+
+    def __init__(self, settings: CoordinatorSettings, policy: Policy, entropy: Entropy) -> None:
+        """Starts without nodes."""
+        self.settings = settings
+        self.policy = policy
+        self.entropy = entropy
+        self.registry = Registry(settings.domain, settings.ipv4_pool)
+        self.keyring = Keyring(Party.DC)
+        self.journal = Journal("DC")
+        self.challenger = Challenger(entropy)
+        self.rejected: Counter[str] = Counter()
+        self.transmits: deque[Transmit] = deque()
+        self.requests: deque[Request] = deque()
+        self.replies: deque[Reply] = deque()
+        self.events: deque[Event] = deque()
+        self.busy: set[Node] = set()
+        """Nodes with requests of ours open: only these are looked at when time passes."""
+        self.partners: dict[str, set[str]] = {}
+        """With whom each of our nodes was directed to talk: told when one is revoked."""
+        self._ids = 0
+
+    def next_id(self) -> int:
+        """Return a new id for a request to the driver."""
+        self._ids += 1
+        return self._ids
+
+    def converse_with_node(self, key: CommonKey, fqdn: str) -> Conversation[NodeTag]:
+        """Open the conversation with one of our nodes."""
+        return Conversation(
+            key,
+            Sender.DC,
+            self.challenger,
+            self.entropy,
+            self.journal,
+            lambda *_: fqdn,
+        )
+
+    def ask_node(self, node: Node, message: Signal, tag: NodeTag, now: Instant) -> None:
+        """Send a request to one of our nodes, wherever it was last seen."""
+        node.conversation.ask(message, node.sources(), now, tag)
+        self.busy.add(node)
+        self.drain(node.conversation)
+
+    def drain(self, conversation: Conversation[NodeTag]) -> None:
+        """Hand what a conversation wants sent to the driver."""
+        while (transmit := conversation.poll_transmit()) is not None:
+            self.transmits.append(transmit)
+
+    def judge(self, mn: Subject, cn: Subject, now: Instant) -> Reason | None:
+        """Ask policy, and write the verdict down."""
+        reason = self.policy.refuses(mn, cn)
+        self.events.append(Audit(now, mn.fqdn, cn.fqdn, reason is None, reason))
+        return reason
+
+    def remember_partners(self, ours: str, theirs: str) -> None:
+        """Note that two were directed to talk."""
+        self.partners.setdefault(ours, set()).add(theirs)
+        self.partners.setdefault(theirs, set()).add(ours)
+
+
+def hides(reason: Reason) -> Reason:
+    """What a stranger is told: refused and unknown look the same."""
+    if reason in (Reason.NOT_ALLOWED, Reason.REVOKED):
+        return Reason.UNKNOWN_NAME
+    return reason

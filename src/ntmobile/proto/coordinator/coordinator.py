@@ -1,0 +1,351 @@
+"""A Direction Coordinator: registers its nodes, and directs tunnels as DCmn and as DCcn.
+
+Source: paper, Figs. 2 to 7. The two halves of directing are in `directions` and `carriage`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ntmobile.errors import DecodeError
+from ntmobile.keys.table import Keyring, Kntmdc
+from ntmobile.proto.conversation import Answered, Asked
+from ntmobile.proto.coordinator.carriage import Carriage
+from ntmobile.proto.coordinator.common import Common, Event
+from ntmobile.proto.coordinator.directions import Directions
+from ntmobile.proto.coordinator.policy import Policy, is_below
+from ntmobile.proto.coordinator.registry import (
+    Accepted,
+    Node,
+    Unproven,
+    domain_prefix,
+    register,
+    stored_of,
+)
+from ntmobile.proto.coordinator.settings import (
+    CoordinatorSettings,
+    NodeStored,
+    Relay,
+    StoredNode,
+)
+from ntmobile.proto.coordinator.tags import Carried, NodeTag, Notice, RouteToEnd
+from ntmobile.proto.io import (
+    Caller,
+    CoordinatorFound,
+    Entropy,
+    Failed,
+    Reply,
+    Request,
+    Timeout,
+    Transmit,
+)
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Header, Signal
+from ntmobile.wire.direction import DirectionRequest, Withdrawal
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.federation import KeySharing, SharedKey
+from ntmobile.wire.login import KeyDistribution, LoginRefusal, LoginRefused
+from ntmobile.wire.message import Message
+from ntmobile.wire.registration import (
+    KeepAliveAnswer,
+    NtmAck,
+    Reason,
+    Refusal,
+    RegistrationRequest,
+    RegistrationResponse,
+    Superseded,
+    UdpKeepAlive,
+)
+
+EXPIRY_SWEEP_NS = 60 * SECOND
+
+__all__ = ["Coordinator", "domain_prefix"]
+
+
+class Coordinator:
+    """The sans-I/O machine of one DC."""
+
+    def __init__(
+        self,
+        settings: CoordinatorSettings,
+        policy: Policy,
+        entropy: Entropy,
+        stored: Iterable[StoredNode] = (),
+        now: Instant = Instant(0),
+    ) -> None:
+        """Serves settings.domain; stored is what NodeStored gave out before a restart."""
+        self._common = Common(settings, policy, entropy)
+        self._directions = Directions(self._common)
+        self._carriage = Carriage(self._common)
+        self._boot = entropy.getrandbits(62)
+        self._sweep_at = Instant(now + EXPIRY_SWEEP_NS)
+        for node in stored_of(stored, now):
+            self._restore(node, now)
+
+    @property
+    def keyring(self) -> Keyring:
+        """All keys this DC holds."""
+        return self._common.keyring
+
+    @property
+    def settings(self) -> CoordinatorSettings:
+        """What the DC was told at its start, and since."""
+        return self._common.settings
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Datagrams dropped, by reason."""
+        return dict(self._common.rejected)
+
+    def registered(self, now: Instant) -> tuple[StoredNode, ...]:
+        """The nodes that showed themselves lately."""
+        patience = self._common.settings.registration_s
+        return tuple(
+            node.stored for node in self._common.registry if node.is_registered(now, patience)
+        )
+
+    def set_policy(self, policy: Policy, now: Instant) -> None:
+        """Go by this policy from now; nodes it newly revokes are withdrawn at once."""
+        fresh = policy.revoked - self._common.policy.revoked
+        self._common.policy = policy
+        for fqdn in sorted(fresh):
+            self.withdraw(fqdn, now)
+
+    def set_relays(self, relays: tuple[Relay, ...]) -> None:
+        """Use these RS from now."""
+        self._common.settings = replace(self._common.settings, relays=relays)
+
+    def withdraw(self, fqdn: str, now: Instant) -> None:
+        """Revoke a node: it, its partners and their DCs are told at once."""
+        common = self._common
+        for partner in sorted(common.partners.pop(fqdn, set())):
+            ours = common.registry.named(partner)
+            if ours is not None:
+                common.ask_node(ours, Withdrawal(fqdn), Notice(), now)
+                continue
+            for domain in self._directions.known_domains():
+                if is_below(partner, domain):
+                    self._directions.withdraw(fqdn, domain, now)
+        node = common.registry.named(fqdn)
+        if node is not None:
+            for source in node.sources():
+                node.conversation.tell(Refusal(Reason.REVOKED), source, now)
+            common.drain(node.conversation)
+            self._forget(node, now)
+
+    def handle_request(self, id: int, caller: Caller, message: Message, now: Instant) -> None:
+        """Take Key Distribution (own AS) or Key Sharing (another DC), signed by caller.domain."""
+        match message:
+            case KeyDistribution() if caller.domain == self._common.settings.domain:
+                answer = self._take_node(message, now)
+            case KeySharing(SharedKey.KDCDC) if caller.domain == message.creator:
+                self._common.journal.note(now, message, "DCmn", sent=False)
+                answer = self._carriage.accept(message, now)
+            case _:
+                answer = Refusal(Reason.NOT_ALLOWED)
+        self._common.replies.append(Reply(id, answer))
+
+    def handle_reply(
+        self, id: int, reply: Message | CoordinatorFound | Failed, now: Instant
+    ) -> None:
+        """Take the outcome of a request of poll_request."""
+        self._directions.handle_reply(id, reply, now)
+
+    def handle_datagram(
+        self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
+    ) -> None:
+        """Take one datagram; what is not ours is counted and dropped."""
+        try:
+            header = Header.decode(data)
+        except DecodeError:
+            self._common.rejected["malformed"] += 1
+            return
+        node = self._common.registry.keyed(header.identifier)
+        if node is not None:
+            self._handle_node(node, header, source, data, now, interface)
+        elif not (
+            self._carriage.handle_datagram(header, source, data, now)
+            or self._directions.handle_datagram(header, source, data, now)
+        ):
+            self._common.rejected["unknown key"] += 1
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+        common = self._common
+        for node in list(common.busy):
+            node.conversation.handle_timeout(now)
+            while (lost := node.conversation.poll_unanswered()) is not None:
+                self._handle_node_answer(lost.tag, None, now)
+            common.drain(node.conversation)
+            if node.conversation.poll_timeout() is None:
+                common.busy.discard(node)
+        self._directions.handle_timeout(now)
+        if now >= self._sweep_at:
+            self._sweep_at = Instant(now + EXPIRY_SWEEP_NS)
+            for node in [node for node in common.registry if now >= node.stored.expires]:
+                self._forget(node, now)
+
+    def poll_transmit(self) -> Transmit | None:
+        """Next datagram to send, oldest first."""
+        return self._common.transmits.popleft() if self._common.transmits else None
+
+    def poll_request(self) -> Request | None:
+        """Next request to the driver."""
+        return self._common.requests.popleft() if self._common.requests else None
+
+    def poll_reply(self) -> Reply | None:
+        """Next answer to an HTTPS request."""
+        return self._common.replies.popleft() if self._common.replies else None
+
+    def poll_event(self) -> Event | None:
+        """Next thing that happened."""
+        if self._common.events:
+            return self._common.events.popleft()
+        return self._common.journal.poll()
+
+    def poll_timeout(self) -> Timeout | None:
+        """When handle_timeout wants to be called."""
+        timeouts = [Timeout(self._sweep_at, "key expiry sweep"), *self._directions.poll_timeouts()]
+        for node in self._common.busy:
+            if (timeout := node.conversation.poll_timeout()) is not None:
+                timeouts.append(timeout)
+        return min(timeouts)
+
+    def _restore(self, stored: StoredNode, now: Instant) -> None:
+        key = Kntmdc(stored.kntmdc, stored.identifier, stored.expires)
+        self._common.keyring.own(key, now)
+        conversation = self._common.converse_with_node(key, stored.fqdn)
+        last_seen = now if stored.mapped else None
+        self._common.registry.add(Node(stored, conversation, last_seen))
+
+    def _take_node(self, message: KeyDistribution, now: Instant) -> NtmAck | LoginRefusal:
+        """AS vouches for a node and hands over its Kntmdc. Source: paper, Fig. 2."""
+        common = self._common
+        common.journal.note(now, message, "AS", sent=False)
+        if not is_below(message.fqdn, common.settings.domain):
+            return LoginRefusal(LoginRefused.COORDINATOR)
+        before = common.registry.named(message.fqdn)
+        try:
+            virtual = (
+                common.registry.allot(message.fqdn)
+                if before is None
+                else (before.stored.virtual_ipv4, before.stored.virtual_ipv6)
+            )
+        except OverflowError:
+            return LoginRefusal(LoginRefused.BUSY)
+        expires = Instant(now + message.lifetime_s * SECOND)
+        key = Kntmdc(message.kntmdc, message.kntmdc_identifier, expires)
+        stored = StoredNode(
+            message.fqdn,
+            message.identity,
+            message.groups,
+            message.kntmdc,
+            message.kntmdc_identifier,
+            expires,
+            *virtual,
+        )
+        if before is not None and before.stored.identity == message.identity:
+            stored = _renewed(before.stored, stored)
+        common.keyring.own(key, now)
+        node = Node(stored, common.converse_with_node(key, message.fqdn))
+        if before is not None:
+            node.last_seen = before.last_seen
+            common.busy.discard(before)
+            common.keyring.erase(before.conversation.key, now)
+        common.registry.add(node)
+        common.events.append(NodeStored(stored))
+        return NtmAck()
+
+    def _handle_node(
+        self,
+        node: Node,
+        header: Header,
+        source: Endpoint,
+        data: bytes,
+        now: Instant,
+        interface: int,
+    ) -> None:
+        heard = node.conversation.handle_datagram(header, source, data, now, interface=interface)
+        match heard:
+            case Asked():
+                self._handle_asked(node, heard, now)
+            case Answered(tag, message):
+                self._handle_node_answer(tag, message, now)
+            case None:
+                pass
+        self._common.drain(node.conversation)
+
+    def _handle_asked(self, node: Node, asked: Asked, now: Instant) -> None:
+        match asked.message:
+            case RegistrationRequest() as request:
+                self._register(node, asked, request, now)
+            case UdpKeepAlive(answer):
+                if asked.source in node.stored.mapped:
+                    node.last_seen = now
+                if answer:
+                    mapped = KeepAliveAnswer(asked.source, self._boot)
+                    node.conversation.answer(asked, mapped, now)
+            case DirectionRequest() as request:
+                self._directions.start(node, asked, request, now)
+            case _:
+                self._common.rejected["out of place"] += 1
+
+    def _handle_node_answer(self, tag: NodeTag, answer: Signal | None, now: Instant) -> None:
+        match tag:
+            case RouteToEnd():
+                self._directions.handle_end(tag, answer, now)
+            case Carried():
+                self._carriage.handle_end(tag, answer, now)
+            case Notice():
+                pass
+
+    def _register(
+        self, node: Node, asked: Asked, request: RegistrationRequest, now: Instant
+    ) -> None:
+        """Source: paper, Fig. 3."""
+        verdict = register(node.stored, request, asked)
+        match verdict:
+            case Unproven():
+                node.conversation.challenge(asked, now)
+            case Superseded():
+                node.conversation.answer(asked, verdict, now)
+            case Reason():
+                node.conversation.answer(asked, Refusal(verdict), now)
+            case Accepted(stored, superseded):
+                if superseded:
+                    self._tell_superseded(node, now)
+                node.stored = stored
+                node.last_seen = now if request.endpoints else None
+                self._common.events.append(NodeStored(stored))
+                node.conversation.answer(asked, self._response(node, asked), now)
+
+    def _tell_superseded(self, node: Node, now: Instant) -> None:
+        notice = Superseded(node.stored.instance)
+        for source in node.sources():
+            node.conversation.tell(notice, source, now)
+
+    def _response(self, node: Node, asked: Asked) -> RegistrationResponse:
+        settings = self._common.settings
+        return RegistrationResponse(
+            node.stored.virtual_ipv4,
+            node.stored.virtual_ipv6,
+            asked.source,
+            self._boot,
+            settings.registration_s,
+            settings.keepalive_s,
+        )
+
+    def _forget(self, node: Node, now: Instant) -> None:
+        self._common.registry.remove(node.fqdn)
+        self._common.busy.discard(node)
+        self._common.keyring.erase(node.conversation.key, now)
+
+
+def _renewed(before: StoredNode, new: StoredNode) -> StoredNode:
+    """The same node with a new Kntmdc: where it is stays known."""
+    return replace(
+        before,
+        groups=new.groups,
+        kntmdc=new.kntmdc,
+        identifier=new.identifier,
+        expires=new.expires,
+    )

@@ -1,0 +1,447 @@
+"""The DC as DCmn: from a Direction Request to Route Directions for both ends.
+
+A negotiation::
+
+    Finding --Coordinator found--> Asking --Node Information--> Directing --all acknowledged--> over
+       '------------- CN is a node of this domain ---------------^
+
+Route Directions go to CN (through DCcn) and to MN, and Relay Direction to RS, all at once; the end
+that hears first waits for the other. Source: paper, Figs. 5 to 7. Ours: the order, docs/protocol.md
+section 7.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ntmobile.keys.table import (
+    IDENTIFIER_SIZE,
+    SECRET_SIZE,
+    CommonKey,
+    Kdcdc,
+    Kdcrs,
+    Ktmp,
+    Ktun,
+)
+from ntmobile.proto.conversation import Answered, Asked, Conversation
+from ntmobile.proto.coordinator.common import Common
+from ntmobile.proto.coordinator.decision import Decision, choose_cipher, decide, same_mapped
+from ntmobile.proto.coordinator.peering import PeerFailed, Peering
+from ntmobile.proto.coordinator.policy import Subject, is_below
+from ntmobile.proto.coordinator.registry import Node
+from ntmobile.proto.coordinator.settings import Relay
+from ntmobile.proto.coordinator.tags import Notice, RouteToEnd
+from ntmobile.proto.io import (
+    CoordinatorFound,
+    Failed,
+    FindCoordinator,
+    ForeignCoordinator,
+    RelayServer,
+    Timeout,
+    random_bytes,
+)
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Header, Sender, Signal
+from ntmobile.wire.direction import (
+    Action,
+    DirectionRequest,
+    NodeInformation,
+    NodeInformationRequest,
+    NodeInformationResponse,
+    RelayDirection,
+    Role,
+    RouteDirection,
+    Withdrawal,
+)
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.registration import NtmAck, Reason, Refusal
+
+MAX_OPEN_A_NODE = 64
+PATIENCE_NS = 15 * SECOND
+"""Whatever hangs longer is forgotten, its keys erased."""
+FIND_RETRY_NS = SECOND // 2
+
+
+@dataclass(frozen=True, slots=True)
+class AskedInformation:
+    """A Node Information Request of a negotiation."""
+
+    negotiation: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRelay:
+    """A Relay Direction of a negotiation."""
+
+    negotiation: bytes
+
+
+ServerTag = AskedInformation | AskedRelay | RouteToEnd | Notice
+Server = Peering[ServerTag]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whose zone is the name in?"""
+
+    call: int
+    retry_at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """DCcn was asked for CN."""
+
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directing:
+    """Route Directions are on their way; the keys are carried until all are acknowledged."""
+
+    domain: str
+    cn: NodeInformation
+    pending: frozenset[str]
+    keys: tuple[CommonKey, ...]
+
+
+@dataclass(slots=True)
+class Negotiation:
+    """One tunnel that is being directed."""
+
+    id: bytes
+    mn: Node
+    request: DirectionRequest
+    began: Instant
+    state: Finding | Asking | Directing = field(default=Finding(0))
+
+
+class Directions:
+    """All negotiations of which this DC is DCmn."""
+
+    def __init__(self, common: Common) -> None:
+        """Shares nodes, keys and queues with the rest of the coordinator."""
+        self._common = common
+        self._open: dict[bytes, Negotiation] = {}
+        self._domains: dict[str, Server] = {}
+        self._relays: dict[str, Server] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def start(self, node: Node, asked: Asked, request: DirectionRequest, now: Instant) -> None:
+        """Take a Direction Request. Source: paper, Fig. 5."""
+        common = self._common
+        if request.negotiation in self._open:
+            return node.conversation.answer(asked, NtmAck(), now)
+        reason = self._refuses(node, request, now)
+        if reason is not None:
+            return node.conversation.answer(asked, Refusal(reason, request.negotiation), now)
+        node.conversation.answer(asked, NtmAck(), now)
+        negotiation = Negotiation(request.negotiation, node, request, now)
+        self._open[negotiation.id] = negotiation
+        if not is_below(request.fqdn, common.settings.domain):
+            return self._find(negotiation)
+        cn = common.registry.named(request.fqdn)
+        if cn is None:
+            return self._refuse(negotiation, Reason.UNKNOWN_NAME, now)
+        if not cn.is_registered(now, common.settings.registration_s):
+            return self._refuse(negotiation, Reason.NOT_REGISTERED, now)
+        return self._direct(negotiation, common.settings.domain, cn.information(private=True), now)
+
+    def handle_reply(self, id: int, reply: object, now: Instant) -> bool:
+        """Take the outcome of a search or of a Key Sharing; False when it is not ours."""
+        for server in self._servers():
+            if server.call == id:
+                if isinstance(reply, NtmAck | Refusal | Failed):
+                    server.handle_reply(reply, now)
+                self._drain(now)
+                return True
+        for negotiation in self._open.values():
+            if isinstance(negotiation.state, Finding) and negotiation.state.call == id:
+                self._handle_found(negotiation, reply, now)
+                self._drain(now)
+                return True
+        return False
+
+    def handle_datagram(self, header: Header, source: Endpoint, data: bytes, now: Instant) -> bool:
+        """Take a datagram under a key this DC shared; False when it is not ours."""
+        for server in self._servers():
+            if server.identifier == header.identifier:
+                server.handle_datagram(header, source, data, now)
+                self._drain(now)
+                return True
+        return False
+
+    def handle_end(self, tag: RouteToEnd, answer: Signal | None, now: Instant) -> None:
+        """Take the answer of one of our own nodes to a Route Direction; None for silence."""
+        negotiation = self._open.get(tag.negotiation)
+        if negotiation is not None:
+            self._settle(negotiation, tag.role, answer, Reason.NOT_REGISTERED, now)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Ask again, search again, give up."""
+        for server in self._servers():
+            server.handle_timeout(now)
+        for negotiation in list(self._open.values()):
+            if now - negotiation.began >= PATIENCE_NS:
+                self._refuse(negotiation, Reason.TIMED_OUT, now)
+                continue
+            match negotiation.state:
+                case Finding(_, retry_at) if retry_at is not None and now >= retry_at:
+                    self._find(negotiation)
+                case _:
+                    pass
+        self._drain(now)
+
+    def poll_timeouts(self) -> Iterator[Timeout]:
+        """All times at which handle_timeout wants to be called."""
+        for server in self._servers():
+            if (timeout := server.poll_timeout()) is not None:
+                yield timeout
+        for negotiation in self._open.values():
+            yield Timeout(Instant(negotiation.began + PATIENCE_NS), "negotiation given up")
+            match negotiation.state:
+                case Finding(_, retry_at) if retry_at is not None:
+                    yield Timeout(retry_at, "coordinator search")
+                case _:
+                    pass
+
+    def withdraw(self, fqdn: str, domain: str, now: Instant) -> None:
+        """Tell another domain that one of our nodes is revoked."""
+        if domain in self._domains:
+            self._domains[domain].ask(Withdrawal(fqdn), Notice(), now)
+            self._drain(now)
+
+    def known_domains(self) -> tuple[str, ...]:
+        """Domains this DC talked to."""
+        return tuple(self._domains)
+
+    def _servers(self) -> list[Server]:
+        return [*self._domains.values(), *self._relays.values()]
+
+    def _refuses(self, node: Node, request: DirectionRequest, now: Instant) -> Reason | None:
+        if request.identity != node.stored.identity:
+            return Reason.IDENTITY_CHANGED
+        if request.fqdn == node.fqdn:
+            return Reason.UNKNOWN_NAME
+        open_now = sum(1 for negotiation in self._open.values() if negotiation.mn is node)
+        if open_now >= MAX_OPEN_A_NODE:
+            return Reason.BUSY
+        mn = Subject(node.fqdn, node.stored.groups)
+        cn_node = self._common.registry.named(request.fqdn)
+        cn = Subject(request.fqdn, () if cn_node is None else cn_node.stored.groups)
+        return self._common.judge(mn, cn, now)
+
+    def _find(self, negotiation: Negotiation) -> None:
+        call = self._common.next_id()
+        negotiation.state = Finding(call)
+        self._common.requests.append(FindCoordinator(call, negotiation.request.fqdn))
+
+    def _handle_found(self, negotiation: Negotiation, reply: object, now: Instant) -> None:
+        if isinstance(reply, CoordinatorFound):
+            if (reason := self._common.policy.refuses_domain(reply.domain)) is not None:
+                return self._refuse(negotiation, reason, now)
+            server = self._domain(reply)
+            negotiation.state = Asking(reply.domain)
+            request = NodeInformationRequest(
+                negotiation.request.fqdn,
+                negotiation.mn.information(private=False),
+                negotiation.id,
+                negotiation.request.purpose,
+            )
+            return server.ask(request, AskedInformation(negotiation.id), now)
+        if isinstance(reply, Failed) and reply.reason is Reason.DOMAIN_UNREACHABLE:
+            negotiation.state = Finding(0, Instant(now + FIND_RETRY_NS))
+            return None
+        reason = reply.reason if isinstance(reply, Failed) else Reason.UNKNOWN_NAME
+        return self._refuse(negotiation, reason, now)
+
+    def _domain(self, found: CoordinatorFound) -> Server:
+        server = self._domains.get(found.domain)
+        if server is None or server.endpoints != found.endpoints:
+            server = self._peering(
+                ForeignCoordinator(found.domain), found.endpoints, Sender.DCMN, "DCcn"
+            )
+            self._domains[found.domain] = server
+        return server
+
+    def _relay(self, relay: Relay) -> Server:
+        server = self._relays.get(relay.name)
+        if server is None or server.endpoints != relay.endpoints:
+            server = self._peering(RelayServer(relay.name), relay.endpoints, Sender.DC, "RS")
+            self._relays[relay.name] = server
+        return server
+
+    def _peering(
+        self,
+        target: ForeignCoordinator | RelayServer,
+        endpoints: tuple[Endpoint, ...],
+        role: Sender,
+        there: str,
+    ) -> Server:
+        common = self._common
+
+        def converse(key: Kdcdc | Kdcrs) -> Conversation[object]:
+            return Conversation(
+                key, role, common.challenger, common.entropy, common.journal, lambda *_: there
+            )
+
+        return Peering(
+            target,
+            endpoints,
+            common.settings.domain,
+            common.settings.server_key_s,
+            common.keyring,
+            common.entropy,
+            common.journal,
+            converse,  # type: ignore[arg-type]
+            common.next_id,
+        )
+
+    def _handle_outcome(
+        self, outcome: Answered[ServerTag] | PeerFailed[ServerTag], now: Instant
+    ) -> None:
+        answer = outcome.message if isinstance(outcome, Answered) else None
+        reason = outcome.reason if isinstance(outcome, PeerFailed) else Reason.UNKNOWN_NAME
+        match outcome.tag:
+            case AskedInformation(id) if (negotiation := self._open.get(id)) is not None:
+                self._handle_information(negotiation, answer, reason, now)
+            case AskedRelay(id) if (negotiation := self._open.get(id)) is not None:
+                self._settle(negotiation, "rs", answer, Reason.NO_RELAY, now)
+            case RouteToEnd(id, role) if (negotiation := self._open.get(id)) is not None:
+                self._settle(negotiation, role, answer, reason, now)
+            case _:
+                pass
+
+    def _handle_information(
+        self, negotiation: Negotiation, answer: Signal | None, reason: Reason, now: Instant
+    ) -> None:
+        if not isinstance(negotiation.state, Asking):
+            return None
+        if not isinstance(answer, NodeInformationResponse):
+            refused = answer.reason if isinstance(answer, Refusal) else reason
+            return self._refuse(negotiation, refused, now)
+        domain, cn = negotiation.state.domain, answer.cn
+        if cn.fqdn != negotiation.request.fqdn or not is_below(cn.fqdn, domain):
+            return self._refuse(negotiation, Reason.UNKNOWN_NAME, now)
+        return self._direct(negotiation, domain, cn, now)
+
+    def _direct(
+        self, negotiation: Negotiation, domain: str, cn: NodeInformation, now: Instant
+    ) -> None:
+        common = self._common
+        own = domain == common.settings.domain
+        mn = negotiation.mn.information(private=True)
+        if not own and not same_mapped(mn, cn):
+            mn = negotiation.mn.information(private=False)
+        relays = common.settings.relays
+        decision = decide(mn, cn, relays, negotiation.request.purpose)
+        if decision is None:
+            return self._refuse(negotiation, Reason.NO_RELAY, now)
+        ktmp, ktun = self._create_keys(negotiation.id, now)
+        pending = {Role.MN.value, Role.CN.value}
+        if decision.relay is not None:
+            pending.add("rs")
+            self._relay(decision.relay).ask(
+                self._relay_direction(negotiation, ktun), AskedRelay(negotiation.id), now
+            )
+        negotiation.state = Directing(domain, cn, frozenset(pending), (ktmp, ktun))
+        common.remember_partners(mn.fqdn, cn.fqdn)
+        to_cn = self._route(negotiation, Role.CN, cn.fqdn, mn, decision, ktmp, ktun, cn, mn)
+        to_mn = self._route(negotiation, Role.MN, mn.fqdn, cn, decision, ktmp, ktun, cn, mn)
+        tag_cn = RouteToEnd(negotiation.id, Role.CN)
+        if own:
+            node = common.registry.named(cn.fqdn)
+            assert node is not None
+            common.ask_node(node, to_cn, tag_cn, now)
+        else:
+            self._domains[domain].ask(to_cn, tag_cn, now)
+        common.ask_node(negotiation.mn, to_mn, RouteToEnd(negotiation.id, Role.MN), now)
+        return self._drain(now)
+
+    def _create_keys(self, negotiation: bytes, now: Instant) -> tuple[Ktmp, Ktun]:
+        common = self._common
+        expires = Instant(now + common.settings.authorisation_s * SECOND)
+        ktmp = Ktmp(random_bytes(common.entropy, SECRET_SIZE), negotiation[:8], expires)
+        identifier = random_bytes(common.entropy, IDENTIFIER_SIZE)
+        ktun = Ktun(random_bytes(common.entropy, SECRET_SIZE), identifier, expires)
+        for key in (ktmp, ktun):
+            common.keyring.create(key, now)
+            common.keyring.carry(key, now)
+        return ktmp, ktun
+
+    def _relay_direction(self, negotiation: Negotiation, ktun: Ktun) -> RelayDirection:
+        settings = self._common.settings
+        return RelayDirection(
+            negotiation.id, ktun.identifier, ktun.secret, settings.relay_idle_s, settings.relay_rate
+        )
+
+    def _route(
+        self,
+        negotiation: Negotiation,
+        role: Role,
+        fqdn: str,
+        peer: NodeInformation,
+        decision: Decision,
+        ktmp: Ktmp,
+        ktun: Ktun,
+        cn: NodeInformation,
+        mn: NodeInformation,
+    ) -> RouteDirection:
+        sends = decision.sender is role
+        return RouteDirection(
+            negotiation.id,
+            fqdn,
+            role,
+            Action.SEND if sends else Action.AWAIT,
+            peer,
+            ktmp.secret,
+            ktun.secret,
+            ktun.identifier,
+            decision.targets if sends else (),
+            () if decision.relay is None else decision.relay.endpoints,
+            self._common.settings.authorisation_s,
+            purpose=negotiation.request.purpose,
+            cipher=choose_cipher(mn, cn),
+        )
+
+    def _settle(
+        self,
+        negotiation: Negotiation,
+        who: str,
+        answer: Signal | None,
+        reason: Reason,
+        now: Instant,
+    ) -> None:
+        """One of those directed answered; when all did, the keys are handed over and erased."""
+        state = negotiation.state
+        if not isinstance(state, Directing):
+            return None
+        if not isinstance(answer, NtmAck):
+            refused = answer.reason if isinstance(answer, Refusal) else reason
+            return self._refuse(negotiation, refused, now)
+        pending = state.pending - {str(who)}
+        negotiation.state = Directing(state.domain, state.cn, pending, state.keys)
+        if not pending:
+            self._forget(negotiation, now)
+        return None
+
+    def _refuse(self, negotiation: Negotiation, reason: Reason, now: Instant) -> None:
+        refusal = Refusal(reason, negotiation.id)
+        self._forget(negotiation, now)
+        self._common.ask_node(negotiation.mn, refusal, Notice(), now)
+
+    def _forget(self, negotiation: Negotiation, now: Instant) -> None:
+        self._open.pop(negotiation.id, None)
+        if isinstance(negotiation.state, Directing):
+            for key in negotiation.state.keys:
+                self._common.keyring.erase(key, now)
+
+    def _drain(self, now: Instant) -> None:
+        for server in self._servers():
+            while (outcome := server.poll_outcome()) is not None:
+                self._handle_outcome(outcome, now)
+            while (call := server.poll_call()) is not None:
+                self._common.requests.append(call)
+            while (transmit := server.poll_transmit()) is not None:
+                self._common.transmits.append(transmit)
