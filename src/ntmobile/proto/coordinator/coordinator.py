@@ -57,6 +57,7 @@ from ntmobile.wire.registration import (
 )
 
 EXPIRY_SWEEP_NS = 60 * SECOND
+START = Instant(0)
 
 __all__ = ["Coordinator", "domain_prefix"]
 
@@ -70,7 +71,7 @@ class Coordinator:
         policy: Policy,
         entropy: Entropy,
         stored: Iterable[StoredNode] = (),
-        now: Instant = Instant(0),
+        now: Instant = START,
     ) -> None:
         """Serves settings.domain; stored is what NodeStored gave out before a restart."""
         self._common = Common(settings, policy, entropy)
@@ -134,6 +135,7 @@ class Coordinator:
 
     def handle_request(self, id: int, caller: Caller, message: Message, now: Instant) -> None:
         """Take Key Distribution (own AS) or Key Sharing (another DC), signed by caller.domain."""
+        answer: Message
         match message:
             case KeyDistribution() if caller.domain == self._common.settings.domain:
                 answer = self._take_node(message, now)
@@ -204,11 +206,12 @@ class Coordinator:
 
     def poll_timeout(self) -> Timeout | None:
         """When handle_timeout wants to be called."""
-        timeouts = [Timeout(self._sweep_at, "key expiry sweep"), *self._directions.poll_timeouts()]
-        for node in self._common.busy:
-            if (timeout := node.conversation.poll_timeout()) is not None:
-                timeouts.append(timeout)
-        return min(timeouts)
+        asking = (node.conversation.poll_timeout() for node in self._common.busy)
+        return min(
+            Timeout(self._sweep_at, "key expiry sweep"),
+            *self._directions.poll_timeouts(),
+            *(timeout for timeout in asking if timeout is not None),
+        )
 
     def _restore(self, stored: StoredNode, now: Instant) -> None:
         key = Kntmdc(stored.kntmdc, stored.identifier, stored.expires)
