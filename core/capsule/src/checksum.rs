@@ -1,5 +1,9 @@
 //! The internet checksum: RFC 1071, and RFC 1624 for changing one.
 
+/// Where UDP has its checksum, of all that offload knows the only one whose
+/// zero means that there is none.
+const UDP_CHECKSUM: usize = 6;
+
 /// A ones' complement sum in the making; big-endian words.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(u64);
@@ -103,4 +107,12 @@ pub fn finish_ipv4(header: &mut [u8]) {
     put(header, 10, 0);
     let sum = Sum::default().with(header).fold();
     put(header, 10, !sum);
+}
+
+/// Finishes a checksum as offload asks for it: over everything from `start`,
+/// at `start + offset`. Nonsense positions change nothing.
+pub fn finish_at(packet: &mut [u8], start: usize, offset: usize) {
+    if start < packet.len() && offset + 2 <= packet.len() - start {
+        finish(&mut packet[start..], offset, offset == UDP_CHECKSUM);
+    }
 }

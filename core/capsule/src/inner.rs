@@ -120,6 +120,11 @@ impl Inner {
         (at + 2 <= packet.len()).then_some(at)
     }
 
+    /// Systems leave its checksum to offload: TCP or UDP, all of it.
+    pub fn is_offloadable(&self) -> bool {
+        matches!(self.protocol, TCP | UDP) && self.fragment == Fragment::Whole
+    }
+
     /// A number that packets of one flow share.
     pub fn flow(&self, packet: &[u8]) -> u32 {
         let ports = match self.protocol {

@@ -17,6 +17,7 @@ pub mod checksum;
 pub mod clamp;
 pub mod ecn;
 mod flows;
+mod fragment;
 mod header;
 pub mod icmp;
 mod inner;
@@ -29,6 +30,8 @@ mod stamp;
 mod window;
 
 pub use aead::{Cipher, KEY, UnknownCipher};
+pub use checksum::finish_at;
+pub use fragment::split;
 pub use header::{EPOCHS, Epoch, Form, HEADER, Header, KIND, OVERHEAD, TAG};
 pub use inner::{Dropped, Fragment, Inner, destination};
 pub use log::{Budget, Log, MOST_RUN_BYTES, MOST_RUN_CAPSULES, Missing};

@@ -1,1 +1,34 @@
-//! The packet loops of a node: TUN on one side, UDP on the other.
+//! The packet loops of a node: an application's packets on one side, one UDP
+//! port on the other, a thread per direction. Python decides everything that
+//! is not decided per packet; see [`Engine`].
+//!
+//! | part | does |
+//! |---|---|
+//! | [`Engine`] | what Python commands |
+//! | [`Signal`] | what Python hears |
+//! | [`Packets`], [`Tun`] | where inner packets come from and go to |
+//! | `outgoing` | packets to capsules |
+//! | `incoming`, `rebuild` | capsules to packets, super-packets put together again |
+//! | `waiting` | packets whose tunnel is not there yet |
+
+mod counters;
+mod engine;
+mod incoming;
+mod link;
+mod outgoing;
+mod packets;
+mod rebuild;
+mod sending;
+mod shared;
+mod signal;
+mod tun;
+mod tunnel;
+mod view;
+mod waiting;
+
+pub use engine::{Engine, EngineError};
+pub use ntmobile_capsule::{Addresses, Cipher, Epoch, KEY, ReceiveState};
+pub use packets::{Capability, Left, Packets};
+pub use signal::Signal;
+pub use tun::{Opened, Tun, open};
+pub use tunnel::Statistics;

@@ -1,0 +1,326 @@
+//! What Python commands. Every call returns at once; the loops see its effect
+//! with the next packet.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use ntmobile_capsule::{Addresses, Cipher, Epoch, KEY, ReceiveState};
+use ntmobile_port::{Wake, bind};
+
+use crate::counters::add;
+use crate::packets::Packets;
+use crate::sending::Sender;
+use crate::shared::Shared;
+use crate::signal::Signal;
+use crate::tun::Tun;
+use crate::tunnel::{Path, Statistics, Tunnel};
+use crate::view::destinations;
+use crate::{incoming, outgoing};
+
+/// A node's UDP port, its tunnels, and the packet device if it has one.
+///
+/// Commands: everything but the following. What happened: watch
+/// [`Engine::fd`], then [`Engine::drain`]. End: [`Engine::close`]; dropping
+/// closes too.
+pub struct Engine {
+    shared: Arc<Shared>,
+    receiver: Mutex<Option<Loop>>,
+    reader: Mutex<Option<Loop>>,
+}
+
+struct Loop {
+    stop: Arc<Wake>,
+    thread: JoinHandle<()>,
+}
+
+/// What the caller did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineError {
+    /// There is no tunnel of this index.
+    UnknownTunnel,
+    /// There is one already, or one to the same virtual address.
+    TunnelExists,
+    /// The epoch holds no keys.
+    NoKeys,
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownTunnel => "there is no tunnel of this index",
+            Self::TunnelExists => "a tunnel of this index or to this address is open already",
+            Self::NoKeys => "the epoch holds no keys",
+        })
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+impl Loop {
+    fn start(name: &str, run: impl FnOnce(&Wake) + Send + 'static) -> io::Result<Self> {
+        let stop = Arc::new(Wake::new()?);
+        let watched = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name(name.into())
+            .spawn(move || run(&watched))?;
+        Ok(Self { stop, thread })
+    }
+
+    fn end(self) {
+        self.stop.set();
+        // A loop that panicked has nothing left to clean up.
+        let _ = self.thread.join();
+    }
+}
+
+impl Engine {
+    /// Opens UDP `port` (0: any) with `mark` (0: none) on what is sent, and
+    /// starts receiving; `queue` signals wait for Python at most.
+    pub fn open(port: u16, mark: u32, queue: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(bind(port, mark)?, queue)?);
+        let receiving = Arc::clone(&shared);
+        let receiver = Loop::start("ntm-receive", move |stop| incoming::run(&receiving, stop))?;
+        Ok(Self {
+            shared,
+            receiver: Mutex::new(Some(receiver)),
+            reader: Mutex::new(None),
+        })
+    }
+
+    /// The number of the UDP port.
+    pub fn port(&self) -> u16 {
+        self.shared.pair.port
+    }
+
+    /// Readable exactly while [`Engine::drain`] has something.
+    pub fn fd(&self) -> RawFd {
+        self.shared.inbox.fd()
+    }
+
+    /// Takes up to `most` signals, oldest first.
+    pub fn drain(&self, most: usize) -> Vec<Signal> {
+        self.shared.inbox.drain(most)
+    }
+
+    /// Sends a datagram of Python's; a refusal comes back as a signal.
+    pub fn send(&self, destination: SocketAddr, payload: &[u8], interface: u32) {
+        if let Err(error) = self.shared.pair.send_to(destination, payload, interface) {
+            add(&self.shared.counters.send_failed);
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            self.shared
+                .tell_with(|| Signal::SendFailed { index: 0, errno });
+        }
+    }
+
+    /// Attaches the TUN device `fd`, of which a duplicate is taken; see [`Tun::attach`].
+    pub fn attach_tun(&self, fd: RawFd, offload: bool) -> io::Result<()> {
+        self.attach(Arc::new(Tun::attach(fd, offload)?))
+    }
+
+    /// Exchanges inner packets with `packets` from now on, instead of what was
+    /// attached before.
+    pub fn attach(&self, packets: Arc<dyn Packets>) -> io::Result<()> {
+        self.detach();
+        let shared = Arc::clone(&self.shared);
+        let reading = Arc::clone(&packets);
+        self.shared
+            .present
+            .change(|view| view.packets = Some(packets));
+        let reader = Loop::start("ntm-send", move |stop| {
+            outgoing::run(&shared, &reading, stop);
+        })?;
+        *lock(&self.reader) = Some(reader);
+        Ok(())
+    }
+
+    /// Lets go of the packet device; the tunnels stay.
+    pub fn detach(&self) {
+        self.shared.present.change(|view| view.packets = None);
+        if let Some(reader) = lock(&self.reader).take() {
+            reader.end();
+        }
+    }
+
+    /// Makes a tunnel without keys and path; packets to it wait.
+    pub fn open_tunnel(&self, index: u32, addresses: Addresses) -> Result<(), EngineError> {
+        let tunnel = Arc::new(Tunnel::new(index, addresses, &self.shared.budget));
+        self.shared.present.change(|view| {
+            let taken = destinations(&tunnel)
+                .iter()
+                .any(|address| view.destinations.contains_key(address));
+            if taken || view.tunnels.contains_key(&index) {
+                return Err(EngineError::TunnelExists);
+            }
+            view.add(tunnel);
+            Ok(())
+        })
+    }
+
+    /// Forgets a tunnel, its keys and its log.
+    pub fn close_tunnel(&self, index: u32) -> Result<(), EngineError> {
+        self.shared
+            .present
+            .change(|view| view.remove(index))
+            .map(drop)
+            .ok_or(EngineError::UnknownTunnel)
+    }
+
+    /// Puts keys into `epoch` of a tunnel, for both directions: capsules of it
+    /// open from now on. `remote_index` is the peer's index of the tunnel.
+    pub fn install_keys(
+        &self,
+        index: u32,
+        epoch: Epoch,
+        cipher: Cipher,
+        send: &[u8; KEY],
+        receive: &[u8; KEY],
+        remote_index: u32,
+    ) -> Result<(), EngineError> {
+        let tunnel = self.tunnel(index)?;
+        tunnel.receiving().opener.install(epoch, cipher, receive);
+        let mut sending = tunnel.sending();
+        sending.sealer.install(epoch, cipher, send, remote_index);
+        Ok(())
+    }
+
+    /// Seals with `epoch` from now on, and sends what waits.
+    pub fn activate_keys(&self, index: u32, epoch: Epoch) -> Result<(), EngineError> {
+        let tunnel = self.tunnel(index)?;
+        let mut sending = tunnel.sending();
+        sending
+            .sealer
+            .activate(epoch)
+            .map_err(|_| EngineError::NoKeys)?;
+        sending.told_due = false;
+        drop(sending);
+        self.release(&tunnel);
+        Ok(())
+    }
+
+    /// Erases the keys of `epoch`.
+    pub fn retire_keys(&self, index: u32, epoch: Epoch) -> Result<(), EngineError> {
+        let tunnel = self.tunnel(index)?;
+        tunnel.receiving().opener.retire(epoch);
+        tunnel.sending().sealer.retire(epoch);
+        Ok(())
+    }
+
+    /// Sends capsules to `destination` through `interface` (0: the system's
+    /// choice) from now on, inner packets of at most `mtu` bytes, and what waits.
+    pub fn set_path(
+        &self,
+        index: u32,
+        destination: SocketAddr,
+        interface: u32,
+        mtu: u16,
+    ) -> Result<(), EngineError> {
+        let tunnel = self.tunnel(index)?;
+        tunnel.set_path(Some(Path {
+            destination,
+            interface,
+            mtu,
+        }));
+        self.release(&tunnel);
+        Ok(())
+    }
+
+    /// Makes packets wait until there is a path again.
+    pub fn clear_path(&self, index: u32) -> Result<(), EngineError> {
+        self.tunnel(index)?.set_path(None);
+        Ok(())
+    }
+
+    /// Seals and sends a control message, to `to` or along the path; false
+    /// when there is no active key or no path.
+    pub fn send_control(
+        &self,
+        index: u32,
+        payload: &[u8],
+        to: Option<(SocketAddr, u32)>,
+    ) -> Result<bool, EngineError> {
+        let tunnel = self.tunnel(index)?;
+        let path = to.map(|(destination, interface)| Path {
+            destination,
+            interface,
+            mtu: 0,
+        });
+        Ok(Sender::new(&self.shared, &tunnel).control(payload, path))
+    }
+
+    /// What was received through a tunnel; none before the first capsule.
+    pub fn receive_state(&self, index: u32) -> Result<Option<ReceiveState>, EngineError> {
+        Ok(self.tunnel(index)?.receiving().opener.receive_state())
+    }
+
+    /// Sends again along the path what the peer that reported `state` misses;
+    /// how many capsules.
+    pub fn resend(&self, index: u32, state: &ReceiveState) -> Result<usize, EngineError> {
+        let tunnel = self.tunnel(index)?;
+        Ok(Sender::new(&self.shared, &tunnel).resend(state))
+    }
+
+    /// Gives back the memory that a silent tunnel does not need.
+    pub fn shrink(&self, index: u32) -> Result<(), EngineError> {
+        self.tunnel(index)?.sending().log.shrink();
+        Ok(())
+    }
+
+    /// Tells the applications whose packets wait for `destination` that it is
+    /// prohibited.
+    pub fn refuse(&self, destination: IpAddr) {
+        outgoing::refuse(&self.shared, destination);
+    }
+
+    /// What passed through a tunnel.
+    pub fn statistics(&self, index: u32) -> Result<Statistics, EngineError> {
+        Ok(self.tunnel(index)?.statistics(self.shared.now_ns()))
+    }
+
+    /// What was dropped, refused or failed, by reason.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.shared.counters.read()
+    }
+
+    /// Capsules of one epoch after which [`Signal::RekeyDue`] comes.
+    pub fn set_rekey_after(&self, capsules: u64) {
+        self.shared.rekey_after.store(capsules, Ordering::Relaxed);
+    }
+
+    /// Ends both loops. The port closes when the engine is dropped.
+    pub fn close(&self) {
+        self.detach();
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        if let Some(receiver) = lock(&self.receiver).take() {
+            receiver.end();
+        }
+    }
+
+    fn tunnel(&self, index: u32) -> Result<Arc<Tunnel>, EngineError> {
+        let view = self.shared.present.get();
+        view.tunnels
+            .get(&index)
+            .cloned()
+            .ok_or(EngineError::UnknownTunnel)
+    }
+
+    fn release(&self, tunnel: &Tunnel) {
+        if tunnel.sending().is_up() {
+            outgoing::release(&self.shared, tunnel);
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,303 @@
+//! Sealing inner packets into a tunnel's log and sending them from there.
+
+use std::io;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+
+use ntmobile_capsule::{
+    Checksum, Dropped, Form, HEADER, Inner, Missing, OVERHEAD, ReceiveState, Super, TRAILER, clamp,
+    finish_at, icmp, split,
+};
+use ntmobile_port::{Address, Pair};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::counters::add;
+use crate::packets::Left;
+use crate::shared::Shared;
+use crate::signal::Signal;
+use crate::tunnel::{Path, Sending, Tunnel};
+
+/// How long a full socket buffer is waited for; then the capsules stay in the
+/// log, and a later move sends them again.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+/// The sending half of a tunnel, locked. What was sealed is sent when a run is
+/// full, by [`Sender::flush`], or when this is dropped.
+pub(crate) struct Sender<'a> {
+    shared: &'a Shared,
+    tunnel: &'a Tunnel,
+    sending: MutexGuard<'a, Sending>,
+    now_ns: u64,
+}
+
+/// What became of a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Sealed; sent by the next flush at the latest.
+    Sealed,
+    /// The tunnel has no keys or no path: it has to wait.
+    NotUp,
+    /// It gets this packet as an answer instead.
+    Answer(Vec<u8>),
+    /// The tunnel does not carry it.
+    Dropped(Dropped),
+}
+
+impl<'a> Sender<'a> {
+    pub(crate) fn new(shared: &'a Shared, tunnel: &'a Tunnel) -> Self {
+        Self {
+            shared,
+            tunnel,
+            sending: tunnel.sending(),
+            now_ns: shared.now_ns(),
+        }
+    }
+
+    /// Seals one packet from the device.
+    pub(crate) fn packet(&mut self, left: Left, packet: &mut [u8]) -> Outcome {
+        let Some(path) = self.sending.path.filter(|_| self.sending.is_up()) else {
+            return Outcome::NotUp;
+        };
+        let inner = match Inner::parse(packet) {
+            Ok(inner) => inner,
+            Err(reason) => return Outcome::Dropped(reason),
+        };
+        let packet = &mut packet[..inner.total];
+        match left {
+            Left::Segments(whole) => self.super_packet(&path, &inner, whole, packet),
+            _ => self.plain(&path, &inner, left, packet),
+        }
+    }
+
+    /// Sends what was sealed.
+    pub(crate) fn flush(&mut self) {
+        let Sending { log, path, .. } = &mut *self.sending;
+        let (Some(run), Some(path)) = (log.open_run(), path) else {
+            return;
+        };
+        let result = send_run(&self.shared.pair, path, run);
+        log.close_run();
+        self.note(result);
+    }
+
+    /// Seals `payload` as a control message and sends it to `path`, or to the
+    /// tunnel's own; false when there is no key or nowhere to send.
+    pub(crate) fn control(&mut self, payload: &[u8], path: Option<Path>) -> bool {
+        let Some(path) = path.or(self.sending.path) else {
+            return false;
+        };
+        let mut capsule = vec![0; payload.len() + OVERHEAD];
+        capsule[HEADER..][..payload.len()].copy_from_slice(payload);
+        if self
+            .sending
+            .sealer
+            .seal(Form::Control, &mut capsule)
+            .is_err()
+        {
+            return false;
+        }
+        self.sending.traffic.count(payload.len(), self.now_ns);
+        let stride = capsule.len();
+        let bytes = &capsule;
+        let result = send_run(&self.shared.pair, &path, Missing { bytes, stride });
+        self.note(result);
+        true
+    }
+
+    /// Sends again what the peer that reported `state` misses; how many capsules.
+    pub(crate) fn resend(&mut self, state: &ReceiveState) -> usize {
+        let Some(path) = self.sending.path else {
+            return 0;
+        };
+        let missing = self.sending.log.missing(state);
+        let count = missing
+            .iter()
+            .map(|run| run.bytes.len().div_ceil(run.stride))
+            .sum();
+        let results: Vec<_> = missing
+            .into_iter()
+            .map(|run| send_run(&self.shared.pair, &path, run))
+            .collect();
+        results.into_iter().for_each(|result| self.note(result));
+        count
+    }
+
+    fn plain(&mut self, path: &Path, inner: &Inner, left: Left, packet: &mut [u8]) -> Outcome {
+        if packet.len() > usize::from(path.mtu) {
+            return self.oversized(path, inner, left, packet);
+        }
+        let (partial, checksum) = match left {
+            Left::Checksum { start, offset } if is_upper(inner, packet, start, offset) => {
+                (true, Checksum::Partial)
+            }
+            Left::Checksum { start, offset } => {
+                finish_at(packet, usize::from(start), usize::from(offset));
+                (false, Checksum::Full)
+            }
+            _ => (false, Checksum::Full),
+        };
+        clamp::clamp(packet, inner, usize::from(path.mtu), checksum);
+        let form = Form::Plain { partial };
+        let flow = inner.flow(packet);
+        self.seal(form, packet.len(), flow, |content| {
+            content.copy_from_slice(packet);
+        })
+    }
+
+    fn super_packet(
+        &mut self,
+        path: &Path,
+        inner: &Inner,
+        whole: Super,
+        packet: &mut [u8],
+    ) -> Outcome {
+        let segment = usize::from(whole.headers) + usize::from(whole.size);
+        if segment > usize::from(path.mtu) {
+            return self.answer_too_big(path, packet);
+        }
+        let flow = inner.flow(packet);
+        self.sending.serial = self.sending.serial.wrapping_add(1);
+        let serial = self.sending.serial;
+        let count = whole.count(packet);
+        let rest =
+            packet.len() - usize::from(whole.headers) - (count - 1) * usize::from(whole.size);
+        for index in 0..count {
+            let payload = if index + 1 == count {
+                rest
+            } else {
+                usize::from(whole.size)
+            };
+            let length = payload + usize::from(whole.headers) + TRAILER;
+            let outcome = self.seal(Form::Segment, length, flow, |content| {
+                whole.write(packet, index, serial, content);
+            });
+            if outcome != Outcome::Sealed {
+                return outcome;
+            }
+        }
+        Outcome::Sealed
+    }
+
+    /// Seals a content of `length` bytes that `write` makes, right in the log.
+    fn seal(
+        &mut self,
+        form: Form,
+        length: usize,
+        flow: u32,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Outcome {
+        let capsule = length + OVERHEAD;
+        let next = self.sending.sealer.sealed();
+        if !self.sending.log.joins(capsule, next) {
+            self.flush();
+        }
+        let Sending { sealer, log, .. } = &mut *self.sending;
+        let room = log.place(capsule);
+        write(&mut room[HEADER..HEADER + length]);
+        let (Some(active), Ok(counter)) = (sealer.active(), sealer.seal(form, room)) else {
+            return Outcome::NotUp;
+        };
+        log.commit(capsule, counter, active, flow);
+        self.sending.traffic.count(length, self.now_ns);
+        self.remind(counter);
+        Outcome::Sealed
+    }
+
+    /// A packet above the path's size: an error for who forbade fragments,
+    /// fragments for others.
+    fn oversized(&mut self, path: &Path, inner: &Inner, left: Left, packet: &mut [u8]) -> Outcome {
+        if inner.v6 || packet[6] & 0x40 != 0 {
+            return self.answer_too_big(path, packet);
+        }
+        if let Left::Checksum { start, offset } = left {
+            finish_at(packet, usize::from(start), usize::from(offset));
+        }
+        for mut fragment in split(packet, inner, usize::from(path.mtu)) {
+            let outcome = self.packet(Left::Nothing, &mut fragment);
+            if outcome != Outcome::Sealed {
+                return outcome;
+            }
+        }
+        Outcome::Sealed
+    }
+
+    fn answer_too_big(&self, path: &Path, packet: &[u8]) -> Outcome {
+        add(&self.shared.counters.too_big);
+        match icmp::build(packet, icmp::Error::TooBig { mtu: path.mtu }) {
+            Some(answer) => Outcome::Answer(answer),
+            None => Outcome::Dropped(Dropped::Malformed),
+        }
+    }
+
+    fn remind(&mut self, counter: u64) {
+        let due = counter >= self.shared.rekey_after.load(Ordering::Relaxed);
+        if due && !self.sending.told_due {
+            let index = self.tunnel.index;
+            self.sending.told_due = self.shared.tell_with(|| Signal::RekeyDue(index));
+        }
+    }
+
+    /// A refusal is told once, until sending works again.
+    fn note(&mut self, result: io::Result<()>) {
+        let Err(error) = result else {
+            self.sending.told_failure = false;
+            return;
+        };
+        add(&self.shared.counters.send_failed);
+        if !self.sending.told_failure {
+            let index = self.tunnel.index;
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            self.sending.told_failure = self
+                .shared
+                .tell_with(|| Signal::SendFailed { index, errno });
+        }
+    }
+}
+
+impl Drop for Sender<'_> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// The offloaded checksum is the one that the receiver will look for.
+fn is_upper(inner: &Inner, packet: &[u8], start: u16, offset: u16) -> bool {
+    let at = usize::from(start) + usize::from(offset);
+    inner.is_offloadable()
+        && inner.upper == usize::from(start)
+        && inner.checksum(packet) == Some(at)
+}
+
+fn send_run(pair: &Pair, path: &Path, run: Missing<'_>) -> io::Result<()> {
+    let single = run.bytes.len() <= run.stride;
+    let stride = if single { 0 } else { run.stride as u16 };
+    match send(pair, path, run.bytes, stride) {
+        // A device without checksum offload refuses what it cannot cut up.
+        Err(error) if !single && cannot_segment(&error) => run
+            .bytes
+            .chunks(run.stride)
+            .try_for_each(|capsule| send(pair, path, capsule, 0)),
+        result => result,
+    }
+}
+
+fn cannot_segment(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL))
+}
+
+fn send(pair: &Pair, path: &Path, bytes: &[u8], stride: u16) -> io::Result<()> {
+    let socket = pair
+        .toward(&path.destination)
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+    let mut address = Address::new(path.destination, path.interface, stride);
+    match socket.send(&mut address, bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&PATIENCE))?;
+            socket.send(&mut address, bytes)
+        }
+        result => result,
+    }
+}

@@ -1,0 +1,80 @@
+//! What the two loops and Python's thread share.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ntmobile_capsule::Budget;
+use ntmobile_port::{Datagram, Inbox, LONGEST, Pair};
+
+use crate::counters::{Counters, add};
+use crate::signal::Signal;
+use crate::view::Present;
+use crate::waiting::Waiting;
+
+/// Capsules kept for sending again, all tunnels together, in bytes.
+const RESEND_BYTES: usize = 256 << 20;
+/// Capsules of one epoch after which new keys are due.
+const REKEY_AFTER: u64 = 1 << 40;
+
+pub(crate) struct Shared {
+    pub pair: Pair,
+    pub present: Present,
+    pub inbox: Inbox<Signal>,
+    pub counters: Counters,
+    pub budget: Arc<Budget>,
+    pub rekey_after: AtomicU64,
+    pub stopped: AtomicBool,
+    waiting: Mutex<Waiting>,
+    start: Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(pair: Pair, queue: usize) -> std::io::Result<Self> {
+        Ok(Self {
+            pair,
+            present: Present::default(),
+            inbox: Inbox::new(queue)?,
+            counters: Counters::default(),
+            budget: Budget::new(RESEND_BYTES),
+            rekey_after: AtomicU64::new(REKEY_AFTER),
+            stopped: AtomicBool::new(false),
+            waiting: Mutex::new(Waiting::default()),
+            start: Instant::now(),
+        })
+    }
+
+    /// Nanoseconds since the engine was started.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    pub(crate) fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a datagram that is not a capsule.
+    pub(crate) fn hand_over(&self, source: SocketAddr, interface: u32, bytes: &[u8]) {
+        if bytes.len() > LONGEST {
+            add(&self.counters.too_long);
+            return;
+        }
+        self.tell_with(|| {
+            Signal::Datagram(Datagram {
+                source,
+                interface,
+                bytes: bytes.to_vec(),
+            })
+        });
+    }
+
+    /// Queues a signal; false when the queue is full.
+    pub(crate) fn tell_with(&self, make: impl FnOnce() -> Signal) -> bool {
+        let queued = self.inbox.push_with(make);
+        if !queued {
+            add(&self.counters.queue_full);
+        }
+        queued
+    }
+}

@@ -1,0 +1,149 @@
+//! One tunnel as the packet loops hold it: a half per direction, each under a
+//! lock of its own, so that the two threads never wait for each other.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ntmobile_capsule::{Addresses, Budget, Log, Opener, Sealer};
+
+/// A tunnel to one peer.
+pub(crate) struct Tunnel {
+    /// Capsules to us carry it.
+    pub index: u32,
+    /// Which inner addresses it carries.
+    pub addresses: Addresses,
+    sending: Mutex<Sending>,
+    receiving: Mutex<Receiving>,
+}
+
+/// What only sending needs.
+pub(crate) struct Sending {
+    pub sealer: Sealer,
+    pub log: Log,
+    pub path: Option<Path>,
+    /// Serial number of the last super-packet.
+    pub serial: u8,
+    /// What the system refused to send was told; it is told once a failure.
+    pub told_failure: bool,
+    /// That new keys are due was told for the active epoch.
+    pub told_due: bool,
+    pub traffic: Traffic,
+}
+
+/// What only receiving needs.
+pub(crate) struct Receiving {
+    pub opener: Opener,
+    pub path: Option<Path>,
+    /// Where a move was told last, and when.
+    pub told_move: Option<(SocketAddr, u64)>,
+    pub traffic: Traffic,
+}
+
+/// Where capsules go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub destination: SocketAddr,
+    pub interface: u32,
+    /// The largest inner packet, in bytes.
+    pub mtu: u16,
+}
+
+/// What passed in one direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    pub bytes: u64,
+    pub capsules: u64,
+    pub last_ns: Option<u64>,
+}
+
+/// What has passed through a tunnel; all bytes are of inner packets and control
+/// messages, without what capsules add.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Bytes sealed.
+    pub tx_bytes: u64,
+    /// Bytes opened.
+    pub rx_bytes: u64,
+    /// Capsules sealed.
+    pub tx_packets: u64,
+    /// Capsules opened.
+    pub rx_packets: u64,
+    /// Nanoseconds since the last one was sealed.
+    pub last_tx_ns: Option<u64>,
+    /// Nanoseconds since the last one was opened.
+    pub last_rx_ns: Option<u64>,
+}
+
+impl Tunnel {
+    pub(crate) fn new(index: u32, addresses: Addresses, budget: &Arc<Budget>) -> Self {
+        Self {
+            index,
+            addresses,
+            sending: Mutex::new(Sending {
+                sealer: Sealer::default(),
+                log: Log::new(budget),
+                path: None,
+                serial: 0,
+                told_failure: false,
+                told_due: false,
+                traffic: Traffic::default(),
+            }),
+            receiving: Mutex::new(Receiving {
+                opener: Opener::default(),
+                path: None,
+                told_move: None,
+                traffic: Traffic::default(),
+            }),
+        }
+    }
+
+    pub(crate) fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn receiving(&self) -> MutexGuard<'_, Receiving> {
+        self.receiving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where capsules go from now on; none makes packets wait.
+    pub(crate) fn set_path(&self, path: Option<Path>) {
+        let mut sending = self.sending();
+        sending.path = path;
+        sending.told_failure = false;
+        drop(sending);
+        let mut receiving = self.receiving();
+        receiving.path = path;
+        receiving.told_move = None;
+    }
+
+    pub(crate) fn statistics(&self, now_ns: u64) -> Statistics {
+        let age = |last: Option<u64>| last.map(|last| now_ns.saturating_sub(last));
+        let tx = self.sending().traffic;
+        let rx = self.receiving().traffic;
+        Statistics {
+            tx_bytes: tx.bytes,
+            rx_bytes: rx.bytes,
+            tx_packets: tx.capsules,
+            rx_packets: rx.capsules,
+            last_tx_ns: age(tx.last_ns),
+            last_rx_ns: age(rx.last_ns),
+        }
+    }
+}
+
+impl Sending {
+    /// Packets can leave.
+    pub(crate) fn is_up(&self) -> bool {
+        self.path.is_some() && self.sealer.is_ready()
+    }
+}
+
+impl Traffic {
+    pub(crate) fn count(&mut self, bytes: usize, now_ns: u64) {
+        self.bytes += bytes as u64;
+        self.capsules += 1;
+        self.last_ns = Some(now_ns);
+    }
+}
