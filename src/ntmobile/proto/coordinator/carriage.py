@@ -145,7 +145,7 @@ class Carriage:
         return None
 
     def _withdraw(self, fqdn: str, now: Instant) -> None:
-        for ours in self._common.partners.pop(fqdn, set()):
+        for ours in sorted(self._common.partners.pop(fqdn, set())):
             node = self._common.registry.named(ours)
             if node is not None:
                 self._common.ask_node(node, Withdrawal(fqdn), Notice(), now)

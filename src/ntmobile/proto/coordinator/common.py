@@ -35,8 +35,8 @@ class Common:
         self.requests: deque[Request] = deque()
         self.replies: deque[Reply] = deque()
         self.events: deque[Event] = deque()
-        self.busy: set[Node] = set()
-        """Nodes with requests of ours open: only these are looked at when time passes."""
+        self.busy: dict[str, Node] = {}
+        """By name, nodes with requests of ours open: only these are looked at when time passes."""
         self.partners: dict[str, set[str]] = {}
         """With whom each of our nodes was directed to talk: told when one is revoked."""
         self._ids = 0
@@ -60,7 +60,7 @@ class Common:
     def ask_node(self, node: Node, message: Signal, tag: NodeTag, now: Instant) -> None:
         """Send a request to one of our nodes, wherever it was last seen."""
         node.conversation.ask(message, node.sources(), now, tag)
-        self.busy.add(node)
+        self.busy[node.fqdn] = node
         self.drain(node.conversation)
 
     def drain(self, conversation: Conversation[NodeTag]) -> None:

@@ -173,13 +173,13 @@ class Coordinator:
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
         common = self._common
-        for node in list(common.busy):
+        for node in list(common.busy.values()):
             node.conversation.handle_timeout(now)
             while (lost := node.conversation.poll_unanswered()) is not None:
                 self._handle_node_answer(lost.tag, None, now)
             common.drain(node.conversation)
             if node.conversation.poll_timeout() is None:
-                common.busy.discard(node)
+                common.busy.pop(node.fqdn, None)
         self._directions.handle_timeout(now)
         if now >= self._sweep_at:
             self._sweep_at = Instant(now + EXPIRY_SWEEP_NS)
@@ -206,12 +206,13 @@ class Coordinator:
 
     def poll_timeout(self) -> Timeout | None:
         """When handle_timeout wants to be called."""
-        asking = (node.conversation.poll_timeout() for node in self._common.busy)
-        return min(
+        asking = (node.conversation.poll_timeout() for node in self._common.busy.values())
+        wanted = [
             Timeout(self._sweep_at, "key expiry sweep"),
             *self._directions.poll_timeouts(),
             *(timeout for timeout in asking if timeout is not None),
-        )
+        ]
+        return min(wanted)
 
     def _restore(self, stored: StoredNode, now: Instant) -> None:
         key = Kntmdc(stored.kntmdc, stored.identifier, stored.expires)
@@ -252,7 +253,7 @@ class Coordinator:
         node = Node(stored, common.converse_with_node(key, message.fqdn))
         if before is not None:
             node.last_seen = before.last_seen
-            common.busy.discard(before)
+            common.busy.pop(before.fqdn, None)
             common.keyring.erase(before.conversation.key, now)
         common.registry.add(node)
         common.events.append(NodeStored(stored))
@@ -339,7 +340,7 @@ class Coordinator:
 
     def _forget(self, node: Node, now: Instant) -> None:
         self._common.registry.remove(node.fqdn)
-        self._common.busy.discard(node)
+        self._common.busy.pop(node.fqdn, None)
         self._common.keyring.erase(node.conversation.key, now)
 
 
