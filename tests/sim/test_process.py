@@ -140,6 +140,9 @@ class Toy(Process):
         super().__init__(internet, recorder, internet.host(name), PORT)
         self.machine: Beater = Beater(to)
 
+    def _poll_transmit(self) -> Transmit | None:
+        return self.machine.poll_transmit()
+
     def _handle_datagram(
         self, source: Endpoint, data: bytes, _interface: int, now: Instant
     ) -> None:

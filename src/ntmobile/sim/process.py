@@ -23,14 +23,13 @@ T = TypeVar("T")
 class Machine(Protocol):
     """The part of every machine's face that a Process drives."""
 
-    keyring: Keyring
+    @property
+    def keyring(self) -> Keyring:
+        """What the participant holds."""
+        ...
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
-        ...
-
-    def poll_transmit(self) -> Transmit | None:
-        """Next datagram to send."""
         ...
 
     def poll_event(self) -> Any:  # noqa: ANN401 - every machine has events of its own
@@ -96,6 +95,10 @@ class Process:
     def _handle_event(self, event: Any) -> None:  # noqa: ANN401
         """Take one event that is not a Step."""
 
+    def _poll_transmit(self) -> Transmit | None:
+        """Next datagram that the machine wants sent."""
+        raise NotImplementedError
+
     def _drain_more(self) -> bool:
         """Carry out one output that is neither datagram nor event; False when there is none."""
         return False
@@ -110,7 +113,7 @@ class Process:
         busy = True
         while busy and self.alive:
             busy = self._drain_more()
-            while (transmit := self.machine.poll_transmit()) is not None:
+            while (transmit := self._poll_transmit()) is not None:
                 self._transmit(transmit)
                 busy = True
             while (event := self.machine.poll_event()) is not None:

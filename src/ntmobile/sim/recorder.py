@@ -74,10 +74,16 @@ class Recorder:
             self.arrows.append(arrow)
         return True
 
+    def arrived(self, host: str, payload: bytes, now: Instant, message: str) -> None:
+        """These bytes came over a connection and are that message."""
+        if payload in self._departures:
+            sender, sent, over = self._departures[payload]
+            self.arrows.append(Arrow(sent, now, message, sender, host, over))
+
     def take_call(
         self, message: str, sender: str, receiver: str, sent: Instant, arrived: Instant, over: str
     ) -> None:
-        """Note a request or an answer that came over a connection."""
+        """Note a message whose journey is known."""
         self.arrows.append(Arrow(sent, arrived, message, sender, receiver, over))
 
     def take_keys(self, host: str, keyring: Keyring) -> None:

@@ -1,0 +1,140 @@
+"""One operator: a domain with its AS, DC and RS, each on a host of its own."""
+
+from dataclasses import replace
+from ipaddress import IPv4Network
+
+from ntmobile.keys.identity import public_of
+from ntmobile.proto.coordinator.policy import Federation, Policy
+from ntmobile.proto.coordinator.settings import CoordinatorSettings, Relay
+from ntmobile.proto.io import random_bytes
+from ntmobile.sim.directory import Directory, Domain
+from ntmobile.sim.host import SimHost
+from ntmobile.sim.internet import Internet
+from ntmobile.sim.network import Network
+from ntmobile.sim.recorder import Recorder
+from ntmobile.sim.server import SIGNALLING_PORT
+from ntmobile.sim.servers import (
+    Accounts,
+    AccountServer,
+    CoordinatorServer,
+    Registrations,
+    RelayForwarder,
+)
+from ntmobile.sim.web import Signer
+from ntmobile.wire.endpoint import Endpoint
+
+KNTMDC_S = 86400
+
+
+class Organisation:
+    """Its servers run from the start; `restart_*` kills one and starts it from what was stored."""
+
+    def __init__(
+        self,
+        internet: Internet,
+        recorder: Recorder,
+        directory: Directory,
+        domain: str,
+        *,
+        network: Network | None = None,
+        policy: Policy | None = None,
+        relays: int = 1,
+        ipv4_pool: str = "100.64.0.0/10",
+        kntmdc_s: int = KNTMDC_S,
+    ) -> None:
+        """Builds as.DOMAIN, dc.DOMAIN and rs.DOMAIN (rs2, ...) on the core unless told."""
+        self.domain = domain
+        self._internet = internet
+        self._recorder = recorder
+        self._directory = directory
+        self._kntmdc_s = kntmdc_s
+        entropy = internet.entropy.fork(f"domain {domain}")
+        self.signer = Signer(domain, random_bytes(entropy, 32))
+        self.accounts = Accounts(domain)
+        self.registrations = Registrations()
+        self.policy = policy or Policy(domain, Federation.OPEN)
+        names = [f"rs{number or ''}.{domain}" for number in (0, *range(2, relays + 1))]
+        self._relay_hosts = [internet.host(name, network) for name in names[:relays]]
+        self.settings = CoordinatorSettings(
+            domain,
+            tuple(Relay(host.name, endpoints(host)) for host in self._relay_hosts),
+            ipv4_pool=IPv4Network(ipv4_pool),
+        )
+        dc = internet.host(f"dc.{domain}", network)
+        key = public_of(self.signer.private)
+        directory.publish(Domain(domain, key, dc.name, endpoints(dc)))
+        self.coordinator = self._start_coordinator(dc)
+        self.account = self._start_account(internet.host(f"as.{domain}", network))
+        self.relays = [self._start_relay(host) for host in self._relay_hosts]
+
+    @property
+    def relay(self) -> RelayForwarder:
+        """The first RS."""
+        return self.relays[0]
+
+    @property
+    def account_endpoints(self) -> tuple[Endpoint, ...]:
+        """Where its AS is."""
+        return endpoints(self.account.host)
+
+    def add_user(self, user: str, password: str) -> None:
+        """Let a user log nodes in."""
+        self.accounts.passwords[user] = password
+
+    def restart_coordinator(self) -> None:
+        """Kill the DC and start it from what it stored."""
+        self.coordinator.kill()
+        self.coordinator = self._start_coordinator(self.coordinator.host)
+
+    def restart_account(self) -> None:
+        """Kill the AS and start it again."""
+        self.account.kill()
+        self.account = self._start_account(self.account.host)
+
+    def restart_relay(self, number: int = 0) -> None:
+        """Kill an RS and start it again: it has forgotten everything."""
+        self.relays[number].kill()
+        self.relays[number] = self._start_relay(self.relays[number].host)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Make the DC go by another policy, now and after restarts."""
+        self.policy = policy
+        self.coordinator.call(lambda now: self.coordinator.machine.set_policy(policy, now))
+
+    def revoke(self, fqdn: str) -> None:
+        """Revoke a node at AS and DC."""
+        self.accounts.revoked.add(fqdn)
+        self.set_policy(replace(self.policy, revoked=self.policy.revoked | {fqdn}))
+
+    def _start_coordinator(self, host: SimHost) -> CoordinatorServer:
+        return CoordinatorServer(
+            self._internet,
+            self._recorder,
+            host,
+            self._directory,
+            self.signer,
+            self.settings,
+            self.policy,
+            self.registrations,
+        )
+
+    def _start_account(self, host: SimHost) -> AccountServer:
+        return AccountServer(
+            self._internet,
+            self._recorder,
+            host,
+            self._directory,
+            self.signer,
+            self.accounts,
+            public_of(self.signer.private),
+            self._kntmdc_s,
+        )
+
+    def _start_relay(self, host: SimHost) -> RelayForwarder:
+        return RelayForwarder(self._internet, self._recorder, host, self._directory, self.signer)
+
+
+def endpoints(host: SimHost) -> tuple[Endpoint, ...]:
+    """Return where a server takes datagrams: one endpoint a family."""
+    places = (host.source_for(version) for version in (4, 6))
+    return tuple(Endpoint(place[1], SIGNALLING_PORT) for place in places if place is not None)

@@ -1,0 +1,283 @@
+"""The servers of a domain as processes: what their drivers do, minus real sockets and SQL."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ntmobile.proto.account.account import Account
+from ntmobile.proto.coordinator.coordinator import Coordinator
+from ntmobile.proto.coordinator.policy import Policy
+from ntmobile.proto.coordinator.settings import Audit, CoordinatorSettings, NodeStored, StoredNode
+from ntmobile.proto.io import (
+    Call,
+    Failed,
+    FindCoordinator,
+    ForeignCoordinator,
+    LoginVerified,
+    RelayServer,
+    Transmit,
+    VerifyLogin,
+)
+from ntmobile.proto.relay.relay import Bind, ForgetPath, RelayRole, Unbind
+from ntmobile.sim.directory import DNS_PORT, HTTPS_PORT, Directory, Resolver, reachable
+from ntmobile.sim.exchange import DNS, Answer, Service
+from ntmobile.sim.host import SimHost
+from ntmobile.sim.internet import Internet
+from ntmobile.sim.packet import Transport
+from ntmobile.sim.recorder import Recorder
+from ntmobile.sim.server import Server
+from ntmobile.sim.web import Signer
+from ntmobile.time import Instant
+from ntmobile.wire.datagram import Kind
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.login import LoginRefusal, LoginRefused, LoginRequest
+from ntmobile.wire.registration import Reason
+
+CAPSULE_INDEX = slice(4, 8)
+"""Where a capsule carries the receiver index."""
+
+
+@dataclass
+class Accounts:
+    """What an AS keeps in SQL: it survives a restart."""
+
+    domain: str
+    passwords: dict[str, str] = field(default_factory=dict)
+    authorities: dict[str, str] = field(default_factory=dict)
+    """Pre-authorised keys, and whose they are."""
+    enrolled: dict[str, bytes] = field(default_factory=dict)
+    """Device key of each FQDN."""
+    revoked: set[str] = field(default_factory=set)
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def verify(self, login: LoginRequest) -> LoginVerified | LoginRefusal:
+        """Judge the proofs of a login; the first good one enrols the device key."""
+        fqdn = f"{login.name}.{login.user}.{self.domain}"
+        if fqdn in self.revoked:
+            return LoginRefusal(LoginRefused.REVOKED)
+        known = self.enrolled.get(fqdn) == login.identity.device
+        if not known and not self._proves(login):
+            return LoginRefusal(LoginRefused.CREDENTIALS)
+        self.enrolled[fqdn] = login.identity.device
+        return LoginVerified(fqdn, self.groups.get(login.user, ()))
+
+    def _proves(self, login: LoginRequest) -> bool:
+        if login.authority is not None:
+            return self.authorities.get(login.authority) == login.user
+        expected = self.passwords.get(login.user)
+        return expected is not None and login.password == expected
+
+
+class AccountServer(Server):
+    """An AS. Source: paper, Fig. 2."""
+
+    machine: Account
+
+    def __init__(
+        self,
+        internet: Internet,
+        recorder: Recorder,
+        host: SimHost,
+        directory: Directory,
+        signer: Signer,
+        accounts: Accounts,
+        domain_key: bytes,
+        lifetime_s: int,
+    ) -> None:
+        """Serves the accounts; Kntmdc lives lifetime_s."""
+        super().__init__(internet, recorder, host, directory, signer)
+        self.accounts = accounts
+        domain = directory.domain(signer.domain)
+        assert domain is not None
+        self._coordinator = domain.coordinator
+        self._endpoints = domain.endpoints
+        self.machine = Account(
+            signer.domain,
+            domain_key,
+            domain.coordinator,
+            domain.endpoints,
+            self.entropy.fork("machine"),
+            lifetime_s=lifetime_s,
+        )
+
+    def _poll_transmit(self) -> Transmit | None:
+        return None
+
+    def _handle_datagram(
+        self, source: Endpoint, data: bytes, _interface: int, now: Instant
+    ) -> None:
+        self.refused["an AS takes no datagrams"] += 1
+
+    def _drain_more(self) -> bool:
+        request = self.machine.poll_request()
+        if isinstance(request, VerifyLogin):
+            assert isinstance(request.message, LoginRequest)
+            verdict = self.accounts.verify(request.message)
+            self.internet.calendar.after(0, lambda: self.reply(request.id, verdict))
+        elif isinstance(request, Call):
+            to = reachable(self.host, self._endpoints, HTTPS_PORT)
+            self.ask(request, to, self.signer.domain, self._coordinator)
+        return request is not None or super()._drain_more()
+
+    def _handle_reply(self, id: int, reply: Any, now: Instant) -> None:  # noqa: ANN401
+        self.machine.handle_reply(id, reply, now)
+
+
+@dataclass
+class Registrations:
+    """What a DC keeps in SQL: it survives a restart."""
+
+    nodes: dict[str, StoredNode] = field(default_factory=dict)
+    audit: list[Audit] = field(default_factory=list)
+
+
+class CoordinatorServer(Server):
+    """A DC, with the DNS service of its zone and a resolver of its own."""
+
+    machine: Coordinator
+
+    def __init__(
+        self,
+        internet: Internet,
+        recorder: Recorder,
+        host: SimHost,
+        directory: Directory,
+        signer: Signer,
+        settings: CoordinatorSettings,
+        policy: Policy,
+        registrations: Registrations,
+    ) -> None:
+        """Starts from what is registered."""
+        super().__init__(internet, recorder, host, directory, signer)
+        self.registrations = registrations
+        self._relays = {relay.name: relay.endpoints for relay in settings.relays}
+        self._zone = Service(host, DNS_PORT, self._name, transport=Transport.UDP, handshake=DNS)
+        self.resolver = Resolver(internet, recorder, host, directory, self.https)
+        stored = registrations.nodes.values()
+        entropy = self.entropy.fork("machine")
+        self.machine = Coordinator(settings, policy, entropy, tuple(stored), self.now)
+        self.call(lambda _: None)
+
+    def kill(self) -> None:
+        """Die; the zone goes silent too."""
+        super().kill()
+        self.resolver.close()
+        self._zone.close()
+
+    def _name(self, _question: bytes, _source: Endpoint, answer: Answer) -> None:
+        answer(self.host.name.encode())
+
+    def _serve(self, data: bytes, source: Endpoint, answer: Answer) -> None:
+        if data == b"GET /.well-known/ntm":
+            domain = self.directory.domain(self.signer.domain)
+            answer(domain.key if domain is not None else b"")
+        else:
+            super()._serve(data, source, answer)
+
+    def _poll_transmit(self) -> Transmit | None:
+        return self.machine.poll_transmit()
+
+    def _handle_datagram(
+        self, source: Endpoint, data: bytes, _interface: int, now: Instant
+    ) -> None:
+        self.machine.handle_datagram(source, data, now)
+
+    def _handle_reply(self, id: int, reply: Any, now: Instant) -> None:  # noqa: ANN401
+        self.machine.handle_reply(id, reply, now)
+
+    def _handle_event(self, event: Any) -> None:  # noqa: ANN401
+        if isinstance(event, NodeStored):
+            self.registrations.nodes[event.node.fqdn] = event.node
+        elif isinstance(event, Audit):
+            self.registrations.audit.append(event)
+
+    def _drain_more(self) -> bool:
+        request = self.machine.poll_request()
+        if isinstance(request, FindCoordinator):
+            asked = request
+            self.internet.calendar.after(
+                0, lambda: self.resolver.find(asked.fqdn, lambda found: self.reply(asked.id, found))
+            )
+        elif isinstance(request, Call):
+            self._call(request)
+        return request is not None or super()._drain_more()
+
+    def _call(self, request: Call) -> None:
+        target = request.target
+        if isinstance(target, RelayServer):
+            to = reachable(self.host, self._relays[target.name], HTTPS_PORT)
+            self.ask(request, to, self.signer.domain, target.name)
+        elif isinstance(target, ForeignCoordinator):
+            domain = self.directory.domain(target.domain)
+            if domain is None:
+                failed = Failed(Reason.DOMAIN_UNREACHABLE, target.domain)
+                self.internet.calendar.after(0, lambda: self.reply(request.id, failed))
+                return
+            to = reachable(self.host, domain.endpoints, HTTPS_PORT)
+            self.ask(request, to, domain.name, domain.coordinator)
+        else:
+            raise AssertionError(f"a DC never calls {target}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    path: bytes
+    destination: Endpoint
+
+
+class RelayForwarder(Server):
+    """An RS: its machine, and a loop that forwards capsules as they are.
+
+    `forwarded` counts capsules; what is not bound vanishes and is counted in `refused`.
+    """
+
+    machine: RelayRole
+
+    def __init__(
+        self,
+        internet: Internet,
+        recorder: Recorder,
+        host: SimHost,
+        directory: Directory,
+        signer: Signer,
+    ) -> None:
+        """Starts with nothing bound."""
+        super().__init__(internet, recorder, host, directory, signer)
+        self.forwarded = 0
+        self._bindings: dict[tuple[Endpoint, int], _Binding] = {}
+        self._busy: dict[bytes, Instant] = {}
+        self.machine = RelayRole(signer.domain, self.entropy.fork("machine"), self._idle_ns)
+
+    def _poll_transmit(self) -> Transmit | None:
+        return self.machine.poll_transmit()
+
+    def _handle_datagram(
+        self, source: Endpoint, data: bytes, _interface: int, now: Instant
+    ) -> None:
+        if data[:1] != bytes((Kind.CAPSULE,)):
+            self.machine.handle_datagram(source, data, now)
+            return
+        binding = self._bindings.get((source, int.from_bytes(data[CAPSULE_INDEX])))
+        if binding is None:
+            self.refused["not bound"] += 1
+            return
+        self.forwarded += 1
+        self._busy[binding.path] = now
+        self.host.send(Transport.UDP, self.port, binding.destination, data)
+
+    def _drain_more(self) -> bool:
+        command = self.machine.poll_command()
+        match command:
+            case Bind(path, source, index, destination):
+                self._bindings[source, index] = _Binding(path, destination)
+            case Unbind(source, index):
+                self._bindings.pop((source, index), None)
+            case ForgetPath(path):
+                kept = {k: b for k, b in self._bindings.items() if b.path != path}
+                self._bindings = kept
+            case None:
+                return super()._drain_more()
+        return True
+
+    def _idle_ns(self, path: bytes) -> int | None:
+        busy = self._busy.get(path)
+        return None if busy is None else self.now - busy
