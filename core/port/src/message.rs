@@ -1,13 +1,14 @@
 //! The C structures of sendmsg: an address and the control messages.
 
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// An address in the system's form, with the control messages that choose the
-/// uplink and the segment size. Reusable, as it borrows nothing.
+/// uplink, the segment size and the ECN mark. Reusable, as it borrows nothing.
 #[derive(Clone, Copy)]
 pub struct Address {
-    name: libc::sockaddr_storage,
+    /// An IPv4 address lies in the first 16 of these 28 bytes.
+    name: libc::sockaddr_in6,
     name_length: libc::socklen_t,
     /// Words, as control messages start at multiples of eight bytes.
     control: [u64; CONTROL / 8],
@@ -15,31 +16,24 @@ pub struct Address {
     v6: bool,
 }
 
-const CONTROL: usize = 80;
+/// Room for the largest interface choice (40), a segment size and an ECN mark (24 each).
+const CONTROL: usize = 88;
 
 impl Address {
     /// Where to send: `interface` 0 leaves the uplink to the system; `stride`
     /// 0 sends one datagram, otherwise the payload is cut every `stride` bytes.
     pub fn new(destination: SocketAddr, interface: u32, stride: u16) -> Self {
-        // SAFETY: all-zero bytes are a valid sockaddr_storage.
-        let name = unsafe { mem::zeroed() };
+        let (name, name_length) = match destination {
+            SocketAddr::V4(v4) => (name_v4(v4), size_of::<libc::sockaddr_in>()),
+            SocketAddr::V6(v6) => (name_v6(v6), size_of::<libc::sockaddr_in6>()),
+        };
         let mut address = Self {
             name,
-            name_length: 0,
+            name_length: name_length as libc::socklen_t,
             control: [0; CONTROL / 8],
             control_length: 0,
             v6: destination.is_ipv6(),
         };
-        let system: socket2::SockAddr = destination.into();
-        // SAFETY: `as_ptr` points to `len` initialised bytes, and a sockaddr_storage holds any address.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                system.as_ptr().cast::<u8>(),
-                (&raw mut address.name).cast::<u8>(),
-                system.len() as usize,
-            );
-        }
-        address.name_length = system.len();
         address.choose_uplink(interface);
         if stride != 0 {
             address.append(libc::SOL_UDP, libc::UDP_SEGMENT, stride);
@@ -47,19 +41,34 @@ impl Address {
         address
     }
 
+    /// The same with these two ECN bits in the outer header.
+    #[must_use]
+    pub fn with_ecn(mut self, ecn: u8) -> Self {
+        let (level, kind) = if self.v6 {
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_TOS)
+        };
+        if ecn != 0 {
+            self.append(level, kind, libc::c_int::from(ecn & 3));
+        }
+        self
+    }
+
     /// The address is of IPv6, so it goes out through the pair's IPv6 socket.
     pub fn is_ipv6(&self) -> bool {
         self.v6
     }
 
-    /// A message header over `payload`, valid while both stay where they are.
-    pub fn header(&mut self, payload: &mut libc::iovec) -> libc::msghdr {
+    /// A message header over the pieces of a payload, valid while address and
+    /// pieces stay where they are.
+    pub fn header(&mut self, pieces: &mut [libc::iovec]) -> libc::msghdr {
         // SAFETY: all-zero bytes are a valid msghdr.
         let mut header: libc::msghdr = unsafe { mem::zeroed() };
         header.msg_name = (&raw mut self.name).cast();
         header.msg_namelen = self.name_length;
-        header.msg_iov = payload;
-        header.msg_iovlen = 1;
+        header.msg_iov = pieces.as_mut_ptr();
+        header.msg_iovlen = pieces.len() as _;
         if self.control_length != 0 {
             header.msg_control = self.control.as_mut_ptr().cast();
             header.msg_controllen = self.control_length as _;
@@ -106,4 +115,29 @@ impl Address {
         }
         self.control_length += space;
     }
+}
+
+fn name_v4(address: SocketAddrV4) -> libc::sockaddr_in6 {
+    // SAFETY: all-zero bytes are valid in both; a sockaddr_in is shorter than a
+    // sockaddr_in6 and needs no stricter alignment, so the write stays inside.
+    unsafe {
+        let mut name: libc::sockaddr_in6 = mem::zeroed();
+        let mut v4: libc::sockaddr_in = mem::zeroed();
+        v4.sin_family = libc::AF_INET as libc::sa_family_t;
+        v4.sin_port = address.port().to_be();
+        v4.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+        (&raw mut name).cast::<libc::sockaddr_in>().write(v4);
+        name
+    }
+}
+
+fn name_v6(address: SocketAddrV6) -> libc::sockaddr_in6 {
+    // SAFETY: all-zero bytes are a valid sockaddr_in6.
+    let mut name: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+    name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+    name.sin6_port = address.port().to_be();
+    name.sin6_flowinfo = address.flowinfo();
+    name.sin6_addr.s6_addr = address.ip().octets();
+    name.sin6_scope_id = address.scope_id();
+    name
 }

@@ -57,6 +57,12 @@ impl Buffers {
         }
     }
 
+    /// The bytes of one message of the last receive, by its place in
+    /// [`Buffers::received`].
+    pub fn message(&self, number: usize) -> &[u8] {
+        &self.bytes[number][..self.metadata[number].len]
+    }
+
     /// What the last receive brought, in order of arrival.
     pub fn received(&self) -> impl Iterator<Item = Received<'_>> {
         self.bytes
@@ -102,13 +108,13 @@ impl Socket {
     /// Sends `payload` to `address`; the error is the system's, as it came
     /// (ENETUNREACH without a route, EMSGSIZE above the link's size).
     pub fn send(&self, address: &mut Address, payload: &[u8]) -> io::Result<()> {
-        let mut slice = libc::iovec {
+        let mut pieces = [libc::iovec {
             iov_base: payload.as_ptr().cast_mut().cast(),
             iov_len: payload.len(),
-        };
-        let header = address.header(&mut slice);
+        }];
+        let header = address.header(&mut pieces);
         loop {
-            // SAFETY: the header points to `address`, `slice` and `payload`, which
+            // SAFETY: the header points to `address`, `pieces` and `payload`, which
             // outlive the call; sendmsg only reads them.
             let sent =
                 unsafe { libc::sendmsg(self.inner.as_raw_fd(), &header, libc::MSG_NOSIGNAL) };
