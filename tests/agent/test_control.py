@@ -111,7 +111,7 @@ async def test_what_was_asked_ends_when_the_client_goes(tmp_path: Path) -> None:
             for answer, _ in zip(answers, "abc", strict=False)
             if isinstance(answer, Item)
         ]
-        answers.close()  # type: ignore[attr-defined]
+        answers.close()
         return numbers
 
     async with serving(tmp_path, agent.operations):

@@ -29,7 +29,8 @@ from ntmobile.wire.endpoint import Endpoint
 ACCOUNT = SavedAccount(user="alice", name="laptop", domain="ntm.example.org")
 ADDRESSES = VirtualAddresses(IPv4Address("100.64.0.2"), IPv6Address("fd00::2"))
 SERVERS = LastGood(
-    account_server=(Endpoint("192.0.2.1", 443),),
+    account_server="as.ntm.example.org",
+    account_endpoints=(Endpoint("192.0.2.1", 443),),
     coordinator="dc.ntm.example.org",
     coordinator_endpoints=(Endpoint("192.0.2.1", 4330), Endpoint("2001:db8::1", 4330)),
     domain_key=bytes(32),
@@ -182,7 +183,8 @@ def test_text_that_is_no_endpoint_is_refused(text: str) -> None:
 @given(
     st.builds(
         LastGood,
-        account_server=st.lists(endpoints).map(tuple),
+        account_server=st.none() | st.text(),
+        account_endpoints=st.lists(endpoints).map(tuple),
         coordinator=st.none() | st.text(),
         coordinator_endpoints=st.lists(endpoints).map(tuple),
         domain_key=st.none() | st.binary(),

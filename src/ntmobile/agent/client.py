@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +60,7 @@ class Client:
                 said(answer.text)
         raise AgentGone(self._directory)
 
-    def stream(self, request: AnyRequest) -> Iterator[Said | Item | Done]:
+    def stream(self, request: AnyRequest) -> Generator[Said | Item | Done, None, None]:
         """Yield the answer as it comes; closing the iterator ends what was asked."""
         with self._connect() as connection, connection.makefile("rb") as lines:
             connection.sendall(encode_line(request))

@@ -52,7 +52,9 @@ class SavedAccount(msgspec.Struct, frozen=True, kw_only=True):
 class LastGood(msgspec.Struct, frozen=True):
     """Where the servers were last reached, so that a dead resolver locks nobody out."""
 
-    account_server: tuple[Endpoint, ...] = ()
+    account_server: str | None = None
+    """Name in its certificate."""
+    account_endpoints: tuple[Endpoint, ...] = ()
     coordinator: str | None = None
     coordinator_endpoints: tuple[Endpoint, ...] = ()
     domain_key: bytes | None = None

@@ -164,6 +164,18 @@ def open_state(directory: Path, entropy: Entropy) -> State:
         ) from error
 
 
+def saved_account(directory: Path) -> SavedAccount | None:
+    """Return the account in a state directory without touching anything; raises Remedy."""
+    path = directory / _ACCOUNT
+    try:
+        data = read_if_there(path)
+        return None if data is None else records.decode(SavedAccount, data)
+    except OSError as error:
+        raise Remedy(f"cannot read {path}: {error.strerror}", remedy="run it as root") from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+
+
 def _damaged(path: Path, detail: str) -> Remedy:
     return Remedy(
         f"{path} is damaged ({detail}); it was left as it is",

@@ -1,0 +1,77 @@
+"""Draws a sequence chart as text, in the manner of the paper's figures.
+
+Participants are columns with a life line each; a message is an arrow from its sender to its
+receiver, with its name above and its time at the left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_GUTTER = 11
+"""Columns for the time, such as "  123.4 ms "."""
+_LEAST_SPACING = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """One message."""
+
+    ms: float
+    sender: str
+    receiver: str
+    label: str
+
+
+def participants(arrows: Sequence[Arrow], first: str) -> list[str]:
+    """Return who takes part: first, then in the order of their first message."""
+    found = dict.fromkeys([first])
+    for arrow in arrows:
+        found |= dict.fromkeys([arrow.sender, arrow.receiver])
+    return list(found)
+
+
+def draw(arrows: Sequence[Arrow], first: str) -> list[str]:
+    """Return the lines of the chart; first is the participant at the left."""
+    names = participants(arrows, first)
+    columns = _columns(names, arrows)
+    lines = [_heads(names, columns), _lives(columns)]
+    for arrow in arrows:
+        begin, end = columns[names.index(arrow.sender)], columns[names.index(arrow.receiver)]
+        lines.append(_over(_lives(columns), arrow.label, min(begin, end), abs(end - begin)))
+        lines.append(_arrow(_lives(columns), begin, end, arrow.ms))
+    return [line.rstrip() for line in lines]
+
+
+def _columns(names: Sequence[str], arrows: Sequence[Arrow]) -> list[int]:
+    # Every label fits between neighbours, so it fits between any two.
+    longest = max((len(arrow.label) for arrow in arrows), default=0)
+    widest = max(len(name) for name in names)
+    spacing = max(_LEAST_SPACING, longest + 4, widest + 2)
+    return [_GUTTER + widest // 2 + number * spacing for number in range(len(names))]
+
+
+def _heads(names: Sequence[str], columns: Sequence[int]) -> str:
+    line = ""
+    for name, column in zip(names, columns, strict=True):
+        line = line.ljust(column - len(name) // 2) + name
+    return line
+
+
+def _lives(columns: Sequence[int]) -> str:
+    line = ""
+    for column in columns:
+        line = line.ljust(column) + "|"
+    return line
+
+
+def _over(line: str, text: str, start: int, width: int) -> str:
+    place = start + 1 + max(0, (width - 1 - len(text)) // 2)
+    return line[:place] + text + line[place + len(text) :]
+
+
+def _arrow(line: str, begin: int, end: int, ms: float) -> str:
+    low, high = min(begin, end), max(begin, end)
+    shaft = "-" * max(0, high - low - 2)
+    body = f"{shaft}>" if begin < end else f"<{shaft}"
+    timed = f"{ms:8.1f} ms"
+    return timed + line[len(timed) : low + 1] + body + line[high:]

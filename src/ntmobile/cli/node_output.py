@@ -1,0 +1,121 @@
+"""How the node commands talk: results to stdout, all else to stderr, plain off a terminal."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ntmobile.agent.client import AgentNotRunning, Client
+from ntmobile.agent.places import state_directory
+from ntmobile.agent.requests import AnyRequest
+from ntmobile.errors import NTMobileError, Remedy
+
+FAILED = 1
+USAGE = 2
+NOT_RUNNING = 3
+INTERRUPTED = 130
+
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state", envvar="NTM_STATE", help="State directory of the instance.", show_default=False
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+P = ParamSpec("P")
+V = TypeVar("V")
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn every expected failure into a message on stderr and an exit code."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except AgentNotRunning as error:
+            fail(error, NOT_RUNNING)
+        except NTMobileError as error:
+            fail(error, FAILED)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader of our output went away; nobody is left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(FAILED) from None
+
+    return run
+
+
+def fail(error: NTMobileError, code: int) -> NoReturn:
+    """Say what is wrong and what to do, and exit."""
+    problem, remedy = (
+        (error.problem, error.remedy) if isinstance(error, Remedy) else (str(error), "")
+    )
+    note(f"ntm: {problem}")
+    if remedy:
+        note(f"     next: {remedy}")
+    raise typer.Exit(code)
+
+
+def directory_of(named: Path | None) -> Path:
+    """Return the state directory a command is about."""
+    return state_directory(named, os.environ, root=os.geteuid() == 0)
+
+
+def ask(state: Path | None, request: AnyRequest, kind: type[V]) -> V:
+    """Ask the agent, telling the person what it says meanwhile."""
+    return Client(directory_of(state)).ask(request, kind, said=note)
+
+
+def note(text: str) -> None:
+    """Tell the person something that is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print a result."""
+    print(text, flush=True)
+
+
+def show_json(view: Any) -> None:  # noqa: ANN401
+    """Print a view as JSON, indented."""
+    show(msgspec.json.format(msgspec.json.encode(view), indent=2).decode())
+
+
+def show_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under headers: a table on a terminal, aligned columns elsewhere."""
+    body = [tuple(row) for row in rows]
+    if sys.stdout.isatty():
+        table = Table(*headers, box=None, pad_edge=False, header_style="bold")
+        for row in body:
+            table.add_row(*row)
+        Console(highlight=False).print(table)
+        return
+    widths = [max(len(cell) for cell in column) for column in zip(headers, *body, strict=True)]
+    for row in (tuple(headers), *body):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        show("  ".join(cells).rstrip())
+
+
+def milliseconds(value: float | None) -> str:
+    """Format a duration for a person."""
+    return "-" if value is None else f"{value:.1f} ms"
+
+
+def bytes_text(count: int) -> str:
+    """Format an amount for a person (powers of 1000)."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"

@@ -1,0 +1,191 @@
+"""The commands that show something: `ntm status`, `peers`, `keys`, `trace`, `handovers` ..."""
+
+from typing import Annotated
+
+import typer
+
+from ntmobile import __version__
+from ntmobile.agent.requests import (
+    AskBugReport,
+    AskDns,
+    AskHandovers,
+    AskKeys,
+    AskPeers,
+    AskStatus,
+    AskTrace,
+    Whois,
+)
+from ntmobile.agent.views import (
+    BugReport,
+    DnsView,
+    HandoversView,
+    KeysView,
+    PeerStatus,
+    PeersView,
+    StatusView,
+    StepView,
+    TraceView,
+    WhoisView,
+)
+from ntmobile.cli.chart import Arrow, draw
+from ntmobile.cli.node_output import (
+    JsonOption,
+    StateOption,
+    ask,
+    bytes_text,
+    command,
+    milliseconds,
+    note,
+    show,
+    show_json,
+    show_table,
+)
+
+
+@command
+def status(state: StateOption = None, json: JsonOption = False) -> None:
+    """Show who this node is, the health of its servers, and every peer with its path."""
+    view = ask(state, AskStatus(), StatusView)
+    show_json(view) if json else show_status(view)
+
+
+def show_status(view: StatusView) -> None:
+    """Print a status for a person."""
+    show(f"{view.fqdn or 'not logged in'}: {view.state}")
+    for address in (view.virtual_ipv4, view.virtual_ipv6):
+        if address:
+            show(f"  {address}")
+    for reason in view.reasons:
+        show(f"  ! {reason}")
+    for server in view.servers:
+        mark = "ok" if server.healthy else "no"
+        show(f"  {server.role} {server.name} [{mark}] {server.detail}".rstrip())
+    if view.peers:
+        show("")
+        show_table(
+            ("PEER", "ADDRESS", "PATH", "RTT", "SENT", "RECEIVED"),
+            [_peer_row(peer) for peer in view.peers],
+        )
+
+
+def _peer_row(peer: PeerStatus) -> tuple[str, ...]:
+    path = f"{peer.path.kind} {peer.path.remote}" if peer.path else "waiting for a path"
+    rtt = milliseconds(peer.path.rtt_ms if peer.path else None)
+    return (
+        peer.fqdn,
+        peer.virtual_ipv4,
+        path,
+        rtt,
+        bytes_text(peer.tx_bytes),
+        bytes_text(peer.rx_bytes),
+    )
+
+
+@command
+def peers(state: StateOption = None, json: JsonOption = False) -> None:
+    """List every peer this node has met, with its pinned key."""
+    view = ask(state, AskPeers(), PeersView)
+    if json:
+        show_json(view)
+        return
+    rows = [
+        (p.fqdn, p.virtual_ipv4, p.virtual_ipv6, "yes" if p.connected else "no", p.peer_key)
+        for p in view.peers
+    ]
+    show_table(("PEER", "IPV4", "IPV6", "TUNNEL", "KEY"), rows)
+
+
+@command
+def keys(state: StateOption = None, json: JsonOption = False) -> None:
+    """List the keys of the paper's Table 1 that this node holds: never their bytes."""
+    view = ask(state, AskKeys(), KeysView)
+    if json:
+        show_json(view)
+        return
+    rows = [
+        (key.key, key.identifier, " ".join(key.created_by), " ".join(key.owners), key.expires)
+        for key in view.keys
+    ]
+    show_table(("KEY", "IDENTIFIER", "CREATED BY", "OWNED BY", "EXPIRES"), rows)
+
+
+@command
+def handovers(state: StateOption = None, json: JsonOption = False) -> None:
+    """List every move: when, from where to where, and how long nothing came through."""
+    view = ask(state, AskHandovers(), HandoversView)
+    if json:
+        show_json(view)
+        return
+    rows = [
+        (move.at, move.fqdn, move.from_ or "-", move.to, milliseconds(move.outage_ms))
+        for move in view.handovers
+    ]
+    show_table(("WHEN", "PEER", "FROM", "TO", "OUTAGE"), rows)
+
+
+@command
+def whois(
+    address: Annotated[str, typer.Argument(help="A virtual address.")],
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say which node a virtual address belongs to."""
+    view = ask(state, Whois(address), WhoisView)
+    if json:
+        show_json(view)
+    else:
+        show(view.fqdn)
+        show(f"  key {view.peer_key}" if view.peer_key else "  this node")
+
+
+@command
+def trace(
+    fqdn: Annotated[str, typer.Argument(help="The peer.")],
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Draw how the tunnel to a node was built, message by message, as this node saw it."""
+    view = ask(state, AskTrace(fqdn), TraceView)
+    if json:
+        show_json(view)
+        return
+    show(f"{view.fqdn}, {view.at}")
+    for line in draw([_arrow(step) for step in view.steps], first=_first(view)):
+        show(line)
+
+
+def _first(view: TraceView) -> str:
+    return view.steps[0].here if view.steps else view.own
+
+
+def _arrow(step: StepView) -> Arrow:
+    ends = (step.here, step.there) if step.sent else (step.there, step.here)
+    label = f"{step.message} ({step.detail})" if step.detail else step.message
+    return Arrow(step.ms, *ends, label)
+
+
+@command
+def dns_status(state: StateOption = None, json: JsonOption = False) -> None:
+    """Show how the applications' name queries reach this node, and what became of them."""
+    view = ask(state, AskDns(), DnsView)
+    if json:
+        show_json(view)
+        return
+    show(f"hook: {view.hook} ({view.detail})")
+    show(f"stub: {view.stub or '-'}")
+    show(f"ordinary resolvers: {', '.join(view.upstreams) or 'none'}")
+    show(f"NTMobile zones: {', '.join(view.zones) or 'none'}")
+    show_table(("WHAT", "COUNT"), [(name, str(n)) for name, n in sorted(view.counters.items())])
+
+
+@command
+def bugreport(state: StateOption = None) -> None:
+    """Print what a maintainer needs to know; no key, no password."""
+    show(ask(state, AskBugReport(), BugReport).text)
+    note("ntm: names and addresses are in it; read it before you send it")
+
+
+@command
+def version() -> None:
+    """Print the version."""
+    show(__version__)

@@ -1,0 +1,241 @@
+"""`ntm up`, `ntm down` and `ntm logout`."""
+
+import getpass
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ntmobile.agent.client import AgentNotRunning, Client
+from ntmobile.agent.records import Model, SavedAccount, Trust
+from ntmobile.agent.requests import AskStatus, Down, Up
+from ntmobile.agent.spawn import start_agent
+from ntmobile.agent.state import saved_account
+from ntmobile.agent.views import StatusView
+from ntmobile.cli.node_output import (
+    JsonOption,
+    StateOption,
+    command,
+    directory_of,
+    note,
+    show,
+    show_json,
+)
+from ntmobile.cli.node_show import show_status
+from ntmobile.cli.node_unbuilt import not_built
+from ntmobile.errors import Remedy
+
+MAX_PASSWORD = 1024
+
+
+@command
+def up(
+    who: Annotated[
+        str | None,
+        typer.Argument(metavar="[USER@DOMAIN]", help="At the first time; later just `ntm up`."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of this machine; the host's name by default.")
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    auth_key: Annotated[
+        str | None, typer.Option("--auth-key", help="A key of `ntm admin key create`.")
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--as", metavar="URL", help="The account server; found by DNS without it."),
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="Trust the account server by this CA (PEM).")
+    ] = None,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option("--fingerprint", metavar="SHA256:HEX", help="Trust just this certificate."),
+    ] = None,
+    keepalive: Annotated[str, typer.Option("--keepalive", metavar="udp|tcp|push|auto")] = "udp",
+    model: Annotated[str, typer.Option("--model", metavar="system|proxy")] = "system",
+    push: Annotated[str | None, typer.Option("--push", help="(not built yet)")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="(not built yet)")] = None,
+    key: Annotated[Path | None, typer.Option(help="(not built yet)")] = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, and run the agent in this process.")
+    ] = False,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Start the agent if needed, log in and register; prints the name and the addresses."""
+    _refuse_unbuilt(keepalive, model, push, certificate or key)
+    directory = directory_of(state)
+    report = _reporter(json=json)
+    client = Client(directory)
+    saved = saved_account(directory) if directory.exists() else None
+    account = _account(who, name, server, _trust(ca, fingerprint), saved)
+    if client.is_running():
+        report(client.ask(Up(_running(account, saved)), StatusView, said=note))
+        return
+    secret = _password(account, password_stdin) if auth_key is None else None
+    request = Up(account, secret, auth_key)
+    if foreground:
+        _run_here(directory, request, report)
+    else:
+        report(_run_apart(client, directory, request))
+
+
+def _run_here(directory: Path, request: Up, report: Callable[[StatusView], None]) -> None:
+    # Imported late: no other command needs the agent's half of the program.
+    from ntmobile.agent.process import run_in_foreground
+
+    run_in_foreground(directory, request, said=note, up=report)
+
+
+def _run_apart(client: Client, directory: Path, request: Up) -> StatusView:
+    note("starting the agent")
+    start_agent(directory)
+    try:
+        return client.ask(request, StatusView, said=note)
+    except KeyboardInterrupt:
+        note("ntm: the agent goes on in the background; end it with: ntm down")
+        raise
+
+
+def _refuse_unbuilt(keepalive: str, model: str, push: str | None, proof: Path | None) -> None:
+    if keepalive not in ("udp", "tcp", "push", "auto"):
+        raise typer.BadParameter(f"--keepalive is udp, tcp, push or auto, not {keepalive!r}")
+    if model not in ("system", "proxy"):
+        raise typer.BadParameter(f"--model is system or proxy, not {model!r}")
+    if keepalive != "udp":
+        raise not_built(f"--keepalive {keepalive}", "leave it out: keep-alive by UDP")
+    if model != "system":
+        raise not_built(f"--model {model}", "ntm up --model system, as root")
+    if push is not None:
+        raise not_built("--push", "leave it out: keep-alive by UDP")
+    if proof is not None:
+        raise not_built("login by certificate", "log in by password, or with --auth-key")
+
+
+def _account(
+    who: str | None, name: str | None, server: str | None, trust: Trust, saved: SavedAccount | None
+) -> SavedAccount:
+    """What the person asked for, on top of what is saved."""
+    if who is None and saved is None:
+        raise Remedy("this node has no account yet", remedy="ntm up USER@DOMAIN --name NAME")
+    if saved is not None and (who is None or who.lower() == f"{saved.user}@{saved.domain}"):
+        return SavedAccount(
+            user=saved.user,
+            name=(name or saved.name).lower(),
+            domain=saved.domain,
+            server=server or saved.server,
+            trust=trust if trust != Trust() else saved.trust,
+            model=Model.SYSTEM,
+            enrolled=saved.enrolled and name in (None, saved.name),
+        )
+    assert who is not None
+    if saved is not None:
+        raise Remedy(
+            f"this state belongs to {saved.user}@{saved.domain}; "
+            "several identities in one agent are not built yet",
+            remedy=f"ntm logout, or another state for {who}: ntm --state DIR up {who}",
+        )
+    user, at, domain = who.lower().rpartition("@")
+    if not (user and at and domain):
+        raise typer.BadParameter(f"{who!r} is not USER@DOMAIN", param_hint="USER@DOMAIN")
+    own = (name or socket.gethostname().partition(".")[0]).lower()
+    return SavedAccount(user=user, name=own, domain=domain.rstrip("."), server=server, trust=trust)
+
+
+def _running(account: SavedAccount, saved: SavedAccount | None) -> SavedAccount | None:
+    """What to tell an agent that runs already: nothing, unless it is to be another node."""
+    if saved is None or account == saved:
+        return None if saved else account
+    raise Remedy(
+        f"the agent runs as {saved.fqdn} and keeps its account while it does",
+        remedy="ntm down, then the same command again",
+    )
+
+
+def _trust(ca: Path | None, fingerprint: str | None) -> Trust:
+    if ca is not None and fingerprint is not None:
+        raise typer.BadParameter("--ca and --fingerprint exclude each other")
+    if ca is not None:
+        try:
+            return Trust(ca=ca.read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(f"--ca {ca}: {error}") from None
+    if fingerprint is not None:
+        digits = fingerprint.removeprefix("SHA256:").replace(":", "").lower()
+        if len(digits) != 64 or not all(digit in "0123456789abcdef" for digit in digits):
+            raise typer.BadParameter("--fingerprint is SHA256: and 64 hexadecimal digits")
+        return Trust(fingerprint=f"SHA256:{digits}")
+    return Trust()
+
+
+def _password(account: SavedAccount, from_stdin: bool) -> str | None:
+    if from_stdin:
+        password = sys.stdin.readline(MAX_PASSWORD + 2).rstrip("\r\n")
+    elif account.enrolled:
+        return None
+    elif sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {account.user}@{account.domain}: ")
+    else:
+        raise Remedy(
+            "a first login needs a password, and there is no terminal to ask for it",
+            remedy="ntm up USER@DOMAIN --password-stdin < FILE, or --auth-key KEY",
+        )
+    if not password or len(password) > MAX_PASSWORD:
+        raise Remedy(
+            "the password is empty or too long", remedy="the same command with the password"
+        )
+    return password
+
+
+def _reporter(*, json: bool) -> Callable[[StatusView], None]:
+    def report(view: StatusView) -> None:
+        if json:
+            show_json(view)
+        elif view.peers:
+            show_status(view)
+        else:
+            show(f"{view.fqdn} is {view.state}")
+            for line in (view.virtual_ipv4, view.virtual_ipv6):
+                if line:
+                    show(f"  {line}")
+            for reason in view.reasons:
+                show(f"  ! {reason}")
+
+    return report
+
+
+@command
+def down(state: StateOption = None) -> None:
+    """Close the tunnels, give the machine its network back and end the agent."""
+    _end(state, forget=False)
+
+
+@command
+def logout(state: StateOption = None) -> None:
+    """Like down; the account is forgotten too (keys and pins stay for a later login)."""
+    _end(state, forget=True)
+
+
+def _end(state: Path | None, *, forget: bool) -> None:
+    directory = directory_of(state)
+    try:
+        view = Client(directory).ask(AskStatus(), StatusView)
+        Client(directory).ask(Down(forget), type(None), said=note)
+        show(f"{view.fqdn or 'the node'} is down" + (" and logged out" if forget else ""))
+    except AgentNotRunning:
+        if not forget:
+            raise
+        _forget(directory)
+
+
+def _forget(directory: Path) -> None:
+    from ntmobile.agent.process import forget_account
+
+    forget_account(directory)
+    show(f"logged out (the agent on {directory} was not running)")
