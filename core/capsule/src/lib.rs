@@ -38,6 +38,6 @@ pub use log::{Budget, Log, MOST_RUN_BYTES, MOST_RUN_CAPSULES, Missing};
 pub use opener::{Opened, Opener, ReceiveState, Refusal};
 pub use sealer::{NotReady, Sealer};
 pub use segment::{Kind, Slice, Super, TRAILER, Template, Trailer};
-pub use session::Session;
+pub use session::{MOST_CONTENT, Session};
 pub use stamp::{Addresses, Checksum, stamp};
 pub use window::{WINDOW, Window};

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use crate::aead::{Cipher, KEY};
 use crate::header::{Epoch, Form, HEADER, Header, OVERHEAD};
-use crate::log::{Budget, Log};
+use crate::log::{Budget, Log, MOST_RUN_BYTES};
 use crate::opener::{Opened, Opener, ReceiveState, Refusal};
 use crate::sealer::{NotReady, Sealer};
+
+/// Most bytes of content in one capsule.
+pub const MOST_CONTENT: usize = MOST_RUN_BYTES - OVERHEAD;
 
 /// Seals and opens the capsules of one tunnel.
 pub struct Session {
@@ -53,7 +56,7 @@ impl Session {
         self.opener.retire(epoch);
     }
 
-    /// Seals `content`, at most 64,000 bytes; packets are kept for resending,
+    /// Seals `content`, at most [`MOST_CONTENT`] bytes; packets are kept for resending,
     /// control messages are not.
     pub fn seal(&mut self, form: Form, content: &[u8]) -> Result<Vec<u8>, NotReady> {
         let mut capsule = vec![0; content.len() + OVERHEAD];
