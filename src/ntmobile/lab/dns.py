@@ -1,0 +1,164 @@
+"""The public DNS of a lab: root, parent zones and recursive resolver in one BIND."""
+
+from collections.abc import Iterable, Mapping
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.update
+import dns.zonefile
+
+from ntmobile.lab.errors import LabError
+from ntmobile.lab.host import Host
+
+DIRECTORY = "/etc/lab-dns"
+SERVER_NAME = "ns.lab."
+TTL_S = 60
+NEGATIVE_TTL_S = 1
+
+START_TRIES = 200
+TRY_S = 0.05
+
+CONFIGURATION = """
+key lab {{ algorithm hmac-sha256; secret "bGFi"; }};
+controls {{ inet 127.0.0.1 allow {{ 127.0.0.1; }} keys {{ lab; }}; }};
+options {{
+  directory "{directory}";
+  pid-file none;
+  session-keyfile none;
+  listen-on {{ any; }};
+  listen-on-v6 {{ any; }};
+  recursion yes;
+  allow-query {{ any; }};
+  allow-recursion {{ any; }};
+  dnssec-validation no;
+  empty-zones-enable no;
+  servfail-ttl 0;
+}};
+{zones}
+"""
+ZONE = 'zone "{name}" {{ type primary; file "{file}"; allow-update {{ 127.0.0.1; }}; }};'
+RNDC = """
+key lab { algorithm hmac-sha256; secret "bGFi"; };
+options { default-key lab; default-server 127.0.0.1; };
+"""
+
+
+class ParentDns:
+    """Zones that delegate to name servers elsewhere, and a resolver that follows."""
+
+    def __init__(self, host: Host, zones: Mapping[str, Iterable[str]]) -> None:
+        """Serve `zones` on `host`; raises LabError if BIND refuses them."""
+        self.host = host
+        self._zones = {_absolute(name): list(lines) for name, lines in zones.items()}
+        self._write_files()
+        named = ["named", "-f", "-n", "1", "-c", f"{DIRECTORY}/named.conf"]
+        self._named = host.popen([*named, "-L", f"{DIRECTORY}/log"])
+        self._await_ready()
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses of the server, IPv4 first."""
+        uplink = self.host.uplink
+        return [str(own.ip) for own in (uplink.ipv4, uplink.ipv6) if own is not None]
+
+    def add(self, *records: str) -> None:
+        """Add records, given as master-file lines, to the zones they belong to."""
+        for rrset in self._parse(records):
+            update = dns.update.UpdateMessage(self._zone_of(rrset.name.to_text()))
+            update.add(rrset.name, rrset)
+            self._apply(update)
+
+    def replace(self, *records: str) -> None:
+        """Like add, but in place of the records of the same name and type."""
+        for rrset in self._parse(records):
+            update = dns.update.UpdateMessage(self._zone_of(rrset.name.to_text()))
+            update.replace(rrset.name, rrset)
+            self._apply(update)
+
+    def remove(self, name: str, kind: str) -> None:
+        """Remove the records of one type of an absolute name."""
+        update = dns.update.UpdateMessage(self._zone_of(_absolute(name)))
+        update.delete(_absolute(name), kind)
+        self._apply(update)
+
+    def flush(self) -> None:
+        """Make the resolver forget what it learned from other servers."""
+        self.host.run(["rndc", "-c", f"{DIRECTORY}/rndc.conf", "flush"])
+
+    def stop(self) -> None:
+        """End the server, as in an outage."""
+        self._named.terminate()
+        self._named.wait(timeout=10)
+
+    def _write_files(self) -> None:
+        directory = self.host.path(DIRECTORY)
+        directory.mkdir()
+        root = [line for name in self._zones if name != "." for line in [_ns(name)]]
+        root += [_address(address) for address in self.addresses]
+        contents = {".": [*root, *self._zones.get(".", ())]}
+        contents |= {n: lines for n, lines in self._zones.items() if n != "."}
+        clauses = []
+        for number, (name, lines) in enumerate(contents.items()):
+            file = f"zone{number}"
+            (directory / file).write_text(_zone_text(name, lines))
+            clauses.append(ZONE.format(name=name, file=file))
+        text = CONFIGURATION.format(directory=DIRECTORY, zones="\n".join(clauses))
+        (directory / "named.conf").write_text(text)
+        (directory / "rndc.conf").write_text(RNDC)
+
+    def _await_ready(self) -> None:
+        question = dns.message.make_query(".", dns.rdatatype.SOA)
+        for _ in range(START_TRIES):
+            if self._named.poll() is not None:
+                break
+            try:
+                if self._ask(question, TRY_S).rcode() == dns.rcode.NOERROR:
+                    return
+            except dns.exception.Timeout:
+                continue
+        log = self.host.path(f"{DIRECTORY}/log")
+        raise LabError(f"BIND does not answer:\n{log.read_text()}")
+
+    def _ask(self, message: dns.message.Message, timeout_s: float) -> dns.message.Message:
+        with self.host.socket() as socket:
+            socket.setblocking(False)
+            return dns.query.udp(message, "127.0.0.1", timeout_s, sock=socket)
+
+    def _parse(self, records: Iterable[str]) -> list[dns.rrset.RRset]:
+        text = "\n".join(records) + "\n"
+        return list(dns.zonefile.read_rrsets(text, default_ttl=TTL_S, rdclass=None))
+
+    def _zone_of(self, name: str) -> str:
+        parts = name.rstrip(".").split(".")
+        for start in range(len(parts)):
+            candidate = ".".join(parts[start:]) + "."
+            if candidate in self._zones:
+                return candidate
+        return "."
+
+    def _apply(self, update: dns.update.UpdateMessage) -> None:
+        answer = self._ask(update, 5.0)
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise LabError(f"update refused: {dns.rcode.to_text(answer.rcode())}")
+
+
+def _absolute(name: str) -> str:
+    return name if name.endswith(".") else f"{name}."
+
+
+def _ns(zone: str) -> str:
+    return f"{zone} {TTL_S} IN NS {SERVER_NAME}"
+
+
+def _address(address: str) -> str:
+    kind = "AAAA" if ":" in address else "A"
+    return f"{SERVER_NAME} {TTL_S} IN {kind} {address}"
+
+
+def _zone_text(name: str, lines: Iterable[str]) -> str:
+    soa = f"{SERVER_NAME} hostmaster.lab. 1 60 60 3600 {NEGATIVE_TTL_S}"
+    head = [f"$TTL {TTL_S}", f"{name} IN SOA {soa}", _ns(name)]
+    return "\n".join([f"$ORIGIN {name}", *head, *lines]) + "\n"

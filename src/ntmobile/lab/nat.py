@@ -1,0 +1,120 @@
+"""A router that translates addresses, with a network of private addresses inside."""
+
+import json
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+
+from ntmobile.lab.addresses import AUTO, Pool
+from ntmobile.lab.behaviour import Behaviour, IPv6Service
+from ntmobile.lab.errors import LabError
+from ntmobile.lab.nat_rules import LAN, WAN, rules
+from ntmobile.lab.network import GATEWAY_IPV6, Network, Uplink
+
+
+class Nat(Network):
+    """A NAT; the machines behind it share one link and see each other there."""
+
+    def __init__(
+        self,
+        lab: str,
+        directory: Path,
+        name: str,
+        upstream: Network,
+        behaviour: Behaviour,
+        *,
+        lan: str,
+        ipv4: str | None = AUTO,
+        mtu: int = 1500,
+    ) -> None:
+        """Translate between the private network `lan` and `upstream`.
+
+        `ipv4` is the outside address, `mtu` that of the wire to `upstream`.
+        """
+        super().__init__(lab, directory, name)
+        self.behaviour = behaviour
+        self.lan = IPv4Network(lan)
+        self.pool4 = Pool(IPv4Address, self.lan)
+        self.gateway4 = self.lan[1]
+        has_ipv6 = behaviour.ipv6 is not IPv6Service.NONE
+        self.uplink = upstream.attach(
+            self, WAN, ipv4=ipv4, ipv6=AUTO if has_ipv6 else None, mtu=mtu
+        )
+        self.lan6 = upstream.delegate(self.uplink) if has_ipv6 else None
+        self.pool6 = None if self.lan6 is None else Pool(IPv6Address, self.lan6)
+        self._make_bridge()
+        self._set_lifetimes()
+        self._load()
+
+    @property
+    def outside(self) -> IPv4Address:
+        """The address under which the machines inside are seen outside."""
+        if self.uplink.ipv4 is None:
+            raise LabError(f"{self.name} has no outside IPv4 address")
+        return self.uplink.ipv4.ip
+
+    @property
+    def prefix_lengths(self) -> tuple[int, int]:
+        """The machines inside share a link."""
+        return self.lan.prefixlen, 64
+
+    def connect(self, uplink: Uplink) -> None:
+        """Make the wire a port of the inside link."""
+        self.ip(f"link set {uplink.port} master {LAN} up")
+
+    def disconnect(self, uplink: Uplink) -> None:
+        """Take the wire off the inside link."""
+        self.ip(f"link set {uplink.port} nomaster")
+
+    def delegate(self, uplink: Uplink) -> IPv6Network | None:
+        """Pass another network of the upstream on to a NAT inside."""
+        network = self.uplink.network.delegate(self.uplink)
+        if network is None or uplink.ipv6 is None:
+            return None
+        self.ip(f"route replace {network} via {uplink.ipv6.ip} dev {LAN}")
+        return network
+
+    def reboot(self) -> None:
+        """Forget every mapping and every connection, and start again."""
+        self._load()
+        self.run(["conntrack", "-F"])
+
+    def expire(self) -> None:
+        """Let all UDP mappings die, as if nothing had passed for their lifetime."""
+        for name in ("mapping", "reverse"):
+            self.nft(f"flush map ip lab {name}\n")
+        for name in ("taken", "owned", "contacted"):
+            self.nft(f"flush set ip lab {name}\n")
+        # Exit code 1 says that there was nothing to delete.
+        self.run(["conntrack", "-D", "-p", "udp"], check=False)
+
+    def mappings(self) -> int:
+        """Return how many outside UDP ports are in use."""
+        listed = self.run(["nft", "-j", "list", "set", "ip", "lab", "taken"]).stdout
+        objects = json.loads(listed)["nftables"]
+        return sum(len(entry["set"].get("elem", ())) for entry in objects[1:])
+
+    def connections(self) -> int:
+        """Return how many connections of all protocols are tracked."""
+        return int(self.run(["conntrack", "-C"]).stdout)
+
+    def _make_bridge(self) -> None:
+        # A fixed link address: else it changes with the ports, and the machines
+        # inside lose their gateway until they ask again.
+        lines = [
+            f"link add {LAN} address 02:00:00:00:00:01 type bridge "
+            "forward_delay 0 mcast_snooping 0",
+            f"link set {LAN} up",
+            f"addr add {self.gateway4}/{self.lan.prefixlen} dev {LAN}",
+        ]
+        if self.lan6 is not None:
+            lines.append(f"addr add {GATEWAY_IPV6}/64 dev {LAN} nodad")
+            lines.append(f"addr add {self.lan6[1]}/64 dev {LAN} nodad")
+        self.ip(*lines)
+
+    def _set_lifetimes(self) -> None:
+        seconds = str(self.behaviour.udp_lifetime_s)
+        name = "netfilter/nf_conntrack_udp_timeout"
+        self.configure({name: seconds, f"{name}_stream": seconds})
+
+    def _load(self) -> None:
+        self.nft(rules(self.behaviour, self.outside))

@@ -1,0 +1,161 @@
+"""What a machine can be plugged into: the internet, or the inside of a NAT."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from pathlib import Path
+
+from ntmobile.lab.addresses import AUTO, Pool
+from ntmobile.lab.errors import LabError
+from ntmobile.lab.namespace import Namespace, checked
+
+GATEWAY_IPV6 = "fe80::1"
+"""Every network's router, as seen from its machines."""
+
+INTERFACE_NAME_MAX = 15
+
+
+@dataclass(eq=False)
+class Uplink:
+    """A machine's wire into a network, with the addresses the machine has there."""
+
+    machine: Namespace
+    interface: str
+    """The wire's name at the machine."""
+    network: "Network"
+    far: str
+    """The wire's other end, in the network's namespace."""
+    ipv4: IPv4Interface | None
+    ipv6: IPv6Interface | None
+    metric: int
+    """Of its default routes: the lowest of a machine's uplinks wins."""
+    mtu: int
+    port: str = ""
+    """What the network is connected to: `far`, or an impairment's inner end."""
+
+    def __post_init__(self) -> None:
+        """Start unimpaired."""
+        self.port = self.port or self.far
+
+
+class Network(Namespace):
+    """A router and the machines plugged into it."""
+
+    pool4: Pool[IPv4Address] | None
+    pool6: Pool[IPv6Address] | None
+    gateway4: IPv4Address | None
+
+    def __init__(self, lab: str, directory: Path, name: str) -> None:
+        """Make the router's machine."""
+        super().__init__(lab, directory, name)
+        self._wires = 0
+        self.configure({"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"})
+
+    @property
+    @abstractmethod
+    def prefix_lengths(self) -> tuple[int, int]:
+        """How much of the network, in IPv4 and IPv6, machines believe to be local."""
+
+    @abstractmethod
+    def connect(self, uplink: Uplink) -> None:
+        """Configure `uplink.port`, again if need be, to lead to the machine."""
+
+    @abstractmethod
+    def disconnect(self, uplink: Uplink) -> None:
+        """Undo connect."""
+
+    @abstractmethod
+    def delegate(self, uplink: Uplink) -> IPv6Network | None:
+        """Return an IPv6 network that is from now on routed to the machine."""
+
+    def attach(
+        self,
+        machine: Namespace,
+        interface: str,
+        *,
+        ipv4: str | None = AUTO,
+        ipv6: str | None = AUTO,
+        mtu: int = 1500,
+        metric: int = 100,
+    ) -> Uplink:
+        """Plug a machine in and give it addresses and default routes."""
+        uplink = Uplink(
+            machine,
+            interface,
+            self,
+            self._wire_name(machine),
+            self._address4(ipv4),
+            self._address6(ipv6),
+            metric,
+            mtu,
+        )
+        join(uplink)
+        self.connect(uplink)
+        self._address_machine(uplink)
+        return uplink
+
+    def detach(self, uplink: Uplink) -> None:
+        """Pull the wire out; the machine's interface is gone with it."""
+        self.disconnect(uplink)
+        uplink.machine.ip(f"link del {uplink.interface}")
+        if self.pool4 is not None and uplink.ipv4 is not None:
+            self.pool4.release(uplink.ipv4.ip)
+        if self.pool6 is not None and uplink.ipv6 is not None:
+            self.pool6.release(uplink.ipv6.ip)
+
+    def set_carrier(self, uplink: Uplink, up: bool) -> None:
+        """Pull the plug at the network's end, or put it back."""
+        self.ip(f"link set {uplink.far} {'up' if up else 'down'}")
+        if up:
+            # Going down took the routes and the IPv6 addresses along.
+            self.connect(uplink)
+
+    def _wire_name(self, machine: Namespace) -> str:
+        self._wires += 1
+        return f"p{self._wires}-{machine.name}"[:INTERFACE_NAME_MAX]
+
+    def _address4(self, wanted: str | None) -> IPv4Interface | None:
+        if self.pool4 is None:
+            self._lacks_family(wanted)
+            return None
+        address = self.pool4.take(wanted)
+        length = self.prefix_lengths[0]
+        return None if address is None else IPv4Interface((address, length))
+
+    def _address6(self, wanted: str | None) -> IPv6Interface | None:
+        if self.pool6 is None:
+            self._lacks_family(wanted)
+            return None
+        address = self.pool6.take(wanted)
+        length = self.prefix_lengths[1]
+        return None if address is None else IPv6Interface((address, length))
+
+    def _lacks_family(self, wanted: str | None) -> None:
+        if wanted not in (None, AUTO):
+            raise LabError(f"{wanted}: {self.name} has no addresses of this family")
+
+    def _address_machine(self, uplink: Uplink) -> None:
+        device, metric = uplink.interface, uplink.metric
+        lines = [f"link set {device} up"]
+        if uplink.ipv4 is not None:
+            lines.append(f"addr add {uplink.ipv4} dev {device}")
+            via = f"via {self.gateway4} dev {device} onlink metric {metric}"
+            lines.append(f"route add default {via}")
+        if uplink.ipv6 is not None:
+            lines.append(f"addr add {uplink.ipv6} dev {device} nodad")
+            via = f"via {GATEWAY_IPV6} dev {device} metric {metric}"
+            lines.append(f"route add default {via}")
+        uplink.machine.ip(*lines)
+
+
+def join(uplink: Uplink) -> None:
+    """Lay the wire: a pair of interfaces, one in each namespace."""
+    near = f"name {uplink.interface} mtu {uplink.mtu} netns {uplink.machine.netns}"
+    far = f"name {uplink.far} mtu {uplink.mtu} netns {uplink.network.netns}"
+    checked(f"ip link add {near} type veth peer {far}".split())
