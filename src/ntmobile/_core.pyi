@@ -3,12 +3,22 @@
 from typing import Literal, final
 
 __all__ = [
+    "CapsuleError",
+    "Capsules",
+    "Control",
     "Datagram",
+    "Engine",
     "HandshakeError",
+    "Moved",
     "Noise",
     "Port",
     "Relay",
+    "RekeyDue",
+    "SendFailed",
+    "TunnelStatistics",
+    "Wanted",
     "__version__",
+    "open_tun",
     "x25519_public",
 ]
 
@@ -196,3 +206,286 @@ class Noise:
 
 def x25519_public(private: bytes) -> bytes:
     """The public key of a 32-byte X25519 private key. Source: RFC 7748 section 6.1."""
+
+class CapsuleError(ValueError):
+    """A capsule was refused, or no epoch is active; the argument names the reason.
+
+    malformed, stranger (another index), unknown_epoch, replayed, too_old, forged;
+    not_ready when there is nothing to seal with.
+    """
+
+@final
+class Capsules:
+    """Seals and opens the capsules of one tunnel; reads no clock and does no I/O.
+
+    The simulator's counterpart of Engine, on the same Rust code.
+    """
+
+    def __new__(cls, index: int) -> Capsules:
+        """Without keys; the capsules that the peer seals for us carry index."""
+
+    def install(
+        self,
+        epoch: int,
+        cipher: Literal["aes-256-gcm", "chacha20-poly1305"],
+        send_key: bytes,
+        receive_key: bytes,
+        remote_index: int,
+    ) -> None:
+        """Puts keys of 32 bytes into epoch, 0 to 3, whatever it held.
+
+        Capsules of it open from now on; sealing waits for activate. remote_index
+        is the peer's index of this tunnel. ValueError on a wrong size or name.
+        """
+
+    def activate(self, epoch: int) -> None:
+        """Seals with epoch from now on; CapsuleError("not_ready") without keys."""
+
+    def retire(self, epoch: int) -> None:
+        """Erases the keys of epoch."""
+
+    def seal(self, payload: bytes, *, control: bool = False) -> bytes:
+        """One capsule, 32 bytes longer than payload, at most 64968 bytes.
+
+        A packet is kept for missing, a control message is not.
+        """
+
+    def open(self, capsule: bytes) -> tuple[bool, int, bytes]:
+        """Whether it is a control message, its epoch, its payload."""
+
+    def receive_state(self) -> tuple[int, int, bytes] | None:
+        """Newest epoch heard, highest counter in it, bitmap; None before the first.
+
+        Bit k of the bitmap, lowest first, says whether highest - k was received;
+        what lies beyond its last byte was. At most 1024 bytes, one if nothing lacks.
+        """
+
+    def missing(self, epoch: int, highest: int, bitmap: bytes) -> list[bytes]:
+        """The kept capsules that a peer with this receive state lacks, oldest first.
+
+        They are the very bytes sent before. Later epochs are missing as a whole.
+        """
+
+@final
+class Control:
+    """An authentic control message that a tunnel's peer sealed."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def source_host(self) -> bytes: ...
+    @property
+    def source_port(self) -> int: ...
+    @property
+    def interface(self) -> int: ...
+    @property
+    def payload(self) -> bytes: ...
+
+@final
+class Moved:
+    """An authentic capsule, newer than all before, came from off the path.
+
+    Comes again each second until set_path or clear_path.
+    """
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def source_host(self) -> bytes: ...
+    @property
+    def source_port(self) -> int: ...
+    @property
+    def interface(self) -> int: ...
+
+@final
+class Wanted:
+    """A packet waits for a tunnel to this virtual address, of 4 or 16 bytes.
+
+    Comes again each second while more packets come.
+    """
+
+    @property
+    def destination(self) -> bytes: ...
+
+@final
+class RekeyDue:
+    """The active epoch of this tunnel has sealed as much as it should."""
+
+    @property
+    def index(self) -> int: ...
+
+@final
+class SendFailed:
+    """The system refused to send; index is 0 for a datagram of Engine.send.
+
+    A tunnel tells it once, until sending works again or set_path is called.
+    """
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def errno(self) -> int: ...
+
+@final
+class TunnelStatistics:
+    """What passed through a tunnel: inner packets and control messages."""
+
+    @property
+    def tx_bytes(self) -> int: ...
+    @property
+    def rx_bytes(self) -> int: ...
+    @property
+    def tx_packets(self) -> int:
+        """Capsules sealed."""
+
+    @property
+    def rx_packets(self) -> int:
+        """Capsules opened."""
+
+    @property
+    def last_tx_ns(self) -> int | None:
+        """Nanoseconds since the last was sealed; None before the first."""
+
+    @property
+    def last_rx_ns(self) -> int | None:
+        """Nanoseconds since the last was opened; None before the first."""
+
+@final
+class Engine:
+    """A node's UDP port with its tunnels, run by threads of its own.
+
+    Watch fileno, then drain. Every command returns at once. A command for an
+    index that has no tunnel raises KeyError; after close all but close raise
+    ValueError. Hosts have 4 or 16 bytes; epochs are 0 to 3; interface 0 leaves
+    the uplink to the system.
+    """
+
+    def __new__(cls, *, port: int = 0, mark: int = 0, queue: int = 4096) -> Engine:
+        """Opens the port on every address; 0 takes a number free in both families.
+
+        mark, unless 0, is put on everything sent (SO_MARK). queue bounds what
+        waits for drain. Raises OSError when the number is taken.
+        """
+
+    @property
+    def port(self) -> int:
+        """The number both sockets are bound to."""
+
+    def fileno(self) -> int:
+        """Descriptor that is readable exactly while drain has something."""
+
+    def drain(
+        self, most: int = 256
+    ) -> list[Datagram | Control | Moved | Wanted | RekeyDue | SendFailed]:
+        """Takes what waits, oldest first; never blocks."""
+
+    def send(self, host: bytes, port: int, payload: bytes, interface: int = 0) -> None:
+        """Sends one datagram that is not a capsule; a refusal is a SendFailed."""
+
+    def attach_tun(self, fd: int, *, offload: bool) -> None:
+        """Exchanges inner packets with a TUN device, of which it takes a duplicate.
+
+        offload must be what open_tun returned; for a descriptor from elsewhere
+        False, unless it was opened with IFF_VNET_HDR. OSError on a bad descriptor.
+        """
+
+    def detach_tun(self) -> None:
+        """Lets go of the device; the tunnels stay, their packets are dropped."""
+
+    def open_tunnel(
+        self,
+        index: int,
+        *,
+        own_ipv4: bytes,
+        own_ipv6: bytes,
+        peer_ipv4: bytes,
+        peer_ipv6: bytes,
+    ) -> None:
+        """Makes a tunnel without keys and path; packets to the peer wait.
+
+        Arriving packets get these addresses, whatever they carry: the peer's (or
+        its local alias) as the source, our own as the destination. ValueError
+        when index or a peer address is in use.
+        """
+
+    def close_tunnel(self, index: int) -> None:
+        """Forgets the tunnel with its keys."""
+
+    def install_keys(
+        self,
+        index: int,
+        epoch: int,
+        cipher: Literal["aes-256-gcm", "chacha20-poly1305"],
+        send_key: bytes,
+        receive_key: bytes,
+        remote_index: int,
+    ) -> None:
+        """Puts keys of 32 bytes into epoch; capsules of it open from now on.
+
+        remote_index is the peer's index of this tunnel. Not for the active epoch.
+        """
+
+    def activate_keys(self, index: int, epoch: int) -> None:
+        """Seals with epoch from now on and sends what waits; ValueError without keys."""
+
+    def retire_keys(self, index: int, epoch: int) -> None:
+        """Erases the keys of epoch; if it was active, packets wait."""
+
+    def set_path(self, index: int, host: bytes, port: int, interface: int = 0, *, mtu: int) -> None:
+        """Sends capsules there from now on, and what waits.
+
+        mtu is the largest inner packet in bytes; the UDP payload of its capsule
+        is at most 40 bytes longer. Larger ones are answered with ICMP.
+        """
+
+    def clear_path(self, index: int) -> None:
+        """Makes packets wait until there is a path again."""
+
+    def send_control(
+        self,
+        index: int,
+        payload: bytes,
+        *,
+        host: bytes | None = None,
+        port: int | None = None,
+        interface: int = 0,
+    ) -> bool:
+        """Seals payload and sends it along the path, or to host and port.
+
+        False when no epoch is active, or no path and no host is given. It is not
+        kept for resend.
+        """
+
+    def receive_state(self, index: int) -> tuple[int, int, bytes] | None:
+        """As Capsules.receive_state."""
+
+    def resend(self, index: int, epoch: int, highest: int, bitmap: bytes) -> int:
+        """Sends again what a peer with this receive state lacks; how many capsules."""
+
+    def shrink(self, index: int) -> None:
+        """Gives back the resend memory that a silent tunnel does not need."""
+
+    def refuse(self, destination: bytes) -> None:
+        """Answers the packets that wait for this address with ICMP, and drops them."""
+
+    def statistics(self, index: int) -> TunnelStatistics:
+        """What passed so far."""
+
+    def counters(self) -> dict[str, int]:
+        """What was dropped, refused or failed, by reason."""
+
+    def set_rekey_after(self, capsules: int) -> None:
+        """Capsules of an epoch after which RekeyDue comes; 2**40 unless set."""
+
+    def close(self) -> None:
+        """Ends the threads and frees the number; again is no error."""
+
+def open_tun(name: str, *, offload: bool) -> tuple[int, str, bool]:
+    """Opens a TUN device, which it makes if there is none of this name.
+
+    Returns its descriptor, which the caller closes, the name it got ("%d" in name
+    takes the next free number) and whether the kernel grants offload; pass that
+    to Engine.attach_tun. OSError without the right to do so (CAP_NET_ADMIN).
+    """

@@ -2,10 +2,13 @@
 //! a thin cover over one crate, and each has a file of its own.
 
 mod address;
+mod capsules;
+mod engine;
 mod noise;
 mod open;
 mod port;
 mod relay;
+mod signals;
 
 use pyo3::prelude::*;
 
@@ -22,5 +25,18 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "HandshakeError",
         module.py().get_type::<noise::HandshakeError>(),
     )?;
+    module.add_class::<capsules::Capsules>()?;
+    module.add(
+        "CapsuleError",
+        module.py().get_type::<capsules::CapsuleError>(),
+    )?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<engine::TunnelStatistics>()?;
+    module.add_function(wrap_pyfunction!(engine::open_tun, module)?)?;
+    module.add_class::<signals::Control>()?;
+    module.add_class::<signals::Moved>()?;
+    module.add_class::<signals::Wanted>()?;
+    module.add_class::<signals::RekeyDue>()?;
+    module.add_class::<signals::SendFailed>()?;
     Ok(())
 }
