@@ -230,9 +230,9 @@ def _render(settings: object, path: Path) -> Iterator[str]:
         elif value is not None:
             later.append((f"[{_dotted((*path, _key(f)))}]", value))
     for header, value in later:
-        yield ""
-        yield header
-        yield from _render(value, (*path, header.strip("[]").rpartition(".")[2]))
+        inner = list(_render(value, (*path, header.strip("[]").rpartition(".")[2])))
+        if inner:
+            yield from ("", header, *inner)
 
 
 def _toml(value: object) -> str:

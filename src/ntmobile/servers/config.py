@@ -28,6 +28,7 @@ from ntmobile.config import (
     table,
     text,
 )
+from ntmobile.proto.coordinator.policy import Federation
 from ntmobile.wire.endpoint import Endpoint
 
 FILE = "server.toml"
@@ -45,17 +46,6 @@ class Role(StrEnum):
     DC = "dc"
     NS = "ns"
     RS = "rs"
-
-
-class FederationMode(StrEnum):
-    """Which foreign domains' nodes may ask for ours, and ours for theirs."""
-
-    OPEN = "open"
-    """Every domain whose key is trusted."""
-    LISTED = "listed"
-    """Those that the operator added."""
-    CLOSED = "closed"
-    """None."""
 
 
 class Authentication(StrEnum):
@@ -153,7 +143,8 @@ class DnsSettings:
 class FederationSettings:
     """`[federation]`."""
 
-    mode: FederationMode = setting(one_of(FederationMode), FederationMode.LISTED)
+    mode: Federation = setting(one_of(Federation), Federation.LISTED)
+    """Open: every domain whose key is trusted; listed: those the operator added; closed: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

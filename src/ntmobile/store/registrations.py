@@ -1,21 +1,28 @@
 """Registrations: what a DC needs to know its nodes again after a restart."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, select
 
+from ntmobile.errors import DecodeError
+from ntmobile.proto.coordinator.settings import StoredNode
 from ntmobile.store.database import Database, upsert
 from ntmobile.store.schema import registrations
+from ntmobile.time import Instant
+from ntmobile.wire.message import decode, decoder, encode
+
+_NODE = decoder(StoredNode)
+_NO_TIME = Instant(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """One node's; content is the DC's own encoding, it holds Kntmdc."""
+    """One node's; holds Kntmdc."""
 
-    fqdn: str
+    node: StoredNode
+    """Its `expires` means nothing here: a machine's clock does not outlive the machine."""
     expires_at: float
-    content: bytes = field(repr=False)
 
 
 class Registrations:
@@ -29,16 +36,26 @@ class Registrations:
         """Write registrations, many in one transaction: a restart of the DC brings a storm."""
         async with self._database.writing() as connection:
             for each in changed:
-                values = {"expires_at": each.expires_at, "content": each.content}
-                await upsert(connection, registrations, {"fqdn": each.fqdn}, values)
+                content = encode(replace(each.node, expires=_NO_TIME))
+                values = {"expires_at": each.expires_at, "content": content}
+                await upsert(connection, registrations, {"fqdn": each.node.fqdn}, values)
 
     async def valid(self, now: float) -> tuple[Registration, ...]:
-        """Every registration that has not expired."""
+        """Every registration that has not expired; one that an older version wrote is left out."""
         query = select(registrations).where(registrations.c.expires_at > now)
         async with self._database.reading() as connection:
-            return tuple(Registration(**row._mapping) for row in await connection.execute(query))
+            rows = (await connection.execute(query)).all()
+        return tuple(each for row in rows for each in _parse(row.content, row.expires_at))
 
     async def remove(self, fqdn: str) -> None:
         """Forget a node's registration."""
         async with self._database.writing() as connection:
             await connection.execute(delete(registrations).where(registrations.c.fqdn == fqdn))
+
+
+def _parse(content: bytes, expires_at: float) -> Iterator[Registration]:
+    # A node whose registration cannot be read logs in again by itself.
+    try:
+        yield Registration(decode(_NODE, content), expires_at)
+    except DecodeError:
+        return

@@ -1,0 +1,280 @@
+"""What an operator changes while the servers run: users, nodes, keys, foreign domains, policy.
+
+Every change is first in the store or the file, then told to the running servers.
+"""
+
+import re
+from collections import Counter as Counts
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntmobile.config import domain_name, is_label
+from ntmobile.errors import Remedy
+from ntmobile.keys.certificates import read_certificate
+from ntmobile.keys.passwords import (
+    AUTHORITY_SIZE,
+    SALT_SIZE,
+    authority_digest,
+    authority_text,
+    check_new_password,
+    hash_password,
+)
+from ntmobile.proto.coordinator.policy import Federation, Policy, Subject
+from ntmobile.proto.io import Entropy, random_bytes
+from ntmobile.servers.admin_socket import Told, tell
+from ntmobile.servers.config import ServerConfig, parse_server
+from ntmobile.servers.files import ServerDirectory, write
+from ntmobile.servers.policy import PolicyFile, parse_policy
+from ntmobile.store import Authority, Counter, Store, StoredDevice, User
+from ntmobile.wire.registration import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What policy says of one node asking for another."""
+
+    allowed: bool
+    reason: Reason | None
+
+
+class Admin:
+    """The operator's verbs; each raises Remedy, or StoreUnavailable."""
+
+    def __init__(
+        self, directory: ServerDirectory, settings: ServerConfig, store: Store, entropy: Entropy
+    ) -> None:
+        """Works on the store itself, whether servers run or not; see `opened`."""
+        self.directory = directory
+        self.settings = settings
+        self.store = store
+        self._entropy = entropy
+
+    async def add_user(self, name: str, password: str | None, at: float) -> None:
+        """Add a user; without a password only pre-authorised keys enrol its nodes."""
+        if not is_label(name):
+            raise Remedy(
+                f"{name!r} cannot be a user: it becomes part of names like laptop.USER."
+                f"{self.settings.domain}",
+                remedy="take lower-case letters, digits and hyphens, at most 63",
+            )
+        hashed = None if password is None else self._hashed(password)
+        if not await self.store.users.add(name, hashed, at):
+            raise Remedy(
+                f"there is a user {name} already; nothing was changed",
+                remedy=f"to change the password: ntm admin user passwd {name}",
+            )
+
+    async def set_password(self, name: str, password: str) -> None:
+        """Replace a password; enrolled nodes go on with their device keys."""
+        if not await self.store.users.set_password(name, self._hashed(password)):
+            raise _no_user(name)
+
+    async def set_disabled(self, name: str, *, disabled: bool) -> Told:
+        """Shut a user's nodes out, or let them in again."""
+        if not await self.store.users.set_disabled(name, disabled=disabled):
+            raise _no_user(name)
+        return await self._changed()
+
+    async def remove_user(self, name: str, at: float) -> Told:
+        """Remove a user, revoking its nodes."""
+        if not await self.store.users.remove(name, at):
+            raise _no_user(name)
+        return await self._changed()
+
+    async def users(self) -> tuple[tuple[User, int], ...]:
+        """Every user, and how many nodes each has."""
+        counts = Counts(node.user for node in await self.store.nodes.list())
+        return tuple((user, counts[user.name]) for user in await self.store.users.list())
+
+    async def nodes(self, user: str | None) -> tuple[StoredDevice, ...]:
+        """Every node, or a user's."""
+        return await self.store.nodes.list(user)
+
+    async def revoke(self, fqdn: str, at: float) -> Told:
+        """Refuse a node's device key for ever; its tunnels close within a second."""
+        if not await self.store.nodes.revoke(self.fqdn(fqdn), at):
+            raise self._no_node(fqdn)
+        return await self._changed()
+
+    async def allow_rekey(self, fqdn: str) -> None:
+        """Let the user of a node enrol a new device key under its name, once, by password."""
+        if not await self.store.nodes.allow_rekey(self.fqdn(fqdn)):
+            raise self._no_node(fqdn)
+
+    async def create_key(
+        self,
+        user: str,
+        at: float,
+        *,
+        reusable: bool,
+        ephemeral: bool,
+        tags: tuple[str, ...],
+        lifetime_s: float | None,
+    ) -> tuple[str, Authority]:
+        """Make a pre-authorised key; its text is not kept and cannot be shown again."""
+        for tag in tags:
+            if not is_label(tag):
+                raise Remedy(f"{tag!r} is no tag", remedy="take lower-case letters and digits")
+        text = authority_text(random_bytes(self._entropy, AUTHORITY_SIZE))
+        digest = authority_digest(text)
+        added = await self.store.authorities.add(
+            digest,
+            user,
+            at,
+            reusable=reusable,
+            ephemeral=ephemeral,
+            tags=tags,
+            expires_at=None if lifetime_s is None else at + lifetime_s,
+        )
+        authority = await self.store.authorities.find(digest)
+        if added is None or authority is None:
+            raise _no_user(user)
+        return text, authority
+
+    async def remove_key(self, number: int) -> None:
+        """Make a pre-authorised key worthless; nodes it enrolled stay."""
+        if not await self.store.authorities.remove(number):
+            raise Remedy(f"there is no key {number}", remedy="ntm admin key list")
+
+    async def add_domain(
+        self, domain: str, at: float, *, key: str | None, ca: bytes | None
+    ) -> Told:
+        """List a foreign domain, pinning its key or its CA."""
+        name = _domain(domain)
+        if name == self.settings.domain:
+            raise Remedy(f"{name} is this domain itself", remedy="ntm admin federation list")
+        pin = None if key is None else _key_pin(key)
+        if ca is not None:
+            read_certificate(ca)
+        await self.store.federation.add(name, at, key_pin=pin, ca=ca)
+        return await self._changed()
+
+    async def remove_domain(self, domain: str) -> Told:
+        """Take a foreign domain off the list and forget its key."""
+        if not await self.store.federation.remove(_domain(domain)):
+            raise Remedy(f"{domain} is not listed", remedy="ntm admin federation list")
+        return await self._changed()
+
+    async def set_mode(self, mode: Federation) -> Told:
+        """Write the federation mode into `server.toml`, leaving all else there as it is."""
+        file = self.directory.settings_file
+        edited = set_mode(file.read_text(), mode)
+        if parse_server(edited, str(file)).federation.mode is not mode:
+            raise Remedy(
+                f"{file} is written in a way that this command cannot edit; nothing was changed",
+                remedy=f'write mode = "{mode}" under [federation] and reload ntm serve',
+            )
+        write(file, edited.encode())
+        return await self._changed()
+
+    async def set_policy(self, toml: str, name: str) -> Told:
+        """Replace `policy.toml`; a wrong one changes nothing."""
+        parse_policy(toml, name)
+        write(self.directory.policy_file, toml.encode())
+        return await self._changed()
+
+    async def test_policy(self, mn: str, cn: str) -> Judged:
+        """Ask what the DC would say; names without the domain are meant inside it."""
+        policy = await self.policy()
+        file = self.directory.policy()
+        ends = [await self._subject(file, self.fqdn(name)) for name in (mn, cn)]
+        reason = policy.refuses(*ends)
+        return Judged(reason is None, reason)
+
+    async def policy(self) -> Policy:
+        """Return what a DC that starts now would go by."""
+        return await current_policy(self.directory, self.store)
+
+    def fqdn(self, name: str) -> str:
+        """Return the full name of a node given as laptop.alice or in full."""
+        given = name.lower().removesuffix(".")
+        suffix = "." + self.settings.domain
+        return given if given.count(".") > 1 or given.endswith(suffix) else given + suffix
+
+    async def _subject(self, file: PolicyFile, fqdn: str) -> Subject:
+        node = await self.store.nodes.get(fqdn)
+        if node is None:
+            user = fqdn.split(".")[1] if fqdn.endswith("." + self.settings.domain) else ""
+            return Subject(fqdn, file.groups_of(user, fqdn))
+        return Subject(fqdn, (*file.groups_of(node.user, fqdn), *node.tags))
+
+    async def _changed(self) -> Told:
+        await self.store.settings.next(Counter.GENERATION)
+        return tell(self.directory.path)
+
+    def _hashed(self, password: str) -> str:
+        salt = random_bytes(self._entropy, SALT_SIZE)
+        return hash_password(check_new_password(password), salt)
+
+    def _no_node(self, fqdn: str) -> Remedy:
+        return Remedy(f"there is no node {self.fqdn(fqdn)}", remedy="ntm admin node list")
+
+
+@asynccontextmanager
+async def opened(path: Path, entropy: Entropy) -> AsyncIterator[Admin]:
+    """The operator's verbs on a servers' directory; raises Remedy or StoreUnavailable."""
+    directory = ServerDirectory(path)
+    settings = directory.config()
+    store = await Store.open(directory.store_url(settings))
+    try:
+        yield Admin(directory, settings, store, entropy)
+    finally:
+        await store.close()
+
+
+async def current_policy(directory: ServerDirectory, store: Store) -> Policy:
+    """Return all that the DC goes by: both settings files, the list of domains, revocations.
+
+    Raises ConfigError or StoreUnavailable.
+    """
+    settings = directory.config()
+    return directory.policy().policy(
+        settings.domain,
+        settings.federation.mode,
+        listed=await store.federation.listed(),
+        revoked=await store.nodes.revoked(),
+    )
+
+
+def set_mode(toml: str, mode: Federation) -> str:
+    """Return the settings with another federation mode; comments and order stay."""
+    line = f'mode = "{mode}"'
+    header = re.compile(r"^[ \t]*\[[ \t]*federation[ \t]*\][^\n]*$", re.MULTILINE)
+    section = header.search(toml)
+    if section is None:
+        return f"{toml.rstrip()}\n\n[federation]\n{line}\n"
+    following = re.compile(r"^[ \t]*\[", re.MULTILINE).search(toml, section.end())
+    end = following.start() if following else len(toml)
+    body, found = re.subn(
+        r"^[ \t]*mode[ \t]*=[^\n#]*?([ \t]*#[^\n]*)?$",
+        lambda match: line + (match[1] or ""),
+        toml[section.end() : end],
+        count=1,
+        flags=re.MULTILINE,
+    )
+    if not found:
+        body = f"\n{line}{body}"
+    return toml[: section.end()] + body + toml[end:]
+
+
+def _domain(text: str) -> str:
+    try:
+        return domain_name(text)
+    except ValueError as error:
+        raise Remedy(str(error), remedy="name it like ntm.example.net") from None
+
+
+def _key_pin(text: str) -> str:
+    digest = text.removeprefix("SHA256:").lower()
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise Remedy(
+            f"{text!r} is no fingerprint of a domain key; nothing was changed",
+            remedy="its operator finds it with: ntm server show DIR",
+        )
+    return "SHA256:" + digest
+
+
+def _no_user(name: str) -> Remedy:
+    return Remedy(f"there is no user {name}; nothing was changed", remedy="ntm admin user list")

@@ -1,0 +1,186 @@
+"""The directory of a domain's servers: which file is what, and how it is written.
+
+::
+
+    server.toml policy.toml     settings; a person's to edit
+    zone                        further records, with --whole-zone
+    ca.pem ca.key               the domain's own CA
+    server.pem                  the servers' certificate by it, the chain, and the private key
+    domain.key                  Ed25519, PKCS 8 in PEM: the domain's trust root
+    ntm.db                      SQLite
+    admin-ROLES.sock            where a running `ntm serve` listens to `ntm admin`
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from ntmobile.config import ConfigError
+from ntmobile.errors import Remedy
+from ntmobile.keys.certificates import Credential, make_server, needs_renewal
+from ntmobile.servers import config, policy
+from ntmobile.servers.config import ServerConfig
+from ntmobile.servers.policy import PolicyFile
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDirectory:
+    """The DIR of `ntm server init DIR`; every read raises Remedy when it cannot be."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """`server.toml`."""
+        return self.path / config.FILE
+
+    @property
+    def policy_file(self) -> Path:
+        """`policy.toml`."""
+        return self.path / policy.FILE
+
+    @property
+    def zone_file(self) -> Path:
+        """Further records of the zone, in master-file form; need not be there."""
+        return self.path / "zone"
+
+    @property
+    def ca_file(self) -> Path:
+        """What `ntm up --ca` takes."""
+        return self.path / "ca.pem"
+
+    def config(self) -> ServerConfig:
+        """Read the settings; a wrong one raises ConfigError with its line."""
+        return config.parse_server(self._text(self.settings_file), str(self.settings_file))
+
+    def policy(self) -> PolicyFile:
+        """Read the policy; a wrong one raises ConfigError with its line."""
+        return policy.parse_policy(self._text(self.policy_file), str(self.policy_file))
+
+    def domain_key(self) -> bytes:
+        """Return the 32 bytes of the domain's Ed25519 private key."""
+        file = self.path / "domain.key"
+        try:
+            key = serialization.load_pem_private_key(self._bytes(file), password=None)
+        except (ValueError, TypeError):
+            key = None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise Remedy(f"{file} is no Ed25519 key", remedy="restore it from a backup")
+        return key.private_bytes_raw()
+
+    def ca(self) -> Credential:
+        """Return the domain's own CA."""
+        return Credential(self._bytes(self.ca_file), self._bytes(self.path / "ca.key"))
+
+    def tls_files(self, settings: ServerConfig) -> tuple[Path, Path]:
+        """Return the files of the servers' certificate chain and of its key."""
+        server = settings.server
+        if server.certificate:
+            return self.path / server.certificate, self.path / server.key
+        return self.path / "server.pem", self.path / "server.pem"
+
+    def tls_certificate(self, settings: ServerConfig) -> bytes:
+        """Return the PEM text that holds the certificate which the servers present."""
+        return self._bytes(self.tls_files(settings)[0])
+
+    def renew(self, settings: ServerConfig, *, serial: int, now_s: int) -> bool:
+        """Issue a new server certificate where it is due; whether it was.
+
+        One that the operator brought is left alone.
+        """
+        if settings.server.certificate:
+            return False
+        names = settings.names
+        if not needs_renewal(self.tls_certificate(settings), names, now_s):
+            return False
+        ca = self.ca()
+        made = make_server(ca, names, settings.server.addresses, serial=serial, now_s=now_s)
+        self.write_tls(made, ca)
+        return True
+
+    def write_tls(self, server: Credential, ca: Credential) -> None:
+        """Write the servers' certificate, its chain and its key."""
+        # One file: a crash between two would leave a pair that does not fit.
+        chain = server.certificate + ca.certificate + server.key
+        write(self.path / "server.pem", chain, private=True)
+
+    def write_domain_key(self, secret: bytes) -> None:
+        """Write the domain's private key, given as 32 bytes."""
+        pem = Ed25519PrivateKey.from_private_bytes(secret).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        write(self.path / "domain.key", pem, private=True)
+
+    def store_url(self, settings: ServerConfig) -> str:
+        """Return the database's URL; a relative SQLite file is meant from the directory."""
+        if not settings.store.url:
+            return f"sqlite+aiosqlite:///{self.path.absolute() / 'ntm.db'}"
+        try:
+            url = make_url(settings.store.url)
+        except ArgumentError:
+            raise Remedy(
+                f"{self.settings_file}: [store] url is no database URL",
+                remedy='write url = "" for a file in the directory',
+            ) from None
+        if url.get_backend_name() == "sqlite":
+            file = self.path.absolute() / (url.database or "ntm.db")
+            url = url.set(drivername="sqlite+aiosqlite", database=str(file))
+        return url.render_as_string(hide_password=False)
+
+    def _text(self, file: Path) -> str:
+        try:
+            return self._bytes(file).decode()
+        except UnicodeDecodeError as error:
+            line = self._bytes(file)[: error.start].count(b"\n") + 1
+            raise ConfigError(str(file), line, "not text", "not UTF-8", "UTF-8") from None
+
+    def _bytes(self, file: Path) -> bytes:
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            raise Remedy(
+                f"{file} is missing: {self.path} is not the directory of a server",
+                remedy="ntm server init DIR --domain DOMAIN --address ADDRESS",
+            ) from None
+        except OSError as error:
+            raise Remedy(
+                f"{file} cannot be read: {error.strerror}",
+                remedy="run the command as the user that owns the directory",
+            ) from None
+
+
+def write(file: Path, content: bytes, *, private: bool = False) -> None:
+    """Replace a file in one step, on disk before this returns; raises OSError.
+
+    private: only its owner may read it.
+    """
+    fresh = file.with_name(f".{file.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        with open(os.open(fresh, flags, 0o600 if private else 0o644), "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(file)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink()
+        raise
+    sync(file.parent)
+
+
+def sync(directory: Path) -> None:
+    """Make renames in a directory outlast a loss of power."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
