@@ -108,10 +108,15 @@ class OwnerTable:
 
 def _claim(nft: "_Nft") -> int:
     for level in range(1, LEVELS + 1):
-        problem = nft.run(_CLAIM.format(table=TABLE.format(level=level)))
+        name = TABLE.format(level=level)
+        if nft.has_table(name):
+            continue
+        problem = nft.run(_CLAIM.format(table=name))
         if not problem:
             return level
-        if "File exists" not in problem:
+        # Permission is denied both to those who lack it and for a table that another agent made
+        # just now.
+        if not nft.has_table(name):
             raise _unavailable(problem)
     raise HookUnavailable(
         f"{LEVELS} agents already hook DNS in this network namespace",
@@ -148,8 +153,9 @@ class _Nft:
         library.nft_ctx_new.restype = context
         for name in ("nft_ctx_buffer_error", "nft_ctx_buffer_output", "nft_ctx_free"):
             getattr(library, name).argtypes = [context]
-        library.nft_ctx_get_error_buffer.argtypes = [context]
-        library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+        for name in ("nft_ctx_get_error_buffer", "nft_ctx_get_output_buffer"):
+            getattr(library, name).argtypes = [context]
+            getattr(library, name).restype = ctypes.c_char_p
         library.nft_run_cmd_from_buffer.argtypes = [context, ctypes.c_char_p]
 
     def run(self, commands: str) -> str:
@@ -159,6 +165,12 @@ class _Nft:
         said: bytes = self._library.nft_ctx_get_error_buffer(self._context)
         lines = said.decode(errors="replace").strip().splitlines()
         return lines[0].removeprefix("Error: ") if lines else "no reason given"
+
+    def has_table(self, name: str) -> bool:
+        """True when the namespace has that table in family inet."""
+        self.run("list tables inet")
+        listed: bytes = self._library.nft_ctx_get_output_buffer(self._context)
+        return name in listed.decode(errors="replace").split()
 
     def close(self) -> None:
         self._library.nft_ctx_free(self._context)

@@ -1,0 +1,230 @@
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ntmobile.agent.dns_hook_table import LEVELS, HookUnavailable, OwnerTable
+from ntmobile.agent.dns_stub import DnsStub
+from ntmobile.agent.dns_stub_messages import Answer, Refused
+
+if TYPE_CHECKING:
+    from conftest import Namespace, Resolver
+
+pytestmark = pytest.mark.lab
+
+SERVER, SERVER6 = "192.0.2.53", "2001:db8::53"
+OTHER = "192.0.2.54"
+LAPTOP = "laptop.alice.ntm.example.org"
+ADDRESSES = Answer(IPv4Address("100.64.0.9"), IPv6Address("fd12:3456::9"))
+
+AGENT = """
+import asyncio
+from ntmobile.agent.dns_hook_table import OwnerTable
+from ntmobile.agent.dns_stub import DnsStub
+
+async def main():
+    with OwnerTable() as table:
+        async with DnsStub(None, lambda _: None, lambda: (), mark=table.mark) as stub:
+            table.redirect(stub.port)
+            print("ready", flush=True)
+            await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def host(inside: "Namespace", resolver: "Resolver") -> AsyncIterator["Namespace"]:
+    """A namespace with a resolver on addresses of its own, which /etc/resolv.conf names."""
+    inside.ip("link add up0 type veth peer name far0")
+    inside.ip("link set far0 up")
+    inside.ip("link set up0 up")
+    for address in (f"{SERVER}/24", f"{OTHER}/24", f"{SERVER6}/64"):
+        inside.ip(f"addr add {address} dev up0" + (" nodad" if ":" in address else ""))
+    await resolver.open(SERVER, 53)
+    await resolver.open(SERVER6, 53)
+    resolver.records["www.example.com."] = "A 192.0.2.80"
+    with resolv_conf(inside, f"nameserver {SERVER}\n"):
+        yield inside
+
+
+async def test_a_query_to_any_resolver_is_answered_for_a_node(host: "Namespace") -> None:
+    async with hooked():
+        for server in (SERVER, SERVER6, OTHER):
+            for way in ("+notcp", "+tcp"):
+                assert await dig(host, f"@{server}", way, LAPTOP, "A") == "100.64.0.9"
+
+
+async def test_the_c_library_finds_a_node(host: "Namespace") -> None:
+    async with hooked():
+        found = await output(host, "getent", "ahosts", LAPTOP)
+
+    assert {line.split()[0] for line in found.splitlines()} == {"100.64.0.9", "fd12:3456::9"}
+
+
+async def test_the_c_library_finds_a_node_by_its_short_name(host: "Namespace") -> None:
+    async with hooked():
+        assert (await output(host, "getent", "ahostsv4", "laptop")).split()[0] == "100.64.0.9"
+
+
+async def test_an_ordinary_query_reaches_the_server_that_was_chosen(
+    host: "Namespace", resolver: "Resolver"
+) -> None:
+    second = type(resolver)()
+    await second.open(OTHER, 53)
+    second.records["www.example.com."] = "A 192.0.2.81"
+    async with hooked():
+        assert await dig(host, f"@{SERVER}", "www.example.com", "A") == "192.0.2.80"
+        assert await dig(host, f"@{SERVER6}", "www.example.com", "A") == "192.0.2.80"
+        assert await dig(host, f"@{OTHER}", "www.example.com", "A") == "192.0.2.81"
+        assert await dig(host, f"@{OTHER}", "+tcp", "www.example.com", "A") == "192.0.2.81"
+    second.close()
+
+
+async def test_an_iterative_query_is_let_pass(host: "Namespace", resolver: "Resolver") -> None:
+    async with hooked() as stub:
+        assert await dig(host, f"@{SERVER}", "+norecurse", LAPTOP, "A") == ""
+
+        assert f"{LAPTOP}." in resolver.names()
+        assert stub.counters["hooked"] == 0
+
+
+async def test_the_redirect_ends_with_its_context(host: "Namespace") -> None:
+    async with hooked():
+        assert "ntmobile-dns-1" in host.run("nft", "list", "ruleset")
+
+    assert host.run("nft", "list", "ruleset") == ""
+    assert await dig(host, f"@{SERVER}", "www.example.com", "A") == "192.0.2.80"
+
+
+async def test_a_killed_agent_leaves_dns_working(host: "Namespace") -> None:
+    with agent(host) as process:
+        assert "redirect" in host.run("nft", "list", "ruleset")
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    assert host.run("nft", "list", "ruleset") == ""
+    assert await dig(host, f"@{SERVER}", "www.example.com", "A") == "192.0.2.80"
+
+
+async def test_a_firewall_that_flushes_all_rules_cannot_end_the_hook(host: "Namespace") -> None:
+    async with hooked():
+        host.run("nft", "flush", "ruleset")
+
+        assert await dig(host, f"@{SERVER}", LAPTOP, "A") == "100.64.0.9"
+
+
+async def test_several_agents_form_a_chain(host: "Namespace", resolver: "Resolver") -> None:
+    async with hooked() as lower, hooked(own="ntm.example.net") as upper:
+        assert await dig(host, f"@{SERVER}", LAPTOP, "A") == "100.64.0.9"
+        assert await dig(host, f"@{SERVER}", "pc.bob.ntm.example.net", "A") == "100.64.0.9"
+        assert await dig(host, f"@{SERVER}", "www.example.com", "A") == "192.0.2.80"
+
+        assert (lower.counters["hooked"], upper.counters["hooked"]) == (1, 1)
+        assert resolver.names() == ["www.example.com."]
+
+
+async def test_a_chain_survives_the_end_of_a_link(host: "Namespace") -> None:
+    with agent(host) as lower:
+        async with hooked():
+            assert await dig(host, f"@{SERVER}", "www.example.com", "A") == "192.0.2.80"
+            lower.send_signal(signal.SIGKILL)
+            lower.wait(10)
+
+            assert await dig(host, f"@{SERVER}", "www.example.com", "A") == "192.0.2.80"
+            async with hooked(own="ntm.example.net"):
+                assert await dig(host, f"@{SERVER}", "pc.bob.ntm.example.net", "A") == "100.64.0.9"
+                assert await dig(host, f"@{SERVER}", LAPTOP, "A") == "100.64.0.9"
+
+
+def test_more_agents_than_levels_are_told_so(inside: "Namespace") -> None:
+    tables = [OwnerTable().__enter__() for _ in range(LEVELS)]
+
+    with pytest.raises(HookUnavailable, match="already hook DNS"):
+        OwnerTable().__enter__()
+    for table in tables:
+        table.__exit__(None, None, None)
+
+
+def test_without_the_right_to_change_nftables_the_reason_is_told(inside: "Namespace") -> None:
+    line = "from ntmobile.agent.dns_hook_table import *; OwnerTable().__enter__()"
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-net_admin", sys.executable, "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "nftables refused the DNS redirect: " in done.stderr
+    assert "let it use /etc/resolv.conf" in done.stderr
+
+
+@asynccontextmanager
+async def hooked(own: str = "ntm.example.org") -> AsyncIterator[DnsStub]:
+    async def resolve(_: str) -> Answer | Refused:
+        return ADDRESSES
+
+    with OwnerTable() as table:
+        stub = DnsStub(
+            resolve,
+            lambda _: None,
+            lambda: (),
+            own_zones=[own],
+            search=[f"alice.{own}"],
+            mark=table.mark,
+        )
+        async with stub:
+            table.redirect(stub.port)
+            yield stub
+
+
+class agent:
+    """Another process that hooks DNS."""
+
+    def __init__(self, host: "Namespace") -> None:
+        self._process = host.popen(sys.executable, "-c", AGENT, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> "subprocess.Popen[str]":
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+class resolv_conf:
+    """What `ip netns exec` shows as /etc/resolv.conf in that namespace."""
+
+    def __init__(self, host: "Namespace", text: str) -> None:
+        self._directory = Path("/etc/netns", host.name)
+        self._text = text
+
+    def __enter__(self) -> None:
+        self._directory.mkdir(parents=True)
+        (self._directory / "resolv.conf").write_text(self._text)
+
+    def __exit__(self, *_: object) -> None:
+        (self._directory / "resolv.conf").unlink()
+        self._directory.rmdir()
+
+
+async def dig(host: "Namespace", *arguments: str) -> str:
+    return (await output(host, "dig", "+short", "+tries=1", "+time=5", *arguments)).strip()
+
+
+async def output(host: "Namespace", *arguments: str) -> str:
+    line = ("ip", "netns", "exec", host.name, *arguments)
+    process = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    return out.decode()
