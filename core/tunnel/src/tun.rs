@@ -101,6 +101,7 @@ impl Packets for Tun {
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<Option<(Left, Range<usize>)>> {
         let length = match (&self.file).read(buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
