@@ -31,6 +31,11 @@ from ntmobile.lab.behaviour import Behaviour, Filtering, IPv6Service, Mapping, P
 WAN = "wan"
 LAN = "lan"
 
+FROM_LAN = "meta mark 1"
+FROM_WAN = "meta mark 2"
+"""Set where packets are forwarded: behind it, the interface they came in by is not
+known for those that leave by the same one."""
+
 FIRST_SEQUENTIAL_PORT = 20_000
 SEQUENTIAL_PORTS = 4096
 """The counter wraps after so many; each is one element of a map."""
@@ -107,8 +112,8 @@ def _admit(behaviour: Behaviour, outside: IPv4Address) -> list[str]:
 
 
 def _translate(behaviour: Behaviour, outside: IPv4Address) -> list[str]:
-    inside = f"meta l4proto udp iifname {LAN}"
-    lines = [f"oifname {LAN} ct status != dnat accept"]
+    inside = f"meta l4proto udp {FROM_LAN}"
+    lines = []
     if behaviour.mapping is not Mapping.ADDRESS_AND_PORT_DEPENDENT:
         key = _NEW_KEYS[behaviour.mapping]
         lines.append(f"{inside} snat ip to {outside} : {key} map @mapping")
@@ -120,7 +125,7 @@ def _translate(behaviour: Behaviour, outside: IPv4Address) -> list[str]:
         case Ports.SEQUENTIAL:
             lines.append(f"{inside} snat ip to {outside} : {_next_port()}")
     lines.append(f"{inside} snat ip to {outside}:1024-65535 random")
-    lines.append(f"oifname {WAN} iifname {LAN} snat ip to {outside}")
+    lines.append(f"oifname {WAN} {FROM_LAN} snat ip to {outside}")
     return _chain("translate", "type nat hook postrouting priority srcnat;", lines)
 
 
@@ -133,9 +138,9 @@ def _next_port() -> str:
 def _record(behaviour: Behaviour) -> list[str]:
     """Record what leaves; both chains run for every packet, not the first only."""
     lines = [
-        f"iifname {LAN} ct direction original jump opened_inside",
-        f"iifname {WAN} ct direction reply jump opened_inside",
-        f"iifname {LAN} ct direction reply jump opened_outside",
+        f"{FROM_LAN} ct direction original jump opened_inside",
+        f"{FROM_WAN} ct direction reply jump opened_inside",
+        f"{FROM_LAN} ct direction reply jump opened_outside",
     ]
     if behaviour.hairpin:
         lines += _refuse_hairpinned(behaviour)
@@ -192,11 +197,13 @@ def _refuse_hairpinned(behaviour: Behaviour) -> list[str]:
             seen = f"{called} . {caller}"
         case Filtering.ADDRESS_AND_PORT_DEPENDENT:
             seen = f"{called} . {caller} . ct reply proto-dst"
-    return [f"iifname {LAN} oifname {LAN} ct state new {seen} != @contacted drop"]
+    return [f"{FROM_LAN} oifname {LAN} ct state new {seen} != @contacted drop"]
 
 
 def _forward(behaviour: Behaviour, outside: IPv4Address) -> list[str]:
     lines = [
+        f"iifname {LAN} meta mark set 1",
+        f"iifname {WAN} meta mark set 2",
         *_block_udp(behaviour),
         f"iifname {LAN} oifname {WAN} accept",
         f"iifname {LAN} oifname {LAN} ct status dnat accept",
