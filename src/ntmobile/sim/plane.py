@@ -1,0 +1,262 @@
+"""The packet loops of a simulated node: real capsules of the Rust core, all else virtual.
+
+Carries out the commands of proto.node and answers its observations. Unlike the threads of the real
+loops it does each thing at the instant it is asked.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal, Protocol, assert_never, cast
+
+from ntmobile._core import CapsuleError, Capsules
+from ntmobile.proto.node.events import (
+    ActivateKeys,
+    ClearPath,
+    CloseTunnel,
+    Command,
+    InstallKeys,
+    OpenTunnel,
+    RefuseAddress,
+    Resend,
+    RetireKeys,
+    SendControl,
+    SetPath,
+    Traffic,
+)
+from ntmobile.sim.inner import Inner
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.tunnel import ReceiveState
+
+_CipherName = Literal["aes-256-gcm", "chacha20-poly1305"]
+WAITING_PACKETS = 64
+WAITING_NS = 30 * SECOND
+WANTED_AGAIN_NS = SECOND
+CAPSULE_INDEX = slice(4, 8)
+CAPSULE_COUNTER = slice(8, 16)
+
+
+class Upward(Protocol):
+    """Where the plane reports to: the node's process."""
+
+    def handle_control(
+        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes
+    ) -> None:
+        """A control capsule was opened."""
+        ...
+
+    def handle_moved(self, index: int, source: Endpoint, interface: int) -> None:
+        """The newest capsule came from another source than the path's."""
+        ...
+
+    def handle_wanted(self, address: Host) -> None:
+        """A packet to an address without a tunnel waits."""
+        ...
+
+    def deliver(self, peer: str, source: Host, inner: Inner) -> None:
+        """An application's datagram arrived."""
+        ...
+
+    def refuse(self, address: Host) -> None:
+        """What waits for an address is answered as unreachable."""
+        ...
+
+
+@dataclass(slots=True)
+class _Tunnel:
+    fqdn: str
+    peer: dict[int, IPv4Address | IPv6Address]
+    capsules: Capsules
+    path: SetPath | None = None
+    active: bool = False
+    tx_bytes: int = 0
+    rx_bytes: int = 0
+    last_tx: Instant | None = None
+    last_rx: Instant | None = None
+    highest: tuple[int, int] = (-1, -1)
+    waiting: deque[Inner] = field(default_factory=lambda: deque(maxlen=WAITING_PACKETS))
+
+
+class Plane:
+    """Tunnels by index, and what waits for those that do not exist yet.
+
+    `drops` counts by reason what was not delivered; nothing from the network raises.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Endpoint, bytes, int], bool],
+        upward: Upward,
+        clock: Callable[[], Instant],
+    ) -> None:
+        """Sends by send(destination, capsule, interface)."""
+        self.drops: Counter[str] = Counter()
+        self._send = send
+        self._upward = upward
+        self._clock = clock
+        self._tunnels: dict[int, _Tunnel] = {}
+        self._waiting: dict[Host, deque[tuple[Instant, Inner]]] = {}
+        self._asked: dict[Host, Instant] = {}
+
+    def __len__(self) -> int:
+        return len(self._tunnels)
+
+    def execute(self, command: Command) -> None:
+        """Carry out one command of the machine; one for a tunnel that is gone does nothing."""
+        match command:
+            case OpenTunnel():
+                self._open(command)
+            case RefuseAddress(address):
+                self._waiting.pop(address, None)
+                self._upward.refuse(address)
+            case CloseTunnel(index):
+                self._tunnels.pop(index, None)
+            case _:
+                tunnel = self._tunnels.get(command.index)
+                if tunnel is not None:
+                    self._execute_for(tunnel, command)
+
+    def receive_state(self, index: int) -> tuple[ReceiveState, ...]:
+        """Satisfies Observations."""
+        tunnel = self._tunnels.get(index)
+        state = None if tunnel is None else tunnel.capsules.receive_state()
+        return () if state is None else (ReceiveState(*state),)
+
+    def traffic(self, index: int) -> Traffic:
+        """Satisfies Observations."""
+        tunnel = self._tunnels.get(index)
+        if tunnel is None:
+            return Traffic(0, 0, None, None)
+        return Traffic(tunnel.tx_bytes, tunnel.rx_bytes, tunnel.last_tx, tunnel.last_rx)
+
+    def send(self, destination: Host, inner: Inner) -> None:
+        """Take an application's datagram; it waits where there is no tunnel yet."""
+        tunnel = next((t for t in self._tunnels.values() if destination in t.peer.values()), None)
+        if tunnel is None:
+            self._wait(destination, inner)
+        else:
+            self._send_inner(tunnel, inner)
+
+    def receive(self, source: Endpoint, capsule: bytes, interface: int) -> None:
+        """Take a capsule from the network."""
+        index = int.from_bytes(capsule[CAPSULE_INDEX])
+        tunnel = self._tunnels.get(index)
+        if tunnel is None:
+            self.drops["stranger"] += 1
+            return
+        try:
+            control, epoch, content = tunnel.capsules.open(capsule)
+        except CapsuleError as error:
+            self.drops[str(error)] += 1
+            return
+        tunnel.last_rx = self._clock()
+        if self._is_newest(tunnel, capsule) and self._came_elsewhere(tunnel, source):
+            self._upward.handle_moved(index, source, interface)
+        if control:
+            self._upward.handle_control(index, epoch, source, interface, content)
+        else:
+            self._deliver(tunnel, content)
+
+    def _open(self, command: OpenTunnel) -> None:
+        peer: dict[int, IPv4Address | IPv6Address]
+        peer = {4: command.peer_ipv4, 6: command.peer_ipv6}
+        tunnel = _Tunnel(command.fqdn, peer, Capsules(command.index))
+        self._tunnels[command.index] = tunnel
+        for address in peer.values():
+            self._asked.pop(address, None)
+            for at, inner in self._waiting.pop(address, ()):
+                if self._clock() - at <= WAITING_NS:
+                    tunnel.waiting.append(inner)
+
+    def _execute_for(
+        self,
+        tunnel: _Tunnel,
+        command: InstallKeys
+        | ActivateKeys
+        | RetireKeys
+        | SetPath
+        | ClearPath
+        | SendControl
+        | Resend,
+    ) -> None:
+        match command:
+            case InstallKeys(_, epoch, cipher, send_key, receive_key, remote_index):
+                name = cast("_CipherName", cipher)
+                tunnel.capsules.install(epoch, name, send_key, receive_key, remote_index)
+            case ActivateKeys(_, epoch):
+                tunnel.capsules.activate(epoch)
+                tunnel.active = True
+                self._flush(tunnel)
+            case RetireKeys(_, epoch):
+                tunnel.capsules.retire(epoch)
+            case SetPath():
+                tunnel.path = command
+                self._flush(tunnel)
+            case ClearPath():
+                tunnel.path = None
+            case SendControl(_, payload, destination, interface):
+                self._send_control(tunnel, payload, destination, interface)
+            case Resend(_, missing):
+                self._resend(tunnel, missing)
+            case _:
+                assert_never(command)
+
+    def _send_control(
+        self, tunnel: _Tunnel, payload: bytes, destination: Endpoint | None, interface: int
+    ) -> None:
+        if not tunnel.active:
+            self.drops["control without keys"] += 1
+            return
+        capsule = tunnel.capsules.seal(payload, control=True)
+        if destination is not None:
+            self._send(destination, capsule, interface)
+        elif tunnel.path is not None:
+            self._send(tunnel.path.remote, capsule, tunnel.path.interface)
+
+    def _resend(self, tunnel: _Tunnel, state: ReceiveState) -> None:
+        if tunnel.path is None:
+            return
+        for capsule in tunnel.capsules.missing(state.epoch, state.highest, state.bitmap):
+            self._send(tunnel.path.remote, capsule, tunnel.path.interface)
+
+    def _send_inner(self, tunnel: _Tunnel, inner: Inner) -> None:
+        if not tunnel.active or tunnel.path is None:
+            tunnel.waiting.append(inner)
+        elif inner.size > tunnel.path.mtu:
+            self.drops["too big"] += 1
+        else:
+            capsule = tunnel.capsules.seal(inner.encode())
+            tunnel.tx_bytes += len(inner.data)
+            tunnel.last_tx = self._clock()
+            self._send(tunnel.path.remote, capsule, tunnel.path.interface)
+
+    def _flush(self, tunnel: _Tunnel) -> None:
+        for _ in range(len(tunnel.waiting) if tunnel.active and tunnel.path else 0):
+            self._send_inner(tunnel, tunnel.waiting.popleft())
+
+    def _wait(self, destination: Host, inner: Inner) -> None:
+        now = self._clock()
+        queue = self._waiting.setdefault(destination, deque(maxlen=WAITING_PACKETS))
+        queue.append((now, inner))
+        if now >= self._asked.get(destination, Instant(0)):
+            self._asked[destination] = Instant(now + WANTED_AGAIN_NS)
+            self._upward.handle_wanted(destination)
+
+    def _deliver(self, tunnel: _Tunnel, content: bytes) -> None:
+        inner = Inner.decode(content)
+        tunnel.rx_bytes += len(inner.data)
+        self._upward.deliver(tunnel.fqdn, tunnel.peer[inner.version], inner)
+
+    def _is_newest(self, tunnel: _Tunnel, capsule: bytes) -> bool:
+        state = tunnel.capsules.receive_state()
+        counter = int.from_bytes(capsule[CAPSULE_COUNTER])
+        place = (state[0], counter) if state is not None else (-1, -1)
+        newest = state is not None and counter == state[1] and place != tunnel.highest
+        if newest:
+            tunnel.highest = place
+        return newest
+
+    def _came_elsewhere(self, tunnel: _Tunnel, source: Endpoint) -> bool:
+        return tunnel.path is not None and tunnel.path.remote != source
