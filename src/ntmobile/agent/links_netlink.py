@@ -13,7 +13,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ntmobile.agent.netlink import DONE, DUMP, DUMP_INTERRUPTED, ERROR, HEADER, REQUEST, attributes
 
@@ -69,6 +69,15 @@ class DefaultRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """A unicast route of the main table that is no default route."""
+
+    destination: IPv4Network | IPv6Network
+    interface: int
+    """0 when the route has several hops."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state of one network namespace, read in one go."""
 
@@ -82,9 +91,7 @@ def read_snapshot() -> Snapshot:
 
     Raises OSError when the tables change faster than they can be read.
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.settimeout(1)
-        kernel.bind((0, 0))
+    with _open() as kernel:
         links = [_link(body) for body in _dump(kernel, RTM_GETLINK, RTM_NEWLINK)]
         addresses = [_address(body) for body in _dump(kernel, RTM_GETADDR, RTM_NEWADDR)]
         routes = [
@@ -96,12 +103,30 @@ def read_snapshot() -> Snapshot:
     return Snapshot(tuple(links), tuple(a for a in addresses if a is not None), tuple(routes))
 
 
+def read_routes() -> tuple[Route, ...]:
+    """Reads all but the default routes; raises OSError as read_snapshot does."""
+    with _open() as kernel:
+        return tuple(
+            route
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for body in _dump(kernel, RTM_GETROUTE, RTM_NEWROUTE, family)
+            if (route := _route(body)) is not None
+        )
+
+
 def concerns_uplinks(data: bytes) -> bool:
     """True unless all messages of a notification are about routes that are no default routes."""
     return any(
         kind not in (RTM_NEWROUTE, RTM_DELROUTE) or body[1:2] == b"\x00"
         for kind, _, body in _messages(data)
     )
+
+
+def _open() -> socket.socket:
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    kernel.settimeout(1)
+    kernel.bind((0, 0))
+    return kernel
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -182,6 +207,17 @@ def _default_routes(body: bytes) -> Iterator[DefaultRoute]:
         yield DefaultRoute(version, int.from_bytes(found[4], sys.byteorder), metric)
     for index in _hops(found.get(9, b"")):
         yield DefaultRoute(version, index, metric)
+
+
+def _route(body: bytes) -> Route | None:
+    family, length, _, _, table, _, _, kind, _ = _RTM.unpack_from(body)
+    if not length or table != _RT_TABLE_MAIN or kind != _RTN_UNICAST:
+        return None
+    found = attributes(body, _RTM.size)
+    network = IPv4Network if family == socket.AF_INET else IPv6Network
+    return Route(
+        network((found.get(1, b""), length)), int.from_bytes(found.get(4, b""), sys.byteorder)
+    )
 
 
 def _hops(data: bytes) -> Iterator[int]:

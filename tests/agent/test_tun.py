@@ -1,0 +1,206 @@
+import signal
+import socket
+import subprocess
+import sys
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ntmobile.agent.links import local_addresses
+from ntmobile.agent.links_netlink import read_snapshot
+from ntmobile.agent.routes import SMALLEST_MTU, Overlap, SystemRefused, first_free, overlaps
+from ntmobile.agent.tun import Tun
+
+if TYPE_CHECKING:
+    from conftest import Namespace
+
+IPV4, IPV6 = IPv4Address("100.64.0.2"), IPv6Address("fd12:3456:789a::2")
+PEER4, PEER6 = IPv4Address("100.64.0.9"), IPv6Address("fd00:9::9")
+RANGES = (ip_network("100.64.0.0/10"), ip_network("fd00:9::/48"))
+
+DEVICE = """
+import asyncio
+from ipaddress import ip_address, ip_network
+from ntmobile.agent.tun import Tun
+
+async def main():
+    async with Tun() as tun:
+        await tun.set_addresses([ip_address("100.64.0.2"), ip_address("fd12::2")])
+        await tun.routes.set_ranges([ip_network("100.64.0.0/10")])
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+lab = pytest.mark.lab
+
+
+@lab
+async def test_the_device_has_the_virtual_addresses_and_loses_them_with_its_context(
+    inside: "Namespace",
+) -> None:
+    async with Tun() as tun:
+        await tun.set_addresses([IPV4, IPV6])
+
+        shown = inside.ip(f"-br addr show dev {tun.name}")
+        assert shown.split()[2:] == [f"{IPV4}/32", f"{IPV6}/128"]
+
+    assert "ntm" not in inside.ip("link")
+
+
+@lab
+async def test_an_address_may_change(inside: "Namespace") -> None:
+    async with Tun() as tun:
+        await tun.set_addresses([IPV4, IPV6])
+        await tun.set_addresses([ip_address("198.18.0.2"), IPV6])
+
+        assert tun.addresses == {ip_address("198.18.0.2"), IPV6}
+        assert str(IPV4) not in inside.ip("addr")
+
+
+@lab
+async def test_the_size_of_a_peers_path_is_its_route_mtu(inside: "Namespace") -> None:
+    async with Tun() as tun:
+        await tun.set_addresses([IPV4, IPV6])
+        for mtu in (1400, 8900, 600):
+            await tun.routes.set_peer(PEER4, mtu)
+            await tun.routes.set_peer(PEER6, mtu)
+
+            for peer in (PEER4, PEER6):
+                assert path_mtu(inside, peer) == max(mtu, SMALLEST_MTU)
+
+
+@lab
+async def test_the_source_of_a_packet_to_a_peer_is_the_virtual_address(
+    inside: "Namespace",
+) -> None:
+    async with Tun() as tun:
+        await tun.set_addresses([IPV4, IPV6])
+        await tun.routes.set_ranges(RANGES)
+
+        for peer, own in ((PEER4, IPV4), (PEER6, IPV6)):
+            family = socket.AF_INET if peer.version == 4 else socket.AF_INET6
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect((str(peer), 9))
+                assert sock.getsockname()[0] == str(own)
+
+
+@lab
+async def test_a_known_peer_without_a_tunnel_is_routed_by_its_range(inside: "Namespace") -> None:
+    async with Tun() as tun:
+        await tun.set_addresses([IPV4, IPV6])
+        await tun.routes.set_ranges(RANGES)
+        await tun.routes.set_peer(PEER4, 1400)
+        await tun.routes.remove_peer(PEER4)
+
+        assert path_mtu(inside, PEER4) == path_mtu(inside, PEER6) == SMALLEST_MTU
+
+        await tun.routes.set_ranges([])
+        assert inside.ip("route").strip() == ""
+
+
+@lab
+async def test_a_route_of_somebody_else_stays_as_it_is(inside: "Namespace") -> None:
+    other = "100.64.0.9 dev up0 proto static scope link metric 20000"
+    inside.ip("link add up0 type veth peer name far0")
+    inside.ip("link set up0 up")
+    inside.ip(f"route add {other}")
+    async with Tun() as tun:
+        await tun.set_addresses([IPV4])
+        await tun.routes.set_peer(PEER4, 1400)
+        await tun.routes.remove_peer(PEER4)
+
+    assert " ".join(inside.ip("route").split()).startswith(other)
+
+
+@lab
+async def test_two_devices_side_by_side_keep_their_routes_apart(inside: "Namespace") -> None:
+    async with Tun() as one:
+        async with Tun() as other:
+            for tun in (one, other):
+                await tun.routes.set_peer(PEER4, 1400)
+            assert one.name != other.name
+
+        assert one.name in inside.ip(f"route show {PEER4}")
+
+
+@lab
+async def test_a_killed_agent_leaves_no_device(namespace: "Namespace") -> None:
+    process = namespace.popen(sys.executable, "-c", DEVICE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "ready\n"
+        assert "ntm0" in namespace.ip("route")
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    assert "ntm" not in namespace.ip("link")
+    assert namespace.ip("route") == ""
+
+
+@lab
+async def test_the_device_is_no_uplink(inside: "Namespace") -> None:
+    async with Tun() as tun:
+        await tun.set_addresses([IPV4, IPV6])
+
+        assert local_addresses(read_snapshot(), 4330) == ()
+
+
+@lab
+async def test_ipv6_works_where_it_is_off_by_default(inside: "Namespace") -> None:
+    inside.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+    async with Tun() as tun:
+        await tun.set_addresses([IPV6])
+
+        assert str(IPV6) in inside.ip(f"addr show dev {tun.name}")
+
+
+@lab
+async def test_a_real_network_in_a_virtual_range_is_found(inside: "Namespace") -> None:
+    inside.ip("link add up0 type veth peer name far0")
+    inside.ip("link set up0 up")
+    inside.ip("addr add 100.70.1.7/16 dev up0")
+    inside.ip("route add default dev up0")
+    async with Tun() as tun:
+        await tun.routes.set_ranges(RANGES)
+
+        found = overlaps(RANGES, own=tun.index)
+
+    assert [(o.virtual, o.real) for o in found] == [(RANGES[0], ip_network("100.70.0.0/16"))]
+
+
+@lab
+async def test_another_agents_range_is_an_overlap(inside: "Namespace") -> None:
+    async with Tun() as other:
+        await other.routes.set_ranges(RANGES)
+
+        assert {o.virtual for o in overlaps(RANGES)} == set(RANGES)
+
+
+def test_the_first_pool_without_an_overlap_is_taken() -> None:
+    pools = [ip_network("100.64.0.0/10"), ip_network("198.18.0.0/15")]
+    found = [Overlap(pools[0], ip_network("100.70.0.0/16"), interface=2)]
+
+    assert first_free(pools, found) == pools[1]
+    assert first_free(pools, []) == pools[0]
+    assert first_free(pools[:1], found) is None
+
+
+@lab
+def test_without_the_right_to_make_a_device_the_reason_is_told(inside: "Namespace") -> None:
+    line = "import asyncio; from ntmobile.agent.tun import *; asyncio.run(Tun().__aenter__())"
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-net_admin", sys.executable, "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert f"{SystemRefused.__name__}: the kernel refused to make a tunnel device" in done.stderr
+
+
+def path_mtu(inside: "Namespace", peer: IPv4Address | IPv6Address) -> int:
+    words = inside.ip(f"route get {peer}").split()
+    return int(words[words.index("mtu") + 1])
