@@ -118,6 +118,7 @@ class _Open(Generic[Tag]):
     tries: int
     most: int
     retry_at: Instant
+    first_retry_ns: int
     token: bytes = b""
 
 
@@ -187,10 +188,11 @@ class Conversation(Generic[Tag]):
         tag: Tag,
         *,
         tries: int = TRIES,
+        first_retry_ns: int = FIRST_RETRY_NS,
     ) -> int:
         """Send a request to each destination until one answers; returns the transaction."""
         transaction = self._entropy.getrandbits(63)
-        opened = _Open(message, destinations, tag, now, 1, tries, Instant(0))
+        opened = _Open(message, destinations, tag, now, 1, tries, Instant(0), first_retry_ns)
         self._send_try(transaction, opened, now)
         return transaction
 
@@ -326,7 +328,7 @@ class Conversation(Generic[Tag]):
         )
 
     def _send_try(self, transaction: int, opened: _Open[Tag], now: Instant) -> None:
-        base = min(FIRST_RETRY_NS << (opened.tries - 1), LONGEST_RETRY_NS)
+        base = min(opened.first_retry_ns << (opened.tries - 1), LONGEST_RETRY_NS)
         wait = base + self._entropy.randrange(base // 2)
         self._open[transaction] = replace(opened, retry_at=Instant(now + wait))
         for destination in opened.destinations:

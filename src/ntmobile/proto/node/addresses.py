@@ -1,0 +1,93 @@
+"""Virtual addresses as this node sees them: its own, and an alias for each peer where they clash.
+
+A virtual IPv4 address means something only locally, so two domains may well propose the same one.
+The peer's own is taken when it is free here; else the next free one of the first pool that overlaps
+no real network. Ours: docs/protocol.md section 5.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from ntmobile.proto.node.settings import Pin
+
+POOLS = (
+    IPv4Network("100.64.0.0/10"),
+    IPv4Network("198.18.0.0/15"),
+    IPv4Network("10.0.0.0/8"),
+)
+ALIAS_OFFSET = 1 << 16
+"""Aliases start well above what a DC allots first."""
+ALIAS_PREFIX = b"\xfd\x4e\x54\x4d\x6f\x62"
+"""ULA /48 of IPv6 aliases: fd4e:544d:6f62::/48."""
+
+
+class Addresses:
+    """Who has which virtual address here."""
+
+    def __init__(self, avoid: tuple[IPv4Network | IPv6Network, ...], pins: Iterable[Pin]) -> None:
+        """Remembered peers keep their addresses."""
+        self._avoid = avoid
+        self._own: tuple[IPv4Address, IPv6Address] | None = None
+        self._peers: dict[str, tuple[IPv4Address, IPv6Address]] = {}
+        self._names: dict[IPv4Address | IPv6Address, str] = {}
+        for pin in pins:
+            self._keep(pin.fqdn, pin.ipv4, pin.ipv6)
+
+    @property
+    def own(self) -> tuple[IPv4Address, IPv6Address] | None:
+        """This node's virtual addresses, once registered."""
+        return self._own
+
+    def take_own(self, ipv4: IPv4Address, ipv6: IPv6Address) -> tuple[IPv4Address, IPv6Address]:
+        """Take what the DC proposes, unless a real network or a peer has it here."""
+        if self._own is not None and self._own[1] == ipv6:
+            return self._own
+        if not self._is_free(ipv4):
+            ipv4 = next(self._free())
+        self._own = (ipv4, ipv6)
+        return self._own
+
+    def name(self, address: IPv4Address | IPv6Address) -> str | None:
+        """Return the peer that has this address here."""
+        return self._names.get(address)
+
+    def of(self, fqdn: str) -> tuple[IPv4Address, IPv6Address] | None:
+        """Return the addresses of a peer that was met before."""
+        return self._peers.get(fqdn)
+
+    def meet(
+        self, fqdn: str, ipv4: IPv4Address, ipv6: IPv6Address
+    ) -> tuple[IPv4Address, IPv6Address]:
+        """Return the peer's addresses here, choosing aliases where the proposed ones clash."""
+        known = self._peers.get(fqdn)
+        if known is not None:
+            return known
+        if not self._is_free(ipv4):
+            ipv4 = next(self._free())
+        if self._names.get(ipv6, fqdn) != fqdn or (self._own and self._own[1] == ipv6):
+            tail = hashlib.sha256(b"ntm alias 1\0" + fqdn.encode()).digest()[:10]
+            ipv6 = IPv6Address(ALIAS_PREFIX + tail)
+        return self._keep(fqdn, ipv4, ipv6)
+
+    def _keep(
+        self, fqdn: str, ipv4: IPv4Address, ipv6: IPv6Address
+    ) -> tuple[IPv4Address, IPv6Address]:
+        self._peers[fqdn] = (ipv4, ipv6)
+        self._names[ipv4] = fqdn
+        self._names[ipv6] = fqdn
+        return ipv4, ipv6
+
+    def _is_free(self, address: IPv4Address) -> bool:
+        taken = address in self._names or (self._own is not None and self._own[0] == address)
+        return not taken and not any(address in network for network in self._avoid)
+
+    def _free(self) -> Iterator[IPv4Address]:
+        for pool in POOLS:
+            if any(pool.overlaps(net) for net in self._avoid if isinstance(net, IPv4Network)):
+                continue
+            for offset in range(ALIAS_OFFSET, pool.num_addresses - 1):
+                address = pool.network_address + offset
+                if self._is_free(address):
+                    yield address
+        raise OverflowError("no virtual IPv4 address is left")

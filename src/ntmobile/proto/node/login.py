@@ -1,0 +1,245 @@
+"""A node's login at its AS, and its renewal.
+
+States::
+
+    LoggedOut --login--> AskingNonce --Nonce--> LoggingIn --Login Response--> LoggedIn
+                               '------ refused or unreachable ------> LoggedOut, or Waiting
+    LoggedIn --four fifths of Kntmdc's life--> AskingNonce (with the device key)
+
+A password is held while its login is under way and tried once. Source: paper, Fig. 2.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from ntmobile.keys.identity import Identity
+from ntmobile.keys.table import Kntmdc
+from ntmobile.proto.io import Call, Failed, OwnAccount, Timeout
+from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.events import LoginFailed
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.login import (
+    LoginRefusal,
+    LoginRefused,
+    LoginRequest,
+    LoginResponse,
+    Nonce,
+    NonceRequest,
+    login_bytes,
+)
+from ntmobile.wire.message import Message
+
+FIRST_RETRY_NS = SECOND
+LONGEST_RETRY_NS = 60 * SECOND
+MIN_LIFETIME_S = 60
+"""A shorter life granted to Kntmdc would make the node renew without end."""
+PASSING = {
+    LoginRefused.BUSY,
+    LoginRefused.SLOW_DOWN,
+    LoginRefused.STORE,
+    LoginRefused.COORDINATOR,
+    LoginRefused.NONCE,
+}
+"""Refusals that time mends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a login is proven with; neither means the enrolled device key."""
+
+    password: str | None = field(default=None, repr=False)
+    authority: str | None = field(default=None, repr=False)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the node may try again by itself."""
+        return self.password is None and self.authority is None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """Nothing is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskingNonce:
+    """Waiting for something fresh to sign."""
+
+    call: int
+    proof: Proof
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingIn:
+    """Login Request is on its way."""
+
+    call: int
+    proof: Proof
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The last try failed in a way that time may mend."""
+
+    retry_at: Instant
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """Kntmdc is good until some time after renew_at."""
+
+    renew_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The AS let us in."""
+
+    response: LoginResponse
+    key: Kntmdc
+
+
+class Login:
+    """Sans-I/O client half of Fig. 2."""
+
+    def __init__(
+        self,
+        user: str,
+        name: str,
+        domain: str,
+        identity: Identity,
+        journal: Journal,
+        next_id: Callable[[], int],
+    ) -> None:
+        """Logs in as name.user.domain."""
+        self._user = user
+        self._name = name
+        self._domain = domain
+        self._identity = identity
+        self._journal = journal
+        self._next_id = next_id
+        self._state: LoggedOut | AskingNonce | LoggingIn | Waiting | LoggedIn = LoggedOut()
+        self._calls: deque[Call] = deque()
+        self._events: deque[Granted | LoginFailed] = deque()
+
+    @property
+    def is_over(self) -> bool:
+        """No login is under way or planned."""
+        return isinstance(self._state, LoggedOut)
+
+    def start(self, proof: Proof, now: Instant, *, tries: int = 0) -> None:
+        """Begin a login; one under way is dropped."""
+        call = self._next_id()
+        self._state = AskingNonce(call, proof, tries)
+        self._calls.append(Call(call, OwnAccount(), NonceRequest()))
+
+    def stop(self) -> None:
+        """Forget it all."""
+        self._state = LoggedOut()
+
+    def handle_reply(self, id: int, reply: Message | Failed, now: Instant) -> bool:
+        """Take the AS's answer; False when the request was not ours."""
+        match self._state:
+            case AskingNonce(call, proof, tries) if call == id:
+                if isinstance(reply, Nonce):
+                    self._request(proof, reply.nonce, tries, now)
+                else:
+                    self._fail(proof, tries, reply, now)
+            case LoggingIn(call, proof, tries) if call == id:
+                if isinstance(reply, LoginResponse):
+                    self._grant(reply, now)
+                else:
+                    self._fail(proof, tries, reply, now)
+            case _:
+                return False
+        return True
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Try again, or renew."""
+        match self._state:
+            case Waiting(retry_at, tries) if now >= retry_at:
+                self.start(Proof(), now, tries=tries)
+            case LoggedIn(renew_at) if now >= renew_at:
+                self.start(Proof(), now)
+            case _:
+                pass
+
+    def poll_call(self) -> Call | None:
+        """Next HTTPS request to make."""
+        return self._calls.popleft() if self._calls else None
+
+    def poll_event(self) -> Granted | LoginFailed | None:
+        """Next outcome."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> Timeout | None:
+        """When handle_timeout wants to be called."""
+        match self._state:
+            case Waiting(retry_at):
+                return Timeout(retry_at, "login retry")
+            case LoggedIn(renew_at):
+                return Timeout(renew_at, "login renewal")
+            case LoggedOut() | AskingNonce() | LoggingIn():
+                return None
+            case _:
+                assert_never(self._state)
+
+    def _request(self, proof: Proof, nonce: bytes, tries: int, now: Instant) -> None:
+        call = self._next_id()
+        unsigned = LoginRequest(
+            self._user,
+            self._name,
+            self._identity.public,
+            nonce,
+            bytes(64),
+            proof.password,
+            proof.authority,
+        )
+        signature = self._identity.sign(login_bytes(self._domain, unsigned))
+        message = LoginRequest(
+            self._user,
+            self._name,
+            self._identity.public,
+            nonce,
+            signature,
+            proof.password,
+            proof.authority,
+        )
+        self._state = LoggingIn(call, proof, tries)
+        self._journal.note(now, message, "AS", sent=True)
+        self._calls.append(Call(call, OwnAccount(), message))
+
+    def _grant(self, response: LoginResponse, now: Instant) -> None:
+        self._journal.note(now, response, "AS", sent=False)
+        lifetime_s = max(response.lifetime_s, MIN_LIFETIME_S)
+        self._state = LoggedIn(Instant(now + lifetime_s * SECOND * 4 // 5))
+        expires = Instant(now + lifetime_s * SECOND)
+        key = Kntmdc(response.kntmdc, response.kntmdc_identifier, expires)
+        self._events.append(Granted(response, key))
+
+    def _fail(self, proof: Proof, tries: int, reply: object, now: Instant) -> None:
+        code, detail, passing, wait_s = _explain(reply)
+        if not (passing and proof.repeats):
+            self._state = LoggedOut()
+            self._events.append(LoginFailed(code, detail, None))
+            return
+        wait = min(max(FIRST_RETRY_NS << min(tries, 6), wait_s * SECOND), LONGEST_RETRY_NS)
+        retry_at = Instant(now + wait)
+        self._state = Waiting(retry_at, tries + 1)
+        self._events.append(LoginFailed(code, detail, retry_at))
+
+
+def _explain(reply: object) -> tuple[str, str, bool, int]:
+    """Code, detail, whether time may mend it, and how long the server asks us to wait."""
+    match reply:
+        case LoginRefusal(reason, retry_after_s):
+            return str(reason), "", reason in PASSING, retry_after_s
+        case Failed(failure, detail):
+            return str(failure), detail, True, 0
+        case _:
+            return "unexpected", f"the AS answered with {type(reply).__name__}", True, 0

@@ -1,0 +1,301 @@
+"""One end of one negotiation, from Route Direction to agreed keys.
+
+States::
+
+    send:   Requesting --Tunnel Response--> Agreed
+    await:  Awaiting   --Tunnel Request---> Agreed (answered)
+            either     --silence, refusal--> Failed
+
+The end that awaits behind a NAT opens it towards RS with Hole Punching. Afterwards the negotiation
+stays, to answer a repeated Tunnel Request and to show RS a new address (section 8).
+Source: paper, Figs. 6 and 7.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ntmobile.keys.identity import Identity
+from ntmobile.keys.table import Keyring, Ktmp, Ktun
+from ntmobile.proto.conversation import Answered, Asked, Challenger, Conversation
+from ntmobile.proto.io import Entropy, Timeout, Transmit
+from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.handshake import Handshake, HandshakeError, Secrets, Terms
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Header, Sender
+from ntmobile.wire.direction import Action, Role, RouteDirection
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.registration import NtmAck, Reason, Refusal
+from ntmobile.wire.tunnel import HolePunching, TunnelRequest, TunnelResponse
+
+DIRECT_TRIES = 2
+DIRECT_FIRST_RETRY_NS = 150_000_000
+"""Two tries in about 400 ms; then RS. Docs/protocol.md section 7."""
+AWAIT_DIRECT_NS = 800_000_000
+"""How long MN waits for a direct Tunnel Request before it asks for RS."""
+AWAIT_RELAY_NS = 8 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """Kmncn stands at this end."""
+
+    negotiation: bytes
+    epoch: int
+    secrets: Secrets
+    remote_index: int
+    remote: Endpoint
+    relayed: bool
+    sent_request: bool
+    """This end sent the Tunnel Request, so the peer has proven itself already."""
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiationFailed:
+    """No keys; relay_next where asking for RS may help."""
+
+    negotiation: bytes
+    reason: Reason
+    relay_next: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Punched:
+    """RS knows the present address of this end."""
+
+    negotiation: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Punch:
+    """Tag of a Hole Punching."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Tag of a Tunnel Request."""
+
+
+Outcome = Agreed | NegotiationFailed | Punched
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a negotiation takes from its node."""
+
+    fqdn: str
+    identity: Identity
+    keyring: Keyring
+    challenger: Challenger
+    entropy: Entropy
+    journal: Journal
+    usable: Callable[[tuple[Endpoint, ...]], tuple[Endpoint, ...]]
+    """Those addresses whose family this node has."""
+
+
+class Negotiation:
+    """Everything under one Ktun."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        route: RouteDirection,
+        index: int,
+        epoch: int,
+        terms: Terms,
+        now: Instant,
+    ) -> None:
+        """index is this end's receiver index; epoch is proposed if this end sends."""
+        self.route = route
+        self.began = now
+        self._parts = parts
+        self._index = index
+        self._terms = terms
+        self._sequence = 0
+        expires = Instant(now + route.valid_s * SECOND)
+        self._ktun = parts.keyring.own(Ktun(route.ktun, route.ktun_identifier, expires), now)
+        self._ktmp = parts.keyring.own(Ktmp(route.ktmp, route.negotiation[:8], expires), now)
+        self._handshake = Handshake(
+            terms, route.ktmp, route.role, parts.identity, route.peer.identity, parts.entropy
+        )
+        self._conversation: Conversation[_Punch | _Request] = Conversation(
+            self._ktun,
+            Sender.MN if route.role is Role.MN else Sender.CN,
+            parts.challenger,
+            parts.entropy,
+            parts.journal,
+            self._name,
+            fresh=True,
+        )
+        self._outcomes: deque[Outcome] = deque()
+        self._over = False
+        self._give_up_at: Instant | None = None
+        self._begin(epoch, now)
+
+    @property
+    def identifier(self) -> bytes:
+        """The name of Ktun: datagrams that bear it are this negotiation's."""
+        return self._ktun.identifier
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still under way."""
+        return not self._over
+
+    @property
+    def relay(self) -> tuple[Endpoint, ...]:
+        """RS of this negotiation, one address a family; empty when it is direct."""
+        return self.route.relay
+
+    def punch(self, now: Instant) -> None:
+        """Show RS where this end is now. Source: paper, Fig. 7; on a move, ours."""
+        relay = self._parts.usable(self.route.relay)
+        if relay:
+            self._sequence += 1
+            message = HolePunching(self.route.role, self._sequence, self._index)
+            self._conversation.ask(
+                message, relay, now, _Punch(), first_retry_ns=DIRECT_FIRST_RETRY_NS
+            )
+
+    def handle_datagram(
+        self, header: Header, source: Endpoint, data: bytes, now: Instant, interface: int
+    ) -> None:
+        """Take a datagram under Ktun."""
+        heard = self._conversation.handle_datagram(header, source, data, now, interface=interface)
+        match heard:
+            case Asked(_, TunnelRequest() as request):
+                self._handle_request(heard, request, now)
+            case Answered(_Request(), TunnelResponse() as response):
+                self._handle_response(response, heard.source, now)
+            case Answered(_Punch(), NtmAck()):
+                self._outcomes.append(Punched(self.route.negotiation))
+            case Answered(_, Refusal(reason)):
+                self._fail(reason, relay_next=False)
+            case _:
+                pass
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Ask again; give up."""
+        self._conversation.handle_timeout(now)
+        while (lost := self._conversation.poll_unanswered()) is not None:
+            if isinstance(lost.tag, _Request) or not self._over:
+                self._fail(Reason.TIMED_OUT, relay_next=not self.route.relay)
+        if self._give_up_at is not None and now >= self._give_up_at:
+            self._fail(Reason.TIMED_OUT, relay_next=not self.route.relay)
+
+    def close(self, now: Instant) -> None:
+        """Erase the keys; the negotiation is of no more use."""
+        self._over = True
+        self._parts.keyring.erase(self._ktmp, now)
+        self._parts.keyring.erase(self._ktun, now)
+
+    def poll_transmit(self) -> Transmit | None:
+        """Next datagram to send, oldest first."""
+        return self._conversation.poll_transmit()
+
+    def poll_outcome(self) -> Outcome | None:
+        """Next outcome."""
+        return self._outcomes.popleft() if self._outcomes else None
+
+    def poll_timeout(self) -> Timeout | None:
+        """When handle_timeout wants to be called."""
+        timeouts = [self._conversation.poll_timeout()]
+        if self._give_up_at is not None:
+            timeouts.append(Timeout(self._give_up_at, "Tunnel Request awaited"))
+        return min((timeout for timeout in timeouts if timeout is not None), default=None)
+
+    def _begin(self, epoch: int, now: Instant) -> None:
+        relay = self._parts.usable(self.route.relay)
+        if self.route.action is Action.AWAIT:
+            patience = AWAIT_RELAY_NS if self.route.relay else AWAIT_DIRECT_NS
+            self._give_up_at = Instant(now + patience)
+            self.punch(now)
+            return
+        targets = self._parts.usable(self.route.targets) + relay
+        if not targets:
+            self._fail(Reason.NO_COMMON_PATH, relay_next=not self.route.relay)
+            return
+        self._sequence += 1
+        request = TunnelRequest(
+            self.route.negotiation,
+            self.route.role,
+            self._sequence,
+            self._index,
+            epoch,
+            self._handshake.write(),
+        )
+        if relay:
+            self._conversation.ask(
+                request, targets, now, _Request(), first_retry_ns=DIRECT_FIRST_RETRY_NS * 2
+            )
+        else:
+            self._conversation.ask(
+                request,
+                targets,
+                now,
+                _Request(),
+                tries=DIRECT_TRIES,
+                first_retry_ns=DIRECT_FIRST_RETRY_NS,
+            )
+
+    def _handle_request(self, asked: Asked, request: TunnelRequest, now: Instant) -> None:
+        """The peer's first Noise message. Source: paper, Figs. 6 and 7."""
+        if (
+            self._over
+            or self.route.action is not Action.AWAIT
+            or request.negotiation != self.route.negotiation
+            or request.role is self.route.role
+        ):
+            return
+        try:
+            self._handshake.read(request.noise)
+        except HandshakeError:
+            return
+        self._sequence += 1
+        response = TunnelResponse(
+            self.route.negotiation,
+            self.route.role,
+            self._sequence,
+            self._index,
+            request.epoch,
+            self._handshake.write(),
+        )
+        self._conversation.answer(asked, response, now)
+        self._agree(request.epoch, request.index, asked.source, now)
+
+    def _handle_response(self, response: TunnelResponse, source: Endpoint, now: Instant) -> None:
+        if self._over or response.negotiation != self.route.negotiation:
+            return
+        try:
+            self._handshake.read(response.noise)
+        except HandshakeError:
+            self._fail(Reason.IDENTITY_CHANGED, relay_next=False)
+            return
+        self._agree(response.epoch, response.index, source, now)
+
+    def _agree(self, epoch: int, remote_index: int, source: Endpoint, now: Instant) -> None:
+        self._over = True
+        self._give_up_at = None
+        self._parts.keyring.erase(self._ktmp, now)
+        self._outcomes.append(
+            Agreed(
+                self.route.negotiation,
+                epoch,
+                self._handshake.finish(),
+                remote_index,
+                source,
+                source in self.route.relay,
+                self.route.action is Action.SEND,
+            )
+        )
+
+    def _fail(self, reason: Reason, *, relay_next: bool) -> None:
+        self._give_up_at = None
+        if not self._over:
+            self._over = True
+            self._outcomes.append(NegotiationFailed(self.route.negotiation, reason, relay_next))
+
+    def _name(self, endpoint: Endpoint, sender: Sender | None) -> str:
+        if endpoint in self.route.relay:
+            return "RS"
+        return self.route.peer.fqdn

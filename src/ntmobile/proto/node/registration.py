@@ -1,0 +1,206 @@
+"""Keeps a node registered with its DC, over each family it has, and the NAT mapping open.
+
+States::
+
+    Unregistered --register--> (one request a family) --Registration Response--> Registered
+    Registered --keep-alive every 20 s; each third is answered--> Registered
+    Registered --mapped address or DC's boot changed, silence, own addresses changed--> register
+
+Source: paper, Fig. 3. Ours: sequence numbers, answered keep-alives, docs/protocol.md section 3.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ntmobile.proto.conversation import Conversation
+from ntmobile.proto.io import Timeout
+from ntmobile.proto.node.events import RegistrationLost
+from ntmobile.proto.node.settings import NodeSettings
+from ntmobile.proto.node.tags import DCTag, KeptAlive, Registering
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Signal
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.registration import (
+    KeepAliveAnswer,
+    Reason,
+    Refusal,
+    RegistrationRequest,
+    RegistrationResponse,
+    Superseded,
+    UdpKeepAlive,
+)
+
+ANSWERED_EVERY = 3
+MIN_KEEPALIVE_S = 5
+"""Less would drain a battery whatever the DC asks for."""
+RETRY_NS = SECOND
+KEEPALIVE_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationStood:
+    """The DC answered over one family."""
+
+    response: RegistrationResponse
+    family: int
+    changed: bool
+    """The mapped address or the virtual addresses are new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """A newer instance of this node registered."""
+
+
+class Registration:
+    """One node's standing with its DC."""
+
+    def __init__(
+        self, settings: NodeSettings, coordinators: Callable[[], tuple[Endpoint, ...]]
+    ) -> None:
+        """coordinators gives the DC's addresses of the families the node has now."""
+        self._settings = settings
+        self._coordinators = coordinators
+        self._conversation: Conversation[DCTag] | None = None
+        self._local: tuple[Endpoint, ...] = ()
+        self._sequence = 0
+        self._stood: dict[int, RegistrationResponse] = {}
+        self._open: dict[int, int] = {}
+        self._keepalive_at: Instant | None = None
+        self._retry_at: Instant | None = None
+        self._count = 0
+        self._events: deque[RegistrationStood | RegistrationLost | Overtaken] = deque()
+
+    @property
+    def responses(self) -> dict[int, RegistrationResponse]:
+        """The DC's last answer by family (4 or 6)."""
+        return dict(self._stood)
+
+    def begin(self, conversation: Conversation[DCTag], now: Instant) -> None:
+        """Use this conversation (a new Kntmdc) from now."""
+        self._conversation = conversation
+        self._open.clear()
+        self.register(self._local, now)
+
+    def end(self, now: Instant) -> None:
+        """Tell the DC that the node leaves; nothing waits for the answer."""
+        if self._conversation is not None and self._stood:
+            self._sequence += 1
+            farewell = self._request(())
+            for coordinator in self._coordinators():
+                self._conversation.tell(farewell, coordinator, now)
+        self._keepalive_at = self._retry_at = None
+
+    def register(self, local: tuple[Endpoint, ...], now: Instant) -> None:
+        """Register these own addresses at once, over each family there is."""
+        self._local = local
+        self._retry_at = None
+        if self._conversation is None:
+            return
+        for transaction in self._open.values():
+            self._conversation.cancel(transaction)
+        self._open.clear()
+        families = {endpoint.version for endpoint in local}
+        self._stood = {family: kept for family, kept in self._stood.items() if family in families}
+        for coordinator in self._coordinators():
+            self._sequence += 1
+            self._open[coordinator.version] = self._conversation.ask(
+                self._request(local), (coordinator,), now, Registering(coordinator.version)
+            )
+
+    def handle_answer(self, tag: Registering | KeptAlive, answer: Signal, now: Instant) -> None:
+        """Take the DC's answer to a request or to a keep-alive."""
+        match tag, answer:
+            case Registering(family), RegistrationResponse():
+                self._stand(family, answer, now)
+            case Registering(), Superseded():
+                self._events.append(Overtaken())
+            case Registering(), Refusal(Reason.SUPERSEDED):
+                self.register(self._local, now)
+            case Registering(), Refusal(reason):
+                self._lose(reason, now)
+            case KeptAlive(family), KeepAliveAnswer(mapped, boot):
+                known = self._stood.get(family)
+                if known is None or known.mapped != mapped or known.boot != boot:
+                    self.register(self._local, now)
+            case _:
+                pass
+
+    def handle_silence(self, tag: Registering | KeptAlive, now: Instant) -> None:
+        """The DC did not answer any try."""
+        match tag:
+            case Registering(family):
+                self._open.pop(family, None)
+                self._stood.pop(family, None)
+                if not self._stood:
+                    self._lose(Reason.TIMED_OUT, now)
+            case KeptAlive():
+                self.register(self._local, now)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Keep alive, or try again."""
+        if self._retry_at is not None and now >= self._retry_at:
+            self.register(self._local, now)
+        if self._keepalive_at is not None and now >= self._keepalive_at:
+            self._keep_alive(now)
+
+    def poll_event(self) -> RegistrationStood | RegistrationLost | Overtaken | None:
+        """Next thing that happened."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> Timeout | None:
+        """When handle_timeout wants to be called."""
+        times = [at for at in (self._retry_at, self._keepalive_at) if at is not None]
+        return Timeout(min(times), "UDP Keep Alive") if times else None
+
+    def _request(self, local: tuple[Endpoint, ...]) -> RegistrationRequest:
+        settings = self._settings
+        return RegistrationRequest(
+            settings.fqdn,
+            settings.instance,
+            settings.started,
+            self._sequence,
+            local,
+            settings.keepalive,
+            relay_only=settings.relay_only,
+            aes=settings.aes,
+        )
+
+    def _stand(self, family: int, response: RegistrationResponse, now: Instant) -> None:
+        self._open.pop(family, None)
+        before = self._stood.get(family)
+        changed = before is None or (before.mapped, before.virtual_ipv4) != (
+            response.mapped,
+            response.virtual_ipv4,
+        )
+        self._stood[family] = response
+        self._count = 0
+        self._keepalive_at = self._next_keepalive(now)
+        self._events.append(RegistrationStood(response, family, changed))
+
+    def _lose(self, reason: Reason, now: Instant) -> None:
+        self._keepalive_at = None
+        self._retry_at = Instant(now + RETRY_NS)
+        self._events.append(RegistrationLost(reason))
+
+    def _keep_alive(self, now: Instant) -> None:
+        self._count += 1
+        answered = self._count % ANSWERED_EVERY == 0
+        if self._conversation is not None:
+            for coordinator in self._coordinators():
+                if answered:
+                    self._conversation.ask(
+                        UdpKeepAlive(answer=True),
+                        (coordinator,),
+                        now,
+                        KeptAlive(coordinator.version),
+                        tries=KEEPALIVE_TRIES,
+                    )
+                else:
+                    self._conversation.tell(UdpKeepAlive(), coordinator, now)
+        self._keepalive_at = self._next_keepalive(now)
+
+    def _next_keepalive(self, now: Instant) -> Instant:
+        asked = min((kept.keepalive_s for kept in self._stood.values()), default=20)
+        return Instant(now + max(asked, MIN_KEEPALIVE_S) * SECOND)

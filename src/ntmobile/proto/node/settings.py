@@ -1,0 +1,82 @@
+"""What a node is told at its start, and what it can be asked about itself."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from ntmobile.proto.node.events import HandoverDone
+from ntmobile.time import Instant
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.registration import KeepAliveChoice
+
+IDLE_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """A node's configuration and what its state directory remembers."""
+
+    user: str
+    name: str
+    domain: str
+    instance: bytes
+    """16 random bytes, new at each start."""
+    started: int
+    """Grows with each start."""
+    keepalive: KeepAliveChoice = KeepAliveChoice.UDP
+    relay_only: bool = False
+    aes: bool = True
+    idle_s: int = IDLE_S
+    """Silence after which a tunnel closes."""
+    avoid: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Real networks here: virtual addresses step aside."""
+
+    @property
+    def fqdn(self) -> str:
+        """The node's permanent name."""
+        return f"{self.name}.{self.user}.{self.domain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What is remembered of a peer: its first device key, and its addresses as seen here."""
+
+    fqdn: str
+    device: bytes
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """A peer, for `ntm status` and `ntm peers`."""
+
+    fqdn: str
+    virtual_ipv4: IPv4Address
+    virtual_ipv6: IPv6Address
+    authenticated: str
+    cipher: str
+    peer_key: bytes
+    relayed: bool
+    remote: Endpoint | None
+    rtt_ns: int | None
+    mtu: int
+    tx_bytes: int
+    rx_bytes: int
+    established_at: Instant
+    negotiated_ns: int
+    last_handover: HandoverDone | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """The node itself, for `ntm status`."""
+
+    fqdn: str
+    state: str
+    """up, down or degraded."""
+    reason: str
+    """Why it is not up; empty when it is."""
+    virtual_ipv4: IPv4Address | None
+    virtual_ipv6: IPv6Address | None
+    mapped: tuple[Endpoint, ...]
+    coordinator: str

@@ -1,0 +1,27 @@
+"""What a node's requests to its DC are about: comes back with the answer."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Registering:
+    """A Registration Request over one family."""
+
+    family: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAlive:
+    """An answered keep-alive over one family."""
+
+    family: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directing:
+    """A Direction Request."""
+
+    negotiation: bytes
+
+
+DCTag = Registering | KeptAlive | Directing

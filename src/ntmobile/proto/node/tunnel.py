@@ -1,0 +1,611 @@
+"""A tunnel that stands: its epochs, its path, its moves and its end.
+
+Epochs. Each handshake gives one of four epoch numbers; the end with the smaller FQDN proposes 0 and
+2, the other 1 and 3, so two handshakes at once never take the same. Both ends open all epochs they
+have; they send in the newest that the peer has proven to hold. When two were agreed within ten
+seconds (glare), both keep the one with the smaller handshake hash.
+
+Path. A Path Update in a newer capsule moves the tunnel to where it came from; the other end answers
+with what it misses, checks the new address by a Path Challenge, and goes back when that fails.
+
+Ours: docs/protocol.md sections 4, 8 and 9.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from ipaddress import IPv4Address, IPv6Address
+
+from ntmobile.errors import DecodeError
+from ntmobile.keys.identity import Identity
+from ntmobile.proto.io import Entropy, Timeout
+from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.control import ControlRequests, Pending
+from ntmobile.proto.node.events import (
+    ActivateKeys,
+    ClearPath,
+    CloseTunnel,
+    Command,
+    HandoverDone,
+    InstallKeys,
+    Observations,
+    OpenTunnel,
+    Pong,
+    Resend,
+    RetireKeys,
+    SendControl,
+    SetPath,
+    TunnelClosed,
+)
+from ntmobile.proto.node.handshake import Handshake, HandshakeError, Secrets, Terms, rekey_psk
+from ntmobile.proto.node.negotiation import Agreed
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import decode_control, encode_control
+from ntmobile.wire.direction import Cipher, Mode, NodeInformation, Role
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.tunnel import (
+    CloseReason,
+    Control,
+    EchoReply,
+    EchoRequest,
+    PathChallenge,
+    PathResponse,
+    PathUpdate,
+    TunnelClose,
+    TunnelKeepAlive,
+    TunnelRequest,
+    TunnelResponse,
+)
+
+REKEY_NS = 120 * SECOND
+GLARE_NS = 10 * SECOND
+OVERLAP_NS = 10 * SECOND
+"""How long an epoch still opens after the next one took over."""
+BUSY_CHECK_NS = SECOND
+IDLE_CHECK_NS = 5 * SECOND
+KEEPALIVE_NS = 20 * SECOND
+KEEPALIVE_PATIENCE_NS = 120 * SECOND
+"""Without application data for this long the NATs may forget: no battery is spent on it."""
+STALL_NS = 1_500_000_000
+"""Sending, and hearing nothing for this long: ask the path whether it lives."""
+DEAD_NS = 3 * SECOND
+"""Still nothing: a new path is negotiated."""
+DEAD_AGAIN_NS = 2 * SECOND
+
+
+class Purpose(Enum):
+    """What an in-band request is for."""
+
+    UPDATE = auto()
+    VALIDATE = auto()
+    REBIND = auto()
+    REKEY = auto()
+    PROBE = auto()
+    PING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One agreed Kmncn."""
+
+    secrets: Secrets
+    remote_index: int
+    born: Instant
+    retire_at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Where this tunnel's capsules go."""
+
+    remote: Endpoint
+    relayed: bool
+    interface: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PathDead:
+    """The node must negotiate a new path."""
+
+    fqdn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rekeying:
+    """A handshake of ours inside the tunnel."""
+
+    handshake: Handshake
+    negotiation: bytes
+    epoch: int
+
+
+Note = HandoverDone | TunnelClosed | Pong | PathDead
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Who the two ends are; fixed for the tunnel's life."""
+
+    own_fqdn: str
+    identity: Identity
+    own_ipv6: IPv6Address
+    """As the DC allotted it: part of what a handshake binds."""
+    peer: NodeInformation
+    cipher: Cipher
+    own_here: tuple[IPv4Address, IPv6Address]
+    peer_here: tuple[IPv4Address, IPv6Address]
+
+    @property
+    def leads(self) -> bool:
+        """Whether this end has the smaller FQDN: a fixed difference between the two."""
+        return self.own_fqdn < self.peer.fqdn
+
+    @property
+    def role(self) -> Role:
+        """This end's role in handshakes inside the tunnel."""
+        return Role.MN if self.leads else Role.CN
+
+    def terms(self, negotiation: bytes, sender: Role) -> Terms:
+        """What a handshake inside the tunnel must agree on."""
+        own = (self.own_fqdn, self.identity.public, self.own_ipv6)
+        peer = (self.peer.fqdn, self.peer.identity, self.peer.virtual_ipv6)
+        mn, cn = (own, peer) if self.leads else (peer, own)
+        return Terms(
+            negotiation, Mode.KKPSK0, self.cipher, mn[0], cn[0], sender, mn[1], cn[1], mn[2], cn[2]
+        )
+
+
+class Tunnel:
+    """One peer's tunnel at this end, without its packets: those flow in the packet loops."""
+
+    def __init__(
+        self,
+        ends: Ends,
+        index: int,
+        observations: Observations,
+        entropy: Entropy,
+        journal: Journal,
+        mtu: Callable[[Endpoint], int],
+        idle_ns: int,
+        now: Instant,
+    ) -> None:
+        """index is this end's receiver index; mtu gives the largest inner packet to a remote."""
+        self.ends = ends
+        self.index = index
+        self.relay: tuple[Endpoint, ...] = ()
+        """RS of the last negotiation, one address a family."""
+        self.path: Path | None = None
+        self.established_at = now
+        self.negotiated_ns = 0
+        self.last_handover: HandoverDone | None = None
+        self.rtt_ns: int | None = None
+        self.closed = False
+        self._observations = observations
+        self._entropy = entropy
+        self._journal = journal
+        self._mtu = mtu
+        self._idle_ns = idle_ns
+        self._epochs: dict[int, Epoch] = {}
+        self._sending: int | None = None
+        self._before: Path | None = None
+        self._moving_since: Instant | None = None
+        self._moving_from: Endpoint | None = None
+        self._update_sequence = 0
+        self._heard_sequence = 0
+        self._rekeying: Rekeying | None = None
+        self._rekey_answer: TunnelResponse | None = None
+        self._requests: ControlRequests[Purpose] = ControlRequests()
+        self._pings: dict[int, int] = {}
+        self._activity = (0, 0)
+        self._active_at = now
+        self._kept_alive_at = now
+        self._dead_at: Instant | None = None
+        self._check_at = Instant(now + BUSY_CHECK_NS)
+        self._commands: deque[Command] = deque()
+        self._notes: deque[Note] = deque()
+        self._commands.append(
+            OpenTunnel(index, self.fqdn, *ends.own_here, *ends.peer_here),
+        )
+
+    @property
+    def fqdn(self) -> str:
+        """The peer's name."""
+        return self.ends.peer.fqdn
+
+    @property
+    def is_up(self) -> bool:
+        """Keys and a path stand."""
+        return self._sending is not None and self.path is not None
+
+    @property
+    def is_moving(self) -> bool:
+        """A move is not over yet."""
+        return self._moving_since is not None
+
+    def mtu(self) -> int:
+        """Largest inner packet on the present path."""
+        return 0 if self.path is None else self._mtu(self.path.remote)
+
+    def propose_epoch(self) -> int:
+        """Return the epoch number for a handshake that this end begins."""
+        first, second = (0, 2) if self.ends.leads else (1, 3)
+        return second if first in self._epochs and second != self._sending else first
+
+    def adopt(self, agreed: Agreed, now: Instant) -> None:
+        """Take the outcome of a negotiation: keys, and a path."""
+        self._learn(agreed.epoch, agreed.secrets, agreed.remote_index, agreed.sent_request, now)
+        self._set_path(Path(agreed.remote, agreed.relayed))
+        self._before = None
+        self._dead_at = None
+        self._active_at = now
+        if agreed.sent_request or self.is_moving:
+            self._send_update(now)
+
+    def move(self, usable: bool, now: Instant) -> None:
+        """This node's addresses changed; usable tells whether the path's family is still there."""
+        if self._moving_since is None:
+            self._moving_since = now
+            self._moving_from = None if self.path is None else self.path.remote
+        if self.path is None:
+            return
+        if not usable:
+            self.path = None
+            self._commands.append(ClearPath(self.index))
+            return
+        self._set_path(Path(self.path.remote, self.path.relayed))
+        self._send_update(now)
+
+    def update(self, now: Instant) -> None:
+        """RS knows our new address: the peer may be told through it."""
+        if self.is_moving and self.path is not None and self.path.relayed:
+            self._send_update(now)
+
+    def handle_moved(self, source: Endpoint, interface: int, now: Instant) -> None:
+        """An authentic capsule came from elsewhere than the path: its NAT may have changed."""
+        if self.path is not None and source in self.relay and not self.path.relayed:
+            return
+        self._rebind(source, interface, now)
+
+    def handle_control(
+        self, epoch: int, source: Endpoint, interface: int, payload: bytes, now: Instant
+    ) -> None:
+        """Take the opened plaintext of a control capsule."""
+        try:
+            message = decode_control(payload)
+        except DecodeError:
+            return
+        self._prove(epoch, now)
+        if not isinstance(message, EchoRequest | EchoReply | TunnelKeepAlive):
+            self._journal.note(now, message, self.fqdn, sent=False)
+        match message:
+            case PathUpdate():
+                self._handle_update(message, source, interface, now)
+            case PathChallenge(challenge):
+                self._send(PathResponse(challenge, source), now, source, interface)
+            case PathResponse():
+                self._handle_path_response(message, now)
+            case EchoRequest(sequence, padding):
+                self._send(EchoReply(sequence, padding), now, source, interface)
+            case EchoReply(sequence):
+                self._handle_echo(sequence, source, now)
+            case TunnelRequest():
+                self._handle_rekey_request(message, epoch, now)
+            case TunnelResponse():
+                self._handle_rekey_response(message, now)
+            case TunnelClose(reason):
+                self._end(reason)
+            case TunnelKeepAlive():
+                pass
+
+    def ping(self, sequence: int, now: Instant) -> None:
+        """Send an Echo Request; its answer is a Pong."""
+        number = self._number()
+        self._pings[number] = sequence
+        if len(self._pings) > 64:
+            self._pings.pop(next(iter(self._pings)))
+        self._ask(number, EchoRequest(number), Purpose.PING, now, tries=1)
+
+    def rekey(self, now: Instant) -> None:
+        """Agree on the next epoch inside the tunnel."""
+        sending = self._epochs.get(-1 if self._sending is None else self._sending)
+        if sending is None or self._rekeying is not None:
+            return
+        negotiation = self._entropy.getrandbits(128).to_bytes(16)
+        role = self.ends.role
+        handshake = Handshake(
+            self.ends.terms(negotiation, role),
+            rekey_psk(sending.secrets),
+            role,
+            self.ends.identity,
+            self.ends.peer.identity,
+            self._entropy,
+        )
+        epoch = self.propose_epoch()
+        self._rekeying = Rekeying(handshake, negotiation, epoch)
+        request = TunnelRequest(negotiation, role, 0, self.index, epoch, handshake.write())
+        self._ask(_number_of(negotiation), request, Purpose.REKEY, now)
+
+    def close(self, reason: CloseReason, now: Instant) -> None:
+        """Tell the peer and forget the tunnel."""
+        if self._sending is not None and self.path is not None:
+            self._send(TunnelClose(reason), now)
+        self._end(reason)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Ask again, check, rekey, keep alive."""
+        if self.closed:
+            return
+        again, lost = self._requests.due(now)
+        for pending in again:
+            self._send(pending.message, now, pending.destination, pending.interface)
+        for pending in lost:
+            self._give_up(pending)
+        for number, epoch in list(self._epochs.items()):
+            if epoch.retire_at is not None and now >= epoch.retire_at:
+                del self._epochs[number]
+                self._commands.append(RetireKeys(self.index, number))
+        if now >= self._check_at:
+            self._check(now)
+
+    def poll_command(self) -> Command | None:
+        """Next command to the packet loops."""
+        return self._commands.popleft() if self._commands else None
+
+    def poll_note(self) -> Note | None:
+        """Next thing that happened."""
+        return self._notes.popleft() if self._notes else None
+
+    def poll_timeout(self) -> Timeout | None:
+        """When handle_timeout wants to be called."""
+        if self.closed:
+            return None
+        timeouts = [Timeout(self._check_at, "tunnel check")]
+        if (request := self._requests.poll_timeout()) is not None:
+            timeouts.append(request)
+        retire = [e.retire_at for e in self._epochs.values() if e.retire_at is not None]
+        if retire:
+            timeouts.append(Timeout(min(retire), "epoch over"))
+        return min(timeouts)
+
+    def _learn(
+        self, number: int, secrets: Secrets, remote_index: int, proven: bool, now: Instant
+    ) -> None:
+        """Keep a new epoch, and send in it when the peer is known to hold it."""
+        replaced = any(epoch.remote_index != remote_index for epoch in self._epochs.values())
+        if replaced:
+            for old in list(self._epochs):
+                del self._epochs[old]
+                self._commands.append(RetireKeys(self.index, old))
+            self._sending = None
+        before = None if self._sending is None else self._epochs.get(self._sending)
+        self._epochs[number] = Epoch(secrets, remote_index, now)
+        self._commands.append(
+            InstallKeys(
+                self.index,
+                number,
+                self.ends.cipher.value,
+                secrets.send_key,
+                secrets.receive_key,
+                remote_index,
+            )
+        )
+        if before is None or number == self._sending:
+            self._activate(number, now)
+        elif now - before.born < GLARE_NS and before.secrets.hash < secrets.hash:
+            self._epochs[number] = replace(self._epochs[number], retire_at=_after(now, OVERLAP_NS))
+        elif proven:
+            self._activate(number, now)
+
+    def _activate(self, number: int, now: Instant) -> None:
+        self._sending = number
+        self._commands.append(ActivateKeys(self.index, number))
+        for other, epoch in self._epochs.items():
+            retire_at = None if other == number else epoch.retire_at or _after(now, OVERLAP_NS)
+            self._epochs[other] = replace(epoch, retire_at=retire_at)
+
+    def _prove(self, number: int, now: Instant) -> None:
+        """A capsule of this epoch opened: the peer holds it."""
+        epoch = self._epochs.get(number)
+        if epoch is not None and number != self._sending and epoch.retire_at is None:
+            self._activate(number, now)
+
+    def _set_path(self, path: Path) -> None:
+        self.path = path
+        mtu = self._mtu(path.remote)
+        self._commands.append(SetPath(self.index, path.remote, path.interface, mtu))
+
+    def _send_update(self, now: Instant) -> None:
+        self._requests.drop(Purpose.UPDATE)
+        self._update_sequence += 1
+        number = self._number()
+        received = self._observations.receive_state(self.index)
+        update = PathUpdate(self._update_sequence, received, number)
+        self._ask(number, update, Purpose.UPDATE, now)
+
+    def _handle_update(
+        self, update: PathUpdate, source: Endpoint, interface: int, now: Instant
+    ) -> None:
+        if update.sequence > self._heard_sequence:
+            self._heard_sequence = update.sequence
+            if self.path is None or source != self.path.remote:
+                self._rebind(source, interface, now)
+        received = self._observations.receive_state(self.index)
+        self._send(PathResponse(update.challenge, source, received), now, source, interface)
+        for state in update.received:
+            self._commands.append(Resend(self.index, state))
+
+    def _rebind(self, source: Endpoint, interface: int, now: Instant) -> None:
+        """Send there from now; go back unless the new address answers."""
+        if self.path is not None and self.path.remote == source:
+            return
+        if self._before is None:
+            self._before = self.path
+        self._requests.drop(Purpose.REBIND)
+        self._set_path(Path(source, source in self.relay))
+        number = self._number()
+        self._ask(number, PathChallenge(number), Purpose.REBIND, now, destination=source)
+
+    def _handle_path_response(self, response: PathResponse, now: Instant) -> None:
+        pending = self._requests.close(response.challenge)
+        if pending is None:
+            return
+        if pending.tries == 1:
+            self.rtt_ns = now - pending.began
+        if pending.purpose is Purpose.REBIND:
+            self._before = None
+        elif pending.purpose is Purpose.UPDATE:
+            for state in response.received:
+                self._commands.append(Resend(self.index, state))
+            self._finish_move(now)
+
+    def _finish_move(self, now: Instant) -> None:
+        if self._moving_since is None or self.path is None:
+            return
+        outage = now - self._moving_since
+        done = HandoverDone(self.fqdn, now, outage, self._moving_from, self.path.remote)
+        self.last_handover = done
+        self._notes.append(done)
+        self._moving_since = self._moving_from = None
+
+    def _handle_echo(self, number: int, source: Endpoint, now: Instant) -> None:
+        pending = self._requests.close(number)
+        if pending is None:
+            return
+        self.rtt_ns = now - pending.began
+        sequence = self._pings.pop(number, None)
+        if sequence is not None:
+            relayed = source in self.relay
+            self._notes.append(Pong(self.fqdn, sequence, self.rtt_ns, source, relayed))
+
+    def _handle_rekey_request(self, request: TunnelRequest, epoch: int, now: Instant) -> None:
+        answer = self._rekey_answer
+        if answer is not None and answer.negotiation == request.negotiation:
+            self._send(answer, now)
+            return
+        under = self._epochs.get(epoch)
+        if under is None or request.role is self.ends.role or request.epoch == self._sending:
+            return
+        handshake = Handshake(
+            self.ends.terms(request.negotiation, request.role),
+            rekey_psk(under.secrets),
+            self.ends.role,
+            self.ends.identity,
+            self.ends.peer.identity,
+            self._entropy,
+        )
+        try:
+            handshake.read(request.noise)
+        except HandshakeError:
+            return
+        answer = TunnelResponse(
+            request.negotiation, self.ends.role, 0, self.index, request.epoch, handshake.write()
+        )
+        self._rekey_answer = answer
+        self._send(answer, now)
+        self._learn(request.epoch, handshake.finish(), request.index, False, now)
+
+    def _handle_rekey_response(self, response: TunnelResponse, now: Instant) -> None:
+        rekeying = self._rekeying
+        if rekeying is None or response.negotiation != rekeying.negotiation:
+            return
+        try:
+            rekeying.handshake.read(response.noise)
+        except HandshakeError:
+            return
+        self._rekeying = None
+        self._requests.close(_number_of(response.negotiation))
+        secrets = rekeying.handshake.finish()
+        self._learn(rekeying.epoch, secrets, response.index, True, now)
+        self._send_update(now)
+
+    def _give_up(self, pending: Pending[Purpose]) -> None:
+        match pending.purpose:
+            case Purpose.REBIND if self._before is not None:
+                self._set_path(self._before)
+                self._before = None
+            case Purpose.REKEY:
+                self._rekeying = None
+            case Purpose.UPDATE if self.is_moving:
+                self._notes.append(PathDead(self.fqdn))
+            case _:
+                pass
+
+    def _check(self, now: Instant) -> None:
+        """Once a second while busy: is the peer there, are the keys young, is anyone using it?"""
+        seen = self._observations.traffic(self.index)
+        activity = (seen.tx_bytes, seen.rx_bytes)
+        if activity != self._activity:
+            self._activity, self._active_at = activity, now
+        quiet_ns = now - self._active_at
+        self._check_at = _after(now, BUSY_CHECK_NS if quiet_ns < 10 * SECOND else IDLE_CHECK_NS)
+        if quiet_ns >= self._idle_ns:
+            self.close(CloseReason.IDLE, now)
+            return
+        if self._sending is None:
+            return
+        age_ns = now - self._epochs[self._sending].born
+        if quiet_ns < KEEPALIVE_NS and age_ns >= REKEY_NS + (0 if self.ends.leads else GLARE_NS):
+            self.rekey(now)
+        if quiet_ns < KEEPALIVE_PATIENCE_NS and now - self._kept_alive_at >= KEEPALIVE_NS:
+            self._kept_alive_at = now
+            self._send(TunnelKeepAlive(), now)
+        self._watch(seen.last_tx, seen.last_rx, now)
+
+    def _watch(self, last_tx: Instant | None, last_rx: Instant | None, now: Instant) -> None:
+        """Data goes out and nothing comes back: probe, then ask for a new path."""
+        heard = self.established_at if last_rx is None else max(last_rx, self.established_at)
+        waiting = last_tx is not None and last_tx > heard
+        if not waiting and not self.is_moving:
+            self._dead_at = None
+            return
+        silent_ns = now - heard
+        if silent_ns >= DEAD_NS or (self.is_moving and silent_ns >= STALL_NS):
+            if self._dead_at is None or now - self._dead_at >= DEAD_AGAIN_NS:
+                self._dead_at = now
+                self._notes.append(PathDead(self.fqdn))
+        elif silent_ns >= STALL_NS and self.path is not None:
+            number = self._number()
+            self._ask(number, EchoRequest(number), Purpose.PROBE, now, tries=3)
+
+    def _ask(
+        self,
+        number: int,
+        message: Control,
+        purpose: Purpose,
+        now: Instant,
+        *,
+        destination: Endpoint | None = None,
+        tries: int = 8,
+    ) -> None:
+        self._requests.open(number, message, purpose, now, destination=destination, tries=tries)
+        self._send(message, now, destination)
+
+    def _send(
+        self,
+        message: Control,
+        now: Instant,
+        destination: Endpoint | None = None,
+        interface: int = 0,
+    ) -> None:
+        if not isinstance(message, EchoRequest | EchoReply | TunnelKeepAlive):
+            self._journal.note(now, message, self.fqdn, sent=True)
+        payload = encode_control(message)
+        self._commands.append(SendControl(self.index, payload, destination, interface))
+
+    def _end(self, reason: CloseReason) -> None:
+        if not self.closed:
+            self.closed = True
+            self._commands.append(CloseTunnel(self.index))
+            self._notes.append(TunnelClosed(self.fqdn, reason))
+
+    def _number(self) -> int:
+        return self._entropy.getrandbits(62)
+
+
+def _after(now: Instant, wait_ns: int) -> Instant:
+    return Instant(now + wait_ns)
+
+
+def _number_of(negotiation: bytes) -> int:
+    return int.from_bytes(negotiation[:8]) >> 2
