@@ -53,6 +53,9 @@ class Sender(IntEnum):
     CN = 8
 
 
+_SENDERS = frozenset(int(sender) for sender in Sender)
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The clear part of a signalling datagram."""
@@ -83,7 +86,7 @@ class Header:
             raise DecodeError("not signalling")
         if version != VERSION:
             raise DecodeError(f"version {version}")
-        if sender not in Sender:
+        if sender not in _SENDERS:
             raise DecodeError("unknown sender role")
         return cls(Sender(sender), identifier, salt, counter)
 
