@@ -198,10 +198,9 @@ def _header(parsed: Mapping[str, Any], counts: dict[Path, int]) -> Path:
 
 
 def _paths(value: object, base: Path) -> Iterator[Path]:
-    if base:
-        yield base
     if isinstance(value, Mapping):
         for key, inner in value.items():
+            yield (*base, key)
             yield from _paths(inner, (*base, key))
 
 
@@ -327,6 +326,8 @@ def _network(value: object) -> IPv4Network:
 
 IPV4_NETWORK = Kind('an IPv4 prefix of at most 28 bits like "100.64.0.0/10"', _network, str)
 
+LONGEST_DOMAIN = 125
+"""So that node.user.domain, with labels of 63, is at most the 253 of a name."""
 LABEL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
@@ -343,7 +344,7 @@ def domain_name(value: object) -> str:
         raise ValueError("a domain name is text")
     name = value.lower().removesuffix(".")
     labels = name.split(".")
-    if len(name) > 200 or len(labels) < 2 or not all(map(is_label, labels)):
+    if len(name) > LONGEST_DOMAIN or len(labels) < 2 or not all(map(is_label, labels)):
         raise ValueError(f"{value!r} is no domain name")
     return name
 

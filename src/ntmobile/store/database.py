@@ -9,12 +9,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, event, insert, text, update
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import Table
 
@@ -26,7 +28,6 @@ BUSY_MS = 5000
 CONNECTIONS = 4
 _WRITES = "ntm_writes"
 _PRAGMAS = (
-    f"PRAGMA busy_timeout = {BUSY_MS}",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
@@ -36,11 +37,11 @@ _PRAGMAS = (
 class Database:
     """Transactions on the database of a URL; opens nothing before the first."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, busy_ms: int = BUSY_MS) -> None:
         """SQLAlchemy's URL; a SQLite file must exist (see `create`)."""
         parsed = make_url(url)
         self._file = Path(parsed.database or "") if is_sqlite(parsed) else None
-        self._engine = _engine(parsed, self._file)
+        self._engine = _engine(parsed, self._file, busy_ms)
         self._writer = asyncio.Lock()
         self._seen: tuple[int, int] | None = None
 
@@ -78,10 +79,9 @@ class Database:
             yield
         except IntegrityError:
             raise
-        except (DBAPIError, OSError, SQLAlchemyError) as error:
-            if not isinstance(error, DBAPIError | OSError | TimeoutError) and not _timed_out(error):
-                raise
-            await self.close()
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            # Connections that saw the trouble are not trusted to have got over it.
+            await self._engine.dispose()
             raise StoreUnavailable(reason_of(error)) from error
 
     @asynccontextmanager
@@ -135,28 +135,24 @@ async def upsert(
         await connection.execute(insert(table).values(**key, **values))
 
 
-def _timed_out(error: SQLAlchemyError) -> bool:
-    return type(error).__name__ == "TimeoutError"
-
-
-def _engine(url: URL, file: Path | None) -> AsyncEngine:
+def _engine(url: URL, file: Path | None, busy_ms: int) -> AsyncEngine:
     if file is None:
         return create_async_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS)
     # mode=rw: a file that vanished must be an error, not an empty database.
     uri = url.set(database=file.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
     engine = create_async_engine(
-        uri, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=BUSY_MS / 1000
+        uri, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=busy_ms / 1000
     )
-    event.listen(engine.sync_engine, "connect", _prepare)
+    event.listen(engine.sync_engine, "connect", partial(_prepare, busy_ms))
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
 
 
-def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401
+def _prepare(busy_ms: int, connection: Any, _record: object) -> None:  # noqa: ANN401
     # The driver's own idea of when a transaction begins is turned off: see _begin.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in _PRAGMAS:
+    for pragma in (f"PRAGMA busy_timeout = {busy_ms}", *_PRAGMAS):
         cursor.execute(pragma)
     cursor.close()
 

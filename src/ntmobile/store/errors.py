@@ -3,6 +3,7 @@
 import sqlite3
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ntmobile.errors import NTMobileError
 
@@ -35,7 +36,7 @@ def reason_of(error: Exception) -> str:
     for code, reason in _REASONS.items():
         if name == code or name.startswith(code + "_"):
             return reason
-    if isinstance(cause, TimeoutError):
+    if isinstance(cause, TimeoutError | PoolTimeout):
         return "the database does not answer"
     return str(cause) or type(cause).__name__
 

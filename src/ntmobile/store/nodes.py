@@ -78,15 +78,20 @@ class Nodes:
             return tuple(map(_node, found))
 
     async def enrol(
-        self, new: Enrolment, at: float, *, succeeds: bool = False, authority: int | None = None
+        self,
+        new: Enrolment,
+        at: float,
+        *,
+        successor_of: bytes | None = None,
+        authority: int | None = None,
     ) -> Enrolled:
         """Add a node, or record its login; all or nothing.
 
-        succeeds: the key that holds the name signed this one. authority: id of a single-use key
-        that is used up by this.
+        successor_of: the device key that signed this one. authority: id of a single-use key that
+        is used up by this.
         """
         async with self._database.writing() as connection:
-            outcome = await _judge(connection, new, succeeds=succeeds)
+            outcome = await _judge(connection, new, successor_of)
             if outcome is Enrolled.DONE and authority is not None:
                 outcome = await _use_up(connection, authority, at)
             if outcome is Enrolled.DONE:
@@ -136,7 +141,9 @@ class Nodes:
             return await _is_revoked(connection, device)
 
 
-async def _judge(connection: AsyncConnection, new: Enrolment, *, succeeds: bool) -> Enrolled:
+async def _judge(
+    connection: AsyncConnection, new: Enrolment, successor_of: bytes | None
+) -> Enrolled:
     known = await connection.execute(select(users.c.disabled).where(users.c.name == new.user))
     if known.scalar_one_or_none() is not False:
         return Enrolled.NO_USER
@@ -145,7 +152,8 @@ async def _judge(connection: AsyncConnection, new: Enrolment, *, succeeds: bool)
     old = await _get(connection, new.fqdn)
     if old is None or old.device == new.device or old.revoked_at is not None:
         return Enrolled.DONE
-    return Enrolled.DONE if succeeds or old.rekey_allowed else Enrolled.NAME_TAKEN
+    good = old.rekey_allowed or old.device == successor_of
+    return Enrolled.DONE if good else Enrolled.NAME_TAKEN
 
 
 async def _use_up(connection: AsyncConnection, authority: int, at: float) -> Enrolled:

@@ -1,0 +1,152 @@
+"""A store that does not work says so, and works again without a restart."""
+# ruff: noqa: ASYNC240 -- nothing else runs in these loops
+
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from ntmobile.store import Store, StoreUnavailable
+from ntmobile.store.database import Database
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "ntm.db"
+
+
+@pytest.fixture
+async def impatient(url: str) -> AsyncIterator[Store]:
+    store = Store(Database(url, busy_ms=1))
+    yield store
+    await store.close()
+
+
+async def test_a_vanished_database_is_not_replaced_by_an_empty_one(
+    store: Store, file: Path
+) -> None:
+    file.rename(file.with_suffix(".away"))
+
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="is gone"):
+            await store.users.add("bob", None, 2.0)
+    assert not file.exists()
+
+    file.with_suffix(".away").rename(file)
+    assert [user.name for user in await store.users.list()] == ["alice"]
+
+
+async def test_a_database_restored_from_a_backup_is_used_at_once(store: Store, file: Path) -> None:
+    await store.close()
+    shutil.copy(file, file.with_suffix(".backup"))
+    await store.users.add("bob", None, 2.0)
+
+    for path in file.parent.glob("ntm.db*"):
+        path.unlink() if path.suffix != ".backup" else None
+    with pytest.raises(StoreUnavailable):
+        await store.users.list()
+    file.with_suffix(".backup").rename(file)
+
+    assert [user.name for user in await store.users.list()] == ["alice"]
+
+
+async def test_a_database_that_another_program_locks_is_busy_and_then_free(
+    impatient: Store, file: Path
+) -> None:
+    await impatient.check()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="another program"):
+            await impatient.users.add("bob", None, 2.0)
+        assert await impatient.users.list() == ()
+
+    assert await impatient.users.add("bob", None, 2.0)
+
+
+async def test_a_disk_that_takes_no_more_refuses_writes_and_still_reads(store: Store) -> None:
+    with no_file_grows():
+        with pytest.raises(StoreUnavailable, match="disk"):
+            await store.users.add("bob", "x" * 100_000, 2.0)
+        assert [user.name for user in await store.users.list()] == ["alice"]
+
+    assert await store.users.add("bob", "x" * 100_000, 2.0)
+
+
+async def test_a_file_that_is_no_database_is_called_damaged(file: Path) -> None:
+    file.write_bytes(b"not a database, but as long as a header of one: " * 100)
+
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        await Store.open(f"sqlite+aiosqlite:///{file}")
+
+
+async def test_a_missing_database_is_not_made_by_opening_it(file: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="is gone"):
+        await Store.open(f"sqlite+aiosqlite:///{file}")
+
+    assert not file.exists()
+
+
+FULL_DISK = """
+import asyncio, os, sys
+from pathlib import Path
+from ntmobile.store import Store, StoreUnavailable, create
+
+async def main(directory: Path) -> None:
+    url = f"sqlite+aiosqlite:///{directory / 'ntm.db'}"
+    create(url)
+    store = await Store.open(url)
+    await store.users.add("alice", None, 1.0)
+    filler = directory / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+    try:
+        await store.users.add("bob", "x" * 100_000, 2.0)
+    except StoreUnavailable as error:
+        print(error.reason)
+    print([user.name for user in await store.users.list()])
+    filler.unlink()
+    await store.users.add("bob", "x" * 100_000, 2.0)
+    print([user.name for user in await store.users.list()])
+    await store.close()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system of its own")
+def test_a_full_disk_is_named_and_healed_by_making_room(tmp_path: Path) -> None:
+    mount = f'mount -t tmpfs -o size=2m ntm-test {tmp_path} && exec "$@"'
+    inside = [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path)]
+
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, "sh", *inside],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["the disk is full", "['alice']", "['alice', 'bob']"]
+
+
+@contextmanager
+def no_file_grows() -> Iterator[None]:
+    """For a moment no file of this process grows beyond 64 KiB: a full disk without root."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
