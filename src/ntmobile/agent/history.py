@@ -1,18 +1,25 @@
 """What happened at this node, bounded: sequences, handovers, keys. For `ntm` and bug reports."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ntmobile.keys.table import KeyRecord
-from ntmobile.proto.node.events import HandoverDone, Step, TunnelEstablished
-from ntmobile.time import Instant
+from ntmobile.proto.journal import Step
+from ntmobile.proto.node.events import HandoverDone, TunnelEstablished
+from ntmobile.time import SECOND, Instant
 
+ASKING_NS = 15 * SECOND
+"""Longest time between the question to the DC and the beginning of a negotiation."""
 MOST_STEPS = 4096
 MOST_TRACES = 256
 MOST_STEPS_OF_A_TRACE = 256
 MOST_HANDOVERS = 1024
 MOST_KEY_RECORDS = 1024
+
+
+_BARE = ("NTM ACK", "Challenge")
+"""Messages that name no negotiation and belong to the one around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +78,31 @@ class History:
         if len(self._last_handover) > MOST_HANDOVERS:
             del self._last_handover[next(iter(self._last_handover))]
 
-    def add_key_records(self, records: Iterable[KeyRecord]) -> None:
-        """Keys were made, owned or erased."""
-        self._keys.extend(records)
+    def add_key_record(self, record: KeyRecord) -> None:
+        """A key was made, owned or erased."""
+        self._keys.append(record)
 
-    def add_tunnel(self, event: TunnelEstablished, now: Instant, others: Iterable[str]) -> None:
-        """A tunnel stands: what led to it becomes its trace; steps with other peers do not."""
-        began, foreign = now - event.elapsed_ns, frozenset(others) - {event.fqdn}
-        led = [
-            step
-            for step in self._steps
-            if step.at >= began and not {step.here, step.there} & foreign
-        ]
+    def add_tunnel(self, event: TunnelEstablished, now: Instant) -> None:
+        """A tunnel stands: what led to it becomes its trace."""
+        recent = [step for step in self._steps if step.at >= now - event.elapsed_ns - ASKING_NS]
+        led = _of_negotiation(recent, event.fqdn)
         self._traces.pop(event.fqdn, None)
         self._traces[event.fqdn] = Trace(event.fqdn, now, tuple(led[-MOST_STEPS_OF_A_TRACE:]))
         if len(self._traces) > MOST_TRACES:
             self._traces.popitem(last=False)
+
+
+def _of_negotiation(steps: Sequence[Step], fqdn: str) -> list[Step]:
+    """Pick the newest negotiation with a peer, and the bare acknowledgements in between."""
+    newest = next((step.detail for step in reversed(steps) if _agrees(step, fqdn)), None)
+    mine = [number for number, step in enumerate(steps) if newest and step.detail == newest]
+    if not mine:
+        return []
+    first, last = mine[0], mine[-1]
+    return [
+        step for step in steps[first : last + 1] if step.detail == newest or step.message in _BARE
+    ]
+
+
+def _agrees(step: Step, fqdn: str) -> bool:
+    return step.there in (fqdn, "RS") and step.message in ("Tunnel Request", "Tunnel Response")

@@ -1,0 +1,161 @@
+"""The node's daemon: one process, one state directory, one control socket, one node.
+
+The node is started by `ntm up` and hooked into the machine once it is registered; on `ntm down`,
+SIGTERM or any failure everything is given back in the reverse order.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+
+from ntmobile.agent.control import ControlSocket
+from ntmobile.agent.lock import AgentLock
+from ntmobile.agent.operations import Operations, user_id
+from ntmobile.agent.records import Choices, SavedAccount
+from ntmobile.agent.session import Session
+from ntmobile.agent.state import open_state
+from ntmobile.agent.system import SystemModel
+from ntmobile.agent.views import DnsView
+from ntmobile.errors import Remedy
+from ntmobile.proto.io import Entropy
+from ntmobile.proto.node.events import Registered
+from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.resolver import Resolver
+from ntmobile.runtime.tasks import Tasks
+
+FLUSH_S = 30.0
+"""How often content that a full disk refused is written again."""
+_LOG = structlog.get_logger(__name__)
+
+
+class Agent:
+    """Runs on one state directory until it is told to end."""
+
+    def __init__(self, directory: Path, entropy: Entropy) -> None:
+        """Takes the directory's lock and reads the state; raises Remedy."""
+        self._lock = AgentLock(directory)
+        try:
+            self.state = open_state(directory, entropy)
+        except Remedy:
+            self._lock.release()
+            raise
+        self._entropy = entropy
+        self._end = asyncio.Event()
+        self._control = ControlSocket(directory, Operations(self))
+        self._tasks = Tasks()
+        self._stack = AsyncExitStack()
+        self._model: SystemModel | None = None
+        self._session: Session | None = None
+        self._changing = asyncio.Lock()
+        self._attach_trouble: str | None = None
+
+    @property
+    def session(self) -> Session | None:
+        """The running node."""
+        return self._session
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serve until `end`; ready is called once the control socket answers."""
+        with self._lock:
+            try:
+                self._control.start(self._operator())
+                self._tasks.repeat(self._flush, FLUSH_S)
+                ready()
+                await self._end.wait()
+            finally:
+                await self._close_session()
+                await self._control.stop()
+                await self._tasks.close()
+                self.state.flush()
+
+    def end(self) -> None:
+        """Give everything back and return from `run`."""
+        self._end.set()
+
+    async def open(self, account: SavedAccount) -> Session:
+        """Start the node; raises Remedy, and then nothing is left of it."""
+        async with self._changing:
+            if self._session is not None:
+                return self._session
+            async with AsyncExitStack() as stack:
+                model = await stack.enter_async_context(SystemModel(self.state))
+                resolver = Resolver(model.servers, Clock(), mark=model.mark)
+                session = Session(self.state, account, resolver, self._entropy, model)
+                session.on_registered = self._handle_registered
+                await stack.enter_async_context(session)
+                stack.push_async_callback(model.detach)
+                self._stack = stack.pop_all()
+            self._model, self._session = model, session
+            return session
+
+    async def close(self, *, forget: bool) -> None:
+        """Stop the node and end the agent; what is being answered is answered first."""
+        await self._close_session()
+        if forget:
+            self.state.forget_account()
+        self.end()
+
+    def is_ready(self) -> bool:
+        """Registered and hooked, or hooked as well as it can be."""
+        return self._model is not None and self._model.attached
+
+    async def apply(self, choices: Choices) -> tuple[str, ...]:
+        """Make settings effective."""
+        self._control.admit(self._operator())
+        session = self._session
+        if session is None:
+            return ()
+        began = {"relay-only": session.relay_only, "accept-dns": session.accept_dns}
+        wanted = {"relay-only": choices.relay_only, "accept-dns": choices.accept_dns}
+        late = [name for name in wanted if wanted[name] != began[name]]
+        return tuple(f"{name} takes effect at the next ntm down, ntm up" for name in late)
+
+    def troubles(self) -> list[str]:
+        """What the agent suffers from, each with its remedy."""
+        found = [self.state.trouble, self._attach_trouble]
+        if self._model is not None:
+            found += self._model.troubles()
+        return [text for text in found if text]
+
+    def dns(self) -> DnsView:
+        """The state of the DNS hook."""
+        if self._model is None:
+            raise Remedy("this node is down", remedy="ntm up")
+        return self._model.dns()
+
+    def _handle_registered(self, registered: Registered) -> None:
+        self._tasks.start(self._attach(registered), "hook into the machine")
+
+    async def _attach(self, registered: Registered) -> None:
+        async with self._changing:
+            model, session = self._model, self._session
+            if model is None or session is None:
+                return
+            try:
+                await model.attach(session, registered)
+                self._attach_trouble = None
+            except (Remedy, OSError) as error:
+                self._attach_trouble = str(error)
+                _LOG.error("cannot hook into the machine", error=str(error))
+            session.changed.ring()
+
+    async def _close_session(self) -> None:
+        async with self._changing:
+            session, self._session, self._model = self._session, None, None
+            if session is not None:
+                session.changed.ring()
+            await self._stack.aclose()
+
+    async def _flush(self) -> None:
+        self.state.flush()
+
+    def _operator(self) -> int | None:
+        name = self.state.choices.operator
+        try:
+            return user_id(name) if name else None
+        except Remedy:
+            # The user is gone from this machine; the node must start all the same.
+            return None

@@ -1,0 +1,223 @@
+"""Between the node's machine and the Rust packet loops: commands in, signals and counters out.
+
+The machine speaks of addresses and Instants, the loops of bytes and ages; nothing is decided here.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Literal, Protocol, assert_never
+
+import structlog
+
+from ntmobile._core import Control, Datagram, Engine, Moved, RekeyDue, SendFailed, Wanted
+from ntmobile.proto.io import Transmit
+from ntmobile.proto.node.events import (
+    ActivateKeys,
+    ClearPath,
+    CloseTunnel,
+    Command,
+    InstallKeys,
+    OpenTunnel,
+    RefuseAddress,
+    Resend,
+    RetireKeys,
+    SendControl,
+    SetPath,
+    Traffic,
+)
+from ntmobile.runtime.clock import Clock
+from ntmobile.time import Instant
+from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.tunnel import ReceiveState
+
+_LOG = structlog.get_logger(__name__)
+
+Signal = Datagram | Control | Moved | Wanted | RekeyDue | SendFailed
+
+
+class Receiver(Protocol):
+    """The part of the node's machine that takes what the packet loops signal."""
+
+    def handle_datagram(
+        self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
+    ) -> None:
+        """A datagram that is not a capsule."""
+        ...
+
+    def handle_control(
+        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes, now: Instant
+    ) -> None:
+        """An authentic control capsule."""
+        ...
+
+    def handle_moved(self, index: int, source: Endpoint, interface: int, now: Instant) -> None:
+        """A capsule came from off the path."""
+        ...
+
+    def handle_wanted(self, address: Host, now: Instant) -> None:
+        """A packet waits for a tunnel to this virtual address."""
+        ...
+
+    def handle_rekey_due(self, index: int, now: Instant) -> None:
+        """An epoch is nearly used up."""
+        ...
+
+
+class PacketLoops:
+    """One engine; also the node's Observations of it."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        """The engine stays its owner's, who closes it."""
+        self._engine = engine
+        self._clock = clock
+        self.counters: Counter[str] = Counter()
+        self.on_path: Callable[[tuple[Host, Host], int], None] = lambda hosts, mtu: None
+        """Called with a peer's virtual addresses and the largest inner packet of its path."""
+        self._open: dict[int, OpenTunnel] = {}
+        self._paths: dict[str, SetPath] = {}
+
+    def path(self, fqdn: str) -> SetPath | None:
+        """Where the newest tunnel to a peer sends its capsules."""
+        return self._paths.get(fqdn)
+
+    def receive_state(self, index: int) -> tuple[ReceiveState, ...]:
+        """What arrived, newest epoch first."""
+        state = self._engine.receive_state(index)
+        return () if state is None else (ReceiveState(*state),)
+
+    def traffic(self, index: int) -> Traffic:
+        """Counters of the tunnel."""
+        seen, now = self._engine.statistics(index), self._clock.now()
+        return Traffic(
+            seen.tx_bytes,
+            seen.rx_bytes,
+            _before(now, seen.last_tx_ns),
+            _before(now, seen.last_rx_ns),
+        )
+
+    def transmit(self, transmit: Transmit) -> None:
+        """Send a signalling datagram; a refusal comes back as a signal."""
+        destination = transmit.destination
+        self._engine.send(
+            destination.host.packed, destination.port, transmit.payload, transmit.interface
+        )
+
+    def carry_out(self, command: Command) -> None:
+        """Do one command of the machine."""
+        engine = self._engine
+        match command:
+            case OpenTunnel():
+                self._open_tunnel(command)
+            case InstallKeys():
+                self._install(command)
+            case ActivateKeys(index, epoch):
+                engine.activate_keys(index, epoch)
+            case RetireKeys(index, epoch):
+                engine.retire_keys(index, epoch)
+            case SetPath(index, remote, interface, mtu):
+                engine.set_path(index, remote.host.packed, remote.port, interface, mtu=mtu)
+                peer = self._open[index]
+                self._paths[peer.fqdn] = command
+                self.on_path((peer.peer_ipv4, peer.peer_ipv6), mtu)
+            case ClearPath(index):
+                engine.clear_path(index)
+                self._paths.pop(self._open[index].fqdn, None)
+            case SendControl():
+                self._send_control(command)
+            case Resend(index, missing):
+                sent = engine.resend(index, missing.epoch, missing.highest, missing.bitmap)
+                self.counters["resent"] += sent
+            case CloseTunnel(index):
+                engine.close_tunnel(index)
+                self._forget(index)
+            case RefuseAddress(address):
+                engine.refuse(address.packed)
+            case _:
+                assert_never(command)
+
+    def deliver(self, receiver: Receiver, now: Instant) -> None:
+        """Hand over some of what waits; a signal that fails costs only itself.
+
+        Never all of it: a flood must leave the event loop time for the rest.
+        """
+        for signal in self._engine.drain():
+            try:
+                self._deliver(signal, receiver, now)
+            except Exception:
+                self.counters["bugs"] += 1
+                _LOG.exception("signal failed", signal=type(signal).__name__)
+
+    def _deliver(self, signal: Signal, receiver: Receiver, now: Instant) -> None:
+        match signal:
+            case Datagram():
+                receiver.handle_datagram(
+                    _source(signal), signal.payload, now, interface=signal.interface
+                )
+            case Control():
+                receiver.handle_control(
+                    signal.index,
+                    signal.epoch,
+                    _source(signal),
+                    signal.interface,
+                    signal.payload,
+                    now,
+                )
+            case Moved():
+                receiver.handle_moved(signal.index, _source(signal), signal.interface, now)
+            case Wanted():
+                receiver.handle_wanted(Endpoint.of(signal.destination, 0).host, now)
+            case RekeyDue():
+                receiver.handle_rekey_due(signal.index, now)
+            case SendFailed():
+                # The machine's own timers notice; this is for `ntm bugreport`.
+                self.counters[f"send_failed_errno_{signal.errno}"] += 1
+
+    def _open_tunnel(self, command: OpenTunnel) -> None:
+        self._engine.open_tunnel(
+            command.index,
+            own_ipv4=command.own_ipv4.packed,
+            own_ipv6=command.own_ipv6.packed,
+            peer_ipv4=command.peer_ipv4.packed,
+            peer_ipv6=command.peer_ipv6.packed,
+        )
+        self._open[command.index] = command
+
+    def _forget(self, index: int) -> None:
+        fqdn = self._open.pop(index).fqdn
+        path = self._paths.get(fqdn)
+        if path is not None and path.index == index:
+            del self._paths[fqdn]
+
+    def _install(self, command: InstallKeys) -> None:
+        self._engine.install_keys(
+            command.index,
+            command.epoch,
+            _cipher(command.cipher),
+            command.send_key,
+            command.receive_key,
+            command.remote_index,
+        )
+
+    def _send_control(self, command: SendControl) -> None:
+        there = command.destination
+        sent = self._engine.send_control(
+            command.index,
+            command.payload,
+            host=there.host.packed if there else None,
+            port=there.port if there else None,
+            interface=command.interface,
+        )
+        self.counters["controls_sent" if sent else "controls_not_sent"] += 1
+
+
+def _cipher(name: str) -> Literal["aes-256-gcm", "chacha20-poly1305"]:
+    assert name in ("aes-256-gcm", "chacha20-poly1305"), name
+    return "aes-256-gcm" if name == "aes-256-gcm" else "chacha20-poly1305"
+
+
+def _source(signal: Datagram | Control | Moved) -> Endpoint:
+    return Endpoint.of(signal.source_host, signal.source_port)
+
+
+def _before(now: Instant, age_ns: int | None) -> Instant | None:
+    return None if age_ns is None else Instant(now - age_ns)

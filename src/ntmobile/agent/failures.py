@@ -1,0 +1,125 @@
+"""What went wrong, for a person: the problem, what was kept, and the command to run next.
+
+Every reason of a refusal or failure has exactly one text here.
+"""
+
+from ntmobile.agent.records import SavedAccount
+from ntmobile.errors import Remedy
+from ntmobile.proto.node.events import LoginFailed
+from ntmobile.wire.login import LoginRefused
+from ntmobile.wire.registration import Reason
+
+_AGAIN = "the same command again"
+_REFUSALS: dict[str, tuple[str, str]] = {
+    LoginRefused.CREDENTIALS: (
+        "the account server refused the user, the password or the key; nothing was changed here",
+        "ntm up {who} --name {name}, with the right password",
+    ),
+    LoginRefused.REVOKED: (
+        "{fqdn} was revoked by the operator of {domain}; its keys and peers are kept",
+        "ask the operator, then: ntm up {who} --name {name}",
+    ),
+    LoginRefused.BUSY: ("the account server of {domain} is overloaded", _AGAIN),
+    LoginRefused.SLOW_DOWN: (
+        "too many failed logins from here; the account server of {domain} asks to wait",
+        "in a minute, {again}",
+    ),
+    LoginRefused.STORE: (
+        "the account server of {domain} cannot write (disk full or database gone)",
+        "tell the operator, then {again}",
+    ),
+    LoginRefused.COORDINATOR: (
+        "the coordinator of {domain} did not take this node",
+        "tell the operator, then {again}",
+    ),
+    LoginRefused.NONCE: ("the login took too long", _AGAIN),
+    LoginRefused.IDENTITY: (
+        "the account server knows {fqdn} by another device key; this node's key was kept",
+        "ask the operator for: ntm admin --server DIR node revoke {fqdn}; then {again}",
+    ),
+    LoginRefused.NAME_TAKEN: (
+        "another machine already is {fqdn}",
+        "ntm up {who} --name ANOTHER",
+    ),
+    Reason.DOMAIN_UNREACHABLE: (
+        "the account server of {domain} was not found",
+        "check the domain's name, or give the server: ntm up {who} --as https://HOST",
+    ),
+    Reason.DOMAIN_KEY: (
+        "the account server of {domain} could not prove who it is; no password was sent",
+        "give the operator's CA (--ca FILE) or certificate (--fingerprint SHA256:...)",
+    ),
+    Reason.TIMED_OUT: (
+        "the account server of {domain} does not answer",
+        "check the network and the server, then {again}",
+    ),
+    Reason.SUPERSEDED: (
+        "a newer copy of this node's state runs elsewhere; this one gave way",
+        "end the other one, or log in under another name: ntm logout, ntm up {who} --name ANOTHER",
+    ),
+}
+
+_NAMES: dict[Reason, tuple[str, str]] = {
+    Reason.UNKNOWN_NAME: ("there is no such node, or you may not know of it", "check the name"),
+    Reason.NOT_REGISTERED: ("the node is not up now", "start it there: ntm up"),
+    Reason.NOT_ALLOWED: ("a policy forbids this tunnel", "ask the operators of both domains"),
+    Reason.FOREIGN_DOMAIN: (
+        "one of the two domains does not list the other",
+        "the operators run: ntm admin --server DIR federation add DOMAIN",
+    ),
+    Reason.DOMAIN_UNREACHABLE: ("the peer's domain cannot be reached", "ntm status; try again"),
+    Reason.DOMAIN_KEY: (
+        "the peer's domain could not prove its key",
+        "the operators run: ntm admin --server DIR federation add DOMAIN --key SHA256:...",
+    ),
+    Reason.NO_RELAY: ("a relay is needed and none is up", "tell the operator of your domain"),
+    Reason.NO_COMMON_PATH: ("no network joins the two nodes, not even by relay", "ntm status"),
+    Reason.KEY_EXPIRED: ("this node's key has expired", "ntm up"),
+    Reason.REVOKED: ("the node was revoked", "ask its operator"),
+    Reason.BUSY: ("a server is overloaded", "try again"),
+    Reason.SUPERSEDED: ("a newer copy of this node runs elsewhere", "ntm status"),
+    Reason.IDENTITY_CHANGED: (
+        "the peer's key is not the one seen before; the tunnel was refused",
+        "ask its owner whether the machine is new; ntm peers shows the key that is pinned",
+    ),
+    Reason.TIMED_OUT: ("a server or the peer did not answer in time", "ntm status; try again"),
+    Reason.INDEX_IN_USE: ("the relay had no room for the tunnel", "try again"),
+}
+
+
+def login_failure(account: SavedAccount, event: LoginFailed) -> Remedy:
+    """Explain a failed login."""
+    problem, remedy = _REFUSALS.get(
+        event.code, (f"the login failed ({event.code})", "ntm bugreport; {again}")
+    )
+    if event.detail:
+        problem += f": {event.detail}"
+    words = {
+        "who": f"{account.user}@{account.domain}",
+        "name": account.name,
+        "domain": account.domain,
+        "fqdn": account.fqdn,
+        "again": _AGAIN,
+    }
+    if event.retry_at is not None:
+        problem += "\n     the agent goes on trying in the background"
+        remedy = f"ntm wait; or: {remedy}"
+    return Remedy(_fill(problem, words), remedy=_fill(remedy, words))
+
+
+def name_failure(fqdn: str, reason: Reason) -> Remedy:
+    """Explain why there is no tunnel to a name."""
+    problem, remedy = _NAMES[reason]
+    return Remedy(f"{fqdn}: {problem}", remedy=remedy)
+
+
+def reason_text(reason: Reason) -> str:
+    """Explain in one phrase."""
+    return _NAMES[reason][0]
+
+
+def _fill(text: str, words: dict[str, str]) -> str:
+    # Not str.format: a server's own words may hold braces.
+    for name, value in words.items():
+        text = text.replace("{" + name + "}", value)
+    return text

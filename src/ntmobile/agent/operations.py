@@ -1,0 +1,365 @@
+"""What the agent does for each request of the control socket."""
+
+import asyncio
+import pwd
+from collections.abc import AsyncGenerator, Callable, Mapping
+from ipaddress import ip_address
+from statistics import median
+from typing import Protocol
+
+import msgspec
+
+from ntmobile.agent.failures import login_failure, name_failure
+from ntmobile.agent.records import Choices, SavedAccount
+from ntmobile.agent.report import report_text
+from ntmobile.agent.requests import (
+    Answer,
+    AnyRequest,
+    AskBugReport,
+    AskDns,
+    AskHandovers,
+    AskKeys,
+    AskPeers,
+    AskStatus,
+    AskTrace,
+    Down,
+    Ping,
+    Said,
+    Set,
+    Up,
+    Wait,
+    Whois,
+    done,
+    item,
+)
+from ntmobile.agent.session import Session
+from ntmobile.agent.state import State
+from ntmobile.agent.status import (
+    down_view,
+    handovers_view,
+    keys_view,
+    peers_view,
+    status_view,
+    trace_view,
+    whois_view,
+)
+from ntmobile.agent.views import (
+    BugReport,
+    ChoicesView,
+    DnsView,
+    PingSummary,
+    PongView,
+    StatusView,
+)
+from ntmobile.errors import Remedy
+from ntmobile.proto.node.events import NameRefused, Pong
+
+PONG_S = 2.0
+"""A ping unanswered for that long is lost."""
+_MILLISECOND = 1_000_000
+_YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
+
+
+class Running(Protocol):
+    """The agent, as far as its operations need it."""
+
+    state: State
+
+    @property
+    def session(self) -> Session | None:
+        """The running node, None while it is down."""
+        ...
+
+    async def open(self, account: SavedAccount) -> Session:
+        """Start the node; raises Remedy."""
+        ...
+
+    async def close(self, *, forget: bool) -> None:
+        """Stop the node, and end the agent once this is answered."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Registered, and hooked into the machine."""
+        ...
+
+    async def apply(self, choices: Choices) -> tuple[str, ...]:
+        """Make settings effective; returns what takes effect only later."""
+        ...
+
+    def troubles(self) -> list[str]:
+        """What the agent itself suffers from."""
+        ...
+
+    def dns(self) -> DnsView:
+        """The state of the DNS hook."""
+        ...
+
+
+class Operations:
+    """Answers requests; one generator for each."""
+
+    def __init__(self, agent: Running) -> None:
+        """Asks the agent for everything."""
+        self._agent = agent
+
+    def __call__(self, request: AnyRequest) -> AsyncGenerator[Answer, None]:
+        """Start answering a request."""
+        match request:
+            case Up():
+                return self._up(request)
+            case Down(forget):
+                return self._down(forget=forget)
+            case Ping():
+                return self._ping(request)
+            case Wait(fqdn, timeout_s):
+                return self._wait(fqdn, timeout_s)
+            case Set(changes):
+                return self._set(changes)
+            case _:
+                return self._show(request)
+
+    async def _show(self, request: AnyRequest) -> AsyncGenerator[Answer, None]:
+        yield done(self._view(request))
+
+    def _view(self, request: AnyRequest) -> object:
+        agent = self._agent
+        match request:
+            case AskStatus():
+                return self._status()
+            case AskPeers():
+                return peers_view(agent.session, agent.state)
+            case AskKeys():
+                return keys_view(self._session())
+            case AskHandovers():
+                return handovers_view(self._session())
+            case AskTrace(fqdn):
+                return self._trace(fqdn)
+            case Whois(address):
+                return self._whois(address)
+            case AskDns():
+                return agent.dns()
+            case AskBugReport():
+                return BugReport(text=self._report())
+            case _:
+                raise AssertionError(request)
+
+    def _status(self) -> StatusView:
+        agent = self._agent
+        if agent.session is None:
+            return down_view(agent.state, agent.troubles())
+        return status_view(agent.session, agent.state, agent.troubles())
+
+    def _session(self) -> Session:
+        session = self._agent.session
+        if session is None:
+            raise Remedy("this node is down", remedy="ntm up")
+        return session
+
+    def _full(self, name: str) -> str:
+        """Return the FQDN of a name; one without a dot is another node of the same user."""
+        fqdn, account = name.lower().rstrip("."), self._agent.state.account
+        if "." in fqdn or account is None:
+            return fqdn
+        return f"{fqdn}.{account.user}.{account.domain}"
+
+    async def _up(self, request: Up) -> AsyncGenerator[Answer, None]:
+        agent = self._agent
+        if agent.session is None:
+            account = request.account or agent.state.account
+            if account is None:
+                raise Remedy("this node has no account yet", remedy="ntm up USER@DOMAIN")
+            yield Said(f"logging in as {account.fqdn}")
+            session = await agent.open(account)
+            session.login(request.password, request.authority)
+        session = self._session()
+        if not agent.is_ready() and session.registered is None:
+            await self._changed(session, lambda: _logged_in(session) or _failed(session))
+            if not _failed(session):
+                yield Said(f"registering at {session.node.view().coordinator}")
+            await self._changed(session, lambda: agent.is_ready() or _failed(session))
+        await self._end_of_up(session)
+        yield done(self._status())
+
+    async def _end_of_up(self, session: Session) -> None:
+        failure = session.login_failure
+        if failure is None:
+            return
+        if failure.retry_at is None and not session.account.enrolled:
+            # Nothing stands and nothing will without a person: a second try starts afresh.
+            await self._agent.close(forget=False)
+        raise login_failure(session.account, failure)
+
+    async def _changed(self, session: Session, condition: Callable[[], bool]) -> None:
+        await session.changed.until(lambda: condition() or self._agent.session is not session)
+        self._session()
+
+    async def _down(self, *, forget: bool) -> AsyncGenerator[Answer, None]:
+        if self._agent.session is not None:
+            yield Said("closing the tunnels")
+        await self._agent.close(forget=forget)
+        yield done()
+
+    async def _wait(
+        self, name: str | None, timeout_s: float | None
+    ) -> AsyncGenerator[Answer, None]:
+        session = self._session()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changed(session, self._agent.is_ready)
+                if name is not None:
+                    await self._tunnel(session, self._full(name))
+        except TimeoutError:
+            what = f"the tunnel to {self._full(name)}" if name else "this node"
+            raise Remedy(f"{what} is not up after {timeout_s:g} s", remedy="ntm status") from None
+        yield done(self._status())
+
+    async def _tunnel(self, session: Session, fqdn: str) -> None:
+        """Return when a tunnel to a peer stands; raises Remedy when it is refused."""
+        outcome = await session.names.resolve(fqdn)
+        if isinstance(outcome, NameRefused):
+            raise name_failure(fqdn, outcome.reason)
+        await self._changed(
+            session,
+            lambda: any(
+                peer.fqdn == fqdn and peer.remote is not None for peer in session.node.peers()
+            ),
+        )
+
+    async def _ping(self, request: Ping) -> AsyncGenerator[Answer, None]:
+        session, fqdn = self._session(), self._full(request.fqdn)
+        await self._tunnel(session, fqdn)
+        pongs: list[PongView] = []
+        loop = asyncio.get_running_loop()
+        while request.count is None or len(pongs) < request.count:
+            began = loop.time()
+            pongs.append(await self._ping_once(session, fqdn, len(pongs) + 1))
+            yield item(pongs[-1])
+            if request.until_direct and pongs[-1].kind == "direct":
+                break
+            if request.count is None or len(pongs) < request.count:
+                await asyncio.sleep(max(0.0, began + request.interval_ms / 1000 - loop.time()))
+        yield done(_summary(fqdn, pongs))
+
+    async def _ping_once(self, session: Session, fqdn: str, number: int) -> PongView:
+        sequence = session.next_ping()
+        try:
+            async with asyncio.timeout(PONG_S):
+                if not session.driver.do(lambda now: session.node.ping(fqdn, sequence, now)):
+                    await self._tunnel(session, fqdn)
+                    session.driver.do(lambda now: session.node.ping(fqdn, sequence, now))
+                await self._changed(session, lambda: (fqdn, sequence) in session.pongs)
+        except TimeoutError:
+            return PongView(fqdn=fqdn, sequence=number, rtt_ms=None, kind=None, remote=None)
+        return _pong_view(session.pongs.pop((fqdn, sequence)), number)
+
+    def _trace(self, name: str) -> object:
+        session, fqdn = self._session(), self._full(name)
+        trace = session.history.trace(fqdn)
+        if trace is None:
+            raise Remedy(
+                f"no tunnel to {fqdn} was built since this node is up", remedy=f"ntm ping {fqdn}"
+            )
+        return trace_view(session.account.fqdn, trace, session.clock)
+
+    def _whois(self, text: str) -> object:
+        try:
+            address = ip_address(text)
+        except ValueError:
+            raise Remedy(f"{text!r} is not an IP address", remedy="ntm peers") from None
+        view = whois_view(address, self._agent.state)
+        if view is None:
+            raise Remedy(f"{address} is no node's that this one has met", remedy="ntm peers")
+        return view
+
+    def _report(self) -> str:
+        return report_text(self._agent.session, self._agent.state, self._status())
+
+    async def _set(self, changes: Mapping[str, str]) -> AsyncGenerator[Answer, None]:
+        choices = self._agent.state.choices
+        for name, value in changes.items():
+            choices = changed_choice(choices, name, value)
+        notes: tuple[str, ...] = ()
+        if choices != self._agent.state.choices:
+            self._agent.state.keep_choices(choices)
+            notes = await self._agent.apply(choices)
+        yield done(ChoicesView(choices=shown_choices(choices), notes=notes))
+
+
+def changed_choice(choices: Choices, name: str, value: str) -> Choices:
+    """Return the settings with one changed; raises Remedy when it is wrong."""
+    match name:
+        case "operator":
+            return msgspec.structs.replace(choices, operator=_user(value))
+        case "accept-dns":
+            return msgspec.structs.replace(choices, accept_dns=_flag(name, value))
+        case "relay-only":
+            return msgspec.structs.replace(choices, relay_only=_flag(name, value))
+        case _:
+            raise Remedy(
+                f"there is no setting {name!r}; there are operator, accept-dns and relay-only",
+                remedy="ntm set",
+            )
+
+
+def shown_choices(choices: Choices) -> dict[str, str]:
+    """Return every setting as one would type it."""
+    return {
+        "operator": choices.operator or "",
+        "accept-dns": "yes" if choices.accept_dns else "no",
+        "relay-only": "yes" if choices.relay_only else "no",
+    }
+
+
+def user_id(name: str) -> int:
+    """Return the id of a user of this machine; raises Remedy."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise Remedy(f"there is no user {name!r} on this machine", remedy="ntm set") from None
+
+
+def _user(name: str) -> str | None:
+    if not name:
+        return None
+    user_id(name)
+    return name
+
+
+def _flag(name: str, value: str) -> bool:
+    if value.lower() in _YES:
+        return True
+    if value.lower() in _NO:
+        return False
+    raise Remedy(f"{name} is yes or no, not {value!r}", remedy=f"ntm set {name}=yes")
+
+
+def _logged_in(session: Session) -> bool:
+    return session.account.enrolled and bool(session.node.view().coordinator)
+
+
+def _failed(session: Session) -> bool:
+    return session.login_failure is not None
+
+
+def _pong_view(pong: Pong, number: int) -> PongView:
+    return PongView(
+        fqdn=pong.fqdn,
+        sequence=number,
+        rtt_ms=pong.rtt_ns / _MILLISECOND,
+        kind="relay" if pong.relayed else "direct",
+        remote=str(pong.remote),
+    )
+
+
+def _summary(fqdn: str, pongs: list[PongView]) -> PingSummary:
+    times = [pong.rtt_ms for pong in pongs if pong.rtt_ms is not None]
+    answered = [pong for pong in pongs if pong.kind is not None]
+    return PingSummary(
+        fqdn=fqdn,
+        sent=len(pongs),
+        received=len(times),
+        rtt_min_ms=min(times, default=None),
+        rtt_median_ms=median(times) if times else None,
+        rtt_max_ms=max(times, default=None),
+        direct=bool(answered) and answered[-1].kind == "direct",
+    )

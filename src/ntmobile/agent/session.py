@@ -1,0 +1,280 @@
+"""One node from `ntm up` to `ntm down`: its machine, its packet loops and what they need around.
+
+`Session` opens the packet loops, watches the uplinks and runs the node's machine; `SystemModel`
+then hooks the machine into this computer. Whatever fails to open closes what was open before.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from ipaddress import IPv4Network, IPv6Network
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import msgspec
+import structlog
+
+from ntmobile._core import Engine
+from ntmobile.agent.account_server import AccountServer
+from ntmobile.agent.bell import Bell
+from ntmobile.agent.engine import PacketLoops
+from ntmobile.agent.history import History
+from ntmobile.agent.links import Links
+from ntmobile.agent.names import NameQueries
+from ntmobile.agent.records import LastGood, SavedAccount, SavedPeer, VirtualAddresses
+from ntmobile.agent.state import State
+from ntmobile.proto.io import Call, Entropy, Failed, random_bytes
+from ntmobile.proto.journal import Step
+from ntmobile.proto.node.events import (
+    Event,
+    HandoverDone,
+    LocalAddress,
+    LoggedIn,
+    LoginFailed,
+    NameRefused,
+    NameResolved,
+    PeerPinned,
+    Pong,
+    Registered,
+    RegistrationLost,
+    TunnelClosed,
+    TunnelEstablished,
+)
+from ntmobile.proto.node.node import Node
+from ntmobile.proto.node.settings import NodeSettings, Pin
+from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.driver import Driver, Outlet
+from ntmobile.runtime.https import Place
+from ntmobile.runtime.resolver import Resolver
+from ntmobile.runtime.tasks import Tasks
+from ntmobile.wire.login import LoginAnswer, LoginRequest, NonceRequest
+from ntmobile.wire.registration import Reason
+
+INSTANCE_SIZE = 16
+MOST_PONGS = 256
+_LOG = structlog.get_logger(__name__)
+
+
+class Model(Protocol):
+    """What an implementation model says before the node starts."""
+
+    @property
+    def mark(self) -> int:
+        """Put on every socket of the node (SO_MARK), so that the DNS hook lets it pass."""
+        ...
+
+    @property
+    def avoid(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Real networks here that virtual addresses must not hide."""
+        ...
+
+
+class Session:
+    """A running node; enter it, then `login`."""
+
+    def __init__(
+        self,
+        state: State,
+        account: SavedAccount,
+        resolver: Resolver,
+        entropy: Entropy,
+        model: Model,
+    ) -> None:
+        """Entering it opens what the node needs."""
+        self.account = account
+        self.relay_only = state.choices.relay_only
+        self.accept_dns = state.choices.accept_dns
+        self.changed = Bell()
+        self.history = History(account.fqdn)
+        self.login_failure: LoginFailed | None = None
+        """Of the newest login, until one succeeds."""
+        self.registered: Registered | None = None
+        self.lost: Reason | None = None
+        """Why the registration is gone; None while it stands."""
+        self.coordinator_endpoints = state.servers.coordinator_endpoints
+        self.clock = Clock()
+        self.pongs: dict[tuple[str, int], Pong] = {}
+        self._state = state
+        self._pings = 0
+        self._entropy = entropy
+        self._model = model
+        self._tasks = Tasks()
+        self._stack = AsyncExitStack()
+        self.account_server = AccountServer(account, resolver, _LastPlace(state), mark=model.mark)
+        self.on_registered: Callable[[Registered], None] = lambda _: None
+        """Called at every registration that changed something."""
+
+    async def __aenter__(self) -> Self:
+        """Opens everything; raises OSError."""
+        async with AsyncExitStack() as stack:
+            self.engine = Engine(mark=self._model.mark)
+            stack.callback(self.engine.close)
+            await stack.enter_async_context(self._tasks)
+            self.loops = PacketLoops(self.engine, self.clock)
+            self.node = self._make_node()
+            self.driver = self._make_driver()
+            stack.callback(self.driver.close)
+            self.names = NameQueries(
+                lambda fqdn: self.driver.do(lambda now: self.node.resolve(fqdn, now))
+            )
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self.engine.fileno(), self._receive)
+            stack.callback(loop.remove_reader, self.engine.fileno())
+            self.driver.start()
+            self.links = await stack.enter_async_context(
+                Links(self._handle_links, port=self.engine.port)
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Tells the peers and the DC, then closes everything."""
+        self.driver.do(self.node.leave)
+        await self._stack.aclose()
+
+    def login(self, password: str | None, authority: str | None) -> None:
+        """Begins a login; its outcome is LoggedIn or a login_failure."""
+        self.login_failure = None
+        self.driver.do(lambda now: self.node.login(now, password=password, authority=authority))
+
+    def next_ping(self) -> int:
+        """Return a sequence number that no other `ntm ping` uses."""
+        self._pings += 1
+        return self._pings
+
+    def _make_node(self) -> Node:
+        account, state = self.account, self._state
+        settings = NodeSettings(
+            user=account.user,
+            name=account.name,
+            domain=account.domain,
+            instance=random_bytes(self._entropy, INSTANCE_SIZE),
+            started=state.next_start(int(self.clock.wall())),
+            relay_only=self.relay_only,
+            avoid=self._model.avoid,
+        )
+        pins = [Pin(fqdn, peer.device, peer.ipv4, peer.ipv6) for fqdn, peer in state.peers.items()]
+        return Node(settings, state.identity, self.loops, self._entropy, pins)
+
+    def _make_driver(self) -> Driver:
+        node = self.node
+        outlets: tuple[Outlet[Any], ...] = (
+            Outlet(node.poll_command, self.loops.carry_out),
+            Outlet(node.poll_transmit, self.loops.transmit),
+            Outlet(node.poll_event, self._handle_event),
+            Outlet(node.poll_request, self._start),
+            Outlet(node.keyring.poll_record, self.history.add_key_record),
+        )
+        return Driver(node, outlets, clock=self.clock, tasks=self._tasks)
+
+    def _start(self, call: Call) -> None:
+        self.driver.perform(self._perform, self.node.handle_reply)(call)
+
+    async def _perform(self, call: Call) -> LoginAnswer | Failed:
+        assert isinstance(call.message, NonceRequest | LoginRequest)
+        return await self.account_server.ask(call.message)
+
+    def _receive(self) -> None:
+        self.driver.do(lambda now: self.loops.deliver(self.node, now))
+
+    def _handle_links(self, addresses: tuple[LocalAddress, ...]) -> None:
+        _LOG.info("uplinks changed", addresses=len(addresses))
+        self.driver.do(lambda now: self.node.handle_links(addresses, now))
+
+    def _handle_event(self, event: Event) -> None:
+        match event:
+            case LoggedIn():
+                self._keep_login(event)
+            case LoginFailed():
+                self.login_failure = event
+                _LOG.warning("login failed", code=event.code, again=event.retry_at is not None)
+            case Registered():
+                self._keep_registration(event)
+            case RegistrationLost(reason):
+                self.lost = reason
+                _LOG.warning("registration lost", reason=str(reason))
+            case NameResolved() | NameRefused():
+                self.names.settle(event)
+            case PeerPinned():
+                self._keep_peer(event)
+            case TunnelEstablished():
+                # Its steps follow the event in the same drain.
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self.history.add_tunnel, event, self.clock.now())
+                _LOG.info("tunnel established", relayed=event.relayed, ms=event.elapsed_ns // 10**6)
+            case HandoverDone():
+                self.history.add_handover(event)
+                _LOG.info("handover done", outage_ms=event.outage_ns // 10**6)
+            case TunnelClosed(_, reason):
+                _LOG.info("tunnel closed", reason=str(reason))
+            case Pong(fqdn, sequence):
+                self._keep_pong(fqdn, sequence, event)
+            case Step():
+                self.history.add_step(event)
+        self.changed.ring()
+
+    def _keep_login(self, event: LoggedIn) -> None:
+        self.login_failure = None
+        if not self.account.enrolled:
+            self.account = _enrolled(self.account)
+        self._state.keep_account(self.account)
+        self.coordinator_endpoints = event.coordinator_endpoints
+        last = self._state.servers
+        self._state.keep_servers(
+            LastGood(
+                last.account_server,
+                last.account_endpoints,
+                event.coordinator,
+                event.coordinator_endpoints,
+                event.domain_key,
+            )
+        )
+
+    def _keep_registration(self, event: Registered) -> None:
+        self.registered, self.lost = event, None
+        self._state.keep_addresses(VirtualAddresses(event.virtual_ipv4, event.virtual_ipv6))
+        self.on_registered(event)
+
+    def _keep_pong(self, fqdn: str, sequence: int, pong: Pong) -> None:
+        self.pongs[fqdn, sequence] = pong
+        if len(self.pongs) > MOST_PONGS:
+            # Those came after their `ntm ping` had given up.
+            del self.pongs[next(iter(self.pongs))]
+
+    def _keep_peer(self, event: PeerPinned) -> None:
+        seen_s = int(self.clock.wall())
+        self._state.keep_peer(event.fqdn, SavedPeer(event.device, event.ipv4, event.ipv6, seen_s))
+
+
+class _LastPlace:
+    """The last good account server, in the state directory."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def recall(self) -> Place | None:
+        last = self._state.servers
+        if last.account_server is None or not last.account_endpoints:
+            return None
+        return Place(last.account_server, last.account_endpoints)
+
+    def keep(self, place: Place) -> None:
+        last = self._state.servers
+        self._state.keep_servers(
+            LastGood(
+                place.name,
+                place.endpoints,
+                last.coordinator,
+                last.coordinator_endpoints,
+                last.domain_key,
+            )
+        )
+
+
+def _enrolled(account: SavedAccount) -> SavedAccount:
+    return msgspec.structs.replace(account, enrolled=True)

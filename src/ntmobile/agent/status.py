@@ -1,0 +1,268 @@
+"""Turns what the node's machine and the packet loops know into what `ntm` shows; reads only."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal
+
+from ntmobile import __version__
+from ntmobile.agent.failures import login_failure, reason_text
+from ntmobile.agent.history import Trace
+from ntmobile.agent.names import owner_of
+from ntmobile.agent.session import Session
+from ntmobile.agent.state import State
+from ntmobile.agent.views import (
+    HandoversView,
+    HandoverView,
+    KeyActView,
+    KeysView,
+    KeyView,
+    KnownPeer,
+    PathView,
+    PeerStatus,
+    PeersView,
+    ServerView,
+    StatusView,
+    StepView,
+    TraceView,
+    WhoisView,
+)
+from ntmobile.keys.identity import fingerprint
+from ntmobile.keys.table import CommonKey
+from ntmobile.proto.journal import Step
+from ntmobile.proto.node.events import HandoverDone, LocalAddress, SetPath
+from ntmobile.proto.node.settings import PeerView
+from ntmobile.runtime.clock import Clock
+from ntmobile.time import Instant
+from ntmobile.wire.endpoint import Endpoint, Host
+
+_MILLISECOND = 1_000_000
+_NEGOTIATION_DIGITS = 32
+
+
+def down_view(state: State, troubles: Iterable[str]) -> StatusView:
+    """The status of an agent whose node is not up."""
+    account, addresses = state.account, state.addresses
+    return StatusView(
+        fqdn=account.fqdn if account else None,
+        state="down",
+        reasons=tuple(troubles),
+        virtual_ipv4=str(addresses.ipv4) if addresses else None,
+        virtual_ipv6=str(addresses.ipv6) if addresses else None,
+        servers=(),
+        peers=(),
+        model=account.model.value if account else "system",
+        device_key=fingerprint(state.identity.public.device),
+        version=__version__,
+    )
+
+
+def status_view(session: Session, state: State, troubles: Iterable[str]) -> StatusView:
+    """`ntm status` of a running node; troubles are what the agent itself suffers from."""
+    view = session.node.view()
+    reasons = [*_reasons(session, view.reason), *troubles]
+    standing: Literal["up", "down", "degraded"] = "degraded" if reasons else "up"
+    return StatusView(
+        fqdn=view.fqdn,
+        state="down" if view.state == "down" else standing,
+        reasons=tuple(reasons),
+        virtual_ipv4=str(view.virtual_ipv4) if view.virtual_ipv4 else None,
+        virtual_ipv6=str(view.virtual_ipv6) if view.virtual_ipv6 else None,
+        servers=_servers(session),
+        peers=tuple(peer_status(session, peer) for peer in session.node.peers()),
+        model=session.account.model.value,
+        device_key=fingerprint(state.identity.public.device),
+        version=__version__,
+    )
+
+
+def _reasons(session: Session, reason: str) -> list[str]:
+    if session.login_failure is not None:
+        return [login_failure(session.account, session.login_failure).problem]
+    if session.lost is not None:
+        return [f"not registered: {reason_text(session.lost)}; tunnels that stand go on"]
+    return [reason] if reason else []
+
+
+def _servers(session: Session) -> tuple[ServerView, ...]:
+    asked, view = session.account_server, session.node.view()
+    account = ServerView(
+        role="AS",
+        name=asked.place.name if asked.place else session.account.server or session.account.domain,
+        address=_first(asked.place.endpoints) if asked.place else None,
+        healthy=asked.place is not None and asked.trouble is None,
+        detail=asked.trouble or "answered at the last login",
+    )
+    if not view.coordinator:
+        return (account,)
+    healthy = session.registered is not None and session.lost is None
+    seen = ", ".join(str(endpoint) for endpoint in view.mapped)
+    coordinator = ServerView(
+        role="DC",
+        name=view.coordinator,
+        address=_first(session.coordinator_endpoints),
+        healthy=healthy,
+        detail=f"sees this node at {seen}" if healthy else view.reason or "not registered",
+    )
+    return (account, coordinator)
+
+
+def _first(endpoints: tuple[Endpoint, ...]) -> str | None:
+    return str(endpoints[0]) if endpoints else None
+
+
+def peer_status(session: Session, peer: PeerView) -> PeerStatus:
+    """One peer with its path."""
+    return PeerStatus(
+        fqdn=peer.fqdn,
+        virtual_ipv4=str(peer.virtual_ipv4),
+        virtual_ipv6=str(peer.virtual_ipv6),
+        authenticated=_authenticated(peer.authenticated),
+        cipher=peer.cipher,
+        peer_key=fingerprint(peer.peer_key),
+        path=_path(session, peer),
+        tx_bytes=peer.tx_bytes,
+        rx_bytes=peer.rx_bytes,
+        established_ms=peer.negotiated_ns / _MILLISECOND,
+        last_handover=_handover(session, session.history.last_handover(peer.fqdn)),
+    )
+
+
+def _authenticated(name: str) -> Literal["certificate", "device-key", "password"]:
+    match name:
+        case "certificate" | "password":
+            return name
+        case _:
+            return "device-key"
+
+
+def _path(session: Session, peer: PeerView) -> PathView | None:
+    if peer.remote is None:
+        return None
+    local = local_of(session.loops.path(peer.fqdn), peer.remote, session.links.addresses)
+    return PathView(
+        kind="relay" if peer.relayed else "direct",
+        local=str(local) if local else None,
+        remote=str(peer.remote),
+        family="ipv6" if peer.remote.version == 6 else "ipv4",
+        rtt_ms=None if peer.rtt_ns is None else peer.rtt_ns / _MILLISECOND,
+        mtu=peer.mtu,
+    )
+
+
+def local_of(
+    path: SetPath | None, remote: Endpoint, addresses: Iterable[LocalAddress]
+) -> Endpoint | None:
+    """Return the own address that capsules on a path leave from, as far as it can be told."""
+    same = [each for each in addresses if each.endpoint.version == remote.version]
+    if path is not None and path.interface:
+        same = [each for each in same if each.interface == path.interface]
+    best = sorted(same, key=lambda each: not each.preferred)
+    return best[0].endpoint if best else None
+
+
+def _handover(session: Session, event: HandoverDone | None) -> HandoverView | None:
+    return None if event is None else handover_view(event, session.clock)
+
+
+def handover_view(event: HandoverDone, clock: Clock) -> HandoverView:
+    """One move."""
+    return HandoverView(
+        fqdn=event.fqdn,
+        at=iso(event.at, clock),
+        outage_ms=event.outage_ns / _MILLISECOND,
+        from_=str(event.old) if event.old else None,
+        to=str(event.new),
+    )
+
+
+def handovers_view(session: Session) -> HandoversView:
+    """`ntm handovers`."""
+    moves = session.history.handovers
+    return HandoversView(handovers=tuple(handover_view(each, session.clock) for each in moves))
+
+
+def peers_view(session: Session | None, state: State) -> PeersView:
+    """`ntm peers`."""
+    connected = {peer.fqdn for peer in session.node.peers()} if session else set()
+    return PeersView(
+        peers=tuple(
+            KnownPeer(
+                fqdn=fqdn,
+                virtual_ipv4=str(peer.ipv4),
+                virtual_ipv6=str(peer.ipv6),
+                peer_key=fingerprint(peer.device),
+                connected=fqdn in connected,
+            )
+            for fqdn, peer in sorted(state.peers.items())
+        )
+    )
+
+
+def keys_view(session: Session) -> KeysView:
+    """`ntm keys`."""
+    held = sorted(session.node.keyring, key=lambda key: (key.name, key.identifier))
+    return KeysView(
+        keys=tuple(_key_view(key, session.clock) for key in held),
+        history=tuple(
+            KeyActView(
+                at=iso(record.at, session.clock),
+                act=str(record.act),
+                key=record.key,
+                identifier=record.identifier,
+            )
+            for record in session.history.key_records
+        ),
+    )
+
+
+def _key_view(key: CommonKey, clock: Clock) -> KeyView:
+    return KeyView(
+        key=key.name,
+        identifier=key.identifier.hex(),
+        owners=tuple(sorted(key.owners)),
+        created_by=tuple(sorted(key.creator)),
+        expires=iso(key.expires, clock),
+    )
+
+
+def trace_view(own: str, trace: Trace, clock: Clock) -> TraceView:
+    """`ntm trace`."""
+    began = trace.steps[0].at if trace.steps else trace.at
+    return TraceView(
+        fqdn=trace.fqdn,
+        own=own,
+        at=iso(trace.at, clock),
+        steps=tuple(_step_view(step, began) for step in trace.steps),
+    )
+
+
+def _step_view(step: Step, began: Instant) -> StepView:
+    return StepView(
+        ms=(step.at - began) / _MILLISECOND,
+        message=step.message,
+        here=step.here,
+        there=step.there,
+        sent=step.sent,
+        detail="" if _is_negotiation(step.detail) else step.detail,
+    )
+
+
+def _is_negotiation(detail: str) -> bool:
+    return len(detail) == _NEGOTIATION_DIGITS and "." not in detail
+
+
+def whois_view(address: Host, state: State) -> WhoisView | None:
+    """`ntm whois`; None when the address is nobody's."""
+    own = state.account.fqdn if state.account else ""
+    fqdn = owner_of(address, own, state.addresses, state.peers)
+    if fqdn is None:
+        return None
+    peer = state.peers.get(fqdn)
+    key = fingerprint(peer.device) if peer else None
+    return WhoisView(address=str(address), fqdn=fqdn, peer_key=key)
+
+
+def iso(instant: Instant, clock: Clock) -> str:
+    """Return an Instant as ISO 8601 in UTC, to the millisecond."""
+    moment = datetime.fromtimestamp(clock.wall_of(instant), UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,196 @@
+"""The system model: every application of this machine takes part, unmodified.
+
+A TUN device carries the virtual addresses; each known peer has a route into it, which also tells
+the kernel how large its packets may be; the DNS hook catches name queries. Whole virtual ranges
+are not routed: behind a carrier's NAT the provider's own servers live in 100.64.0.0/10.
+Source: paper, abstract (the kernel type). Ours: docs/protocol.md sections 5 to 7.
+"""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from ntmobile.agent.dns_hook_table import HookUnavailable, OwnerTable
+from ntmobile.agent.dns_stub import DnsStub
+from ntmobile.agent.dns_stub_messages import Answer, Refused
+from ntmobile.agent.names import is_virtual, owner_of
+from ntmobile.agent.routes import overlaps
+from ntmobile.agent.session import Session
+from ntmobile.agent.state import State
+from ntmobile.agent.tun import Tun
+from ntmobile.agent.views import DnsView
+from ntmobile.errors import Remedy
+from ntmobile.proto.node.events import NameResolved, Registered
+from ntmobile.runtime.resolver import SystemServers
+from ntmobile.runtime.tasks import Tasks
+from ntmobile.wire.endpoint import Host
+
+POOLS = (IPv4Network("100.64.0.0/10"), IPv4Network("198.18.0.0/15"), IPv4Network("10.0.0.0/8"))
+"""Where virtual IPv4 addresses come from, in this order."""
+LEAST_MTU = 1280
+"""Of a peer whose path is not known yet."""
+_CAP_NET_ADMIN = 12
+_LOG = structlog.get_logger(__name__)
+
+
+class SystemModel:
+    """Entered before the node starts; attached once it is registered; detached first."""
+
+    def __init__(self, state: State) -> None:
+        """Reads the state when it attaches."""
+        self._state = state
+        self._table: OwnerTable | None = None
+        self._tun: Tun | None = None
+        self._stub: DnsStub | None = None
+        self._stack = AsyncExitStack()
+        self._tasks = Tasks()
+        self._mtus: dict[Host, int] = {}
+        self._hook_trouble: str | None = None
+        self.servers: SystemServers = SystemServers()
+        """The ordinary resolvers, whoever asks."""
+        self.avoid: tuple[IPv4Network | IPv6Network, ...] = ()
+        """Real networks here that virtual addresses must not hide."""
+        self.attached = False
+
+    async def __aenter__(self) -> Self:
+        """Claims the place of the DNS hook; raises Remedy without the right to."""
+        if not may_administer_network():
+            raise Remedy(
+                "a node that serves the whole machine needs the right to make network devices",
+                remedy="run ntm up as root",
+            )
+        self.avoid = tuple(found.real for found in overlaps(POOLS))
+        if self._state.choices.accept_dns:
+            self._claim()
+        await self._stack.enter_async_context(self._tasks)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Gives everything back."""
+        await self.detach()
+
+    @property
+    def mark(self) -> int:
+        """What the agent's own sockets carry, so that the hook lets them pass; 0 for nothing."""
+        return self._table.mark if self._table is not None else 0
+
+    async def attach(self, session: Session, registered: Registered) -> None:
+        """Hooks the node into the machine, or follows its new addresses; raises Remedy."""
+        if self._tun is None:
+            self._tun = tun = await self._stack.enter_async_context(Tun())
+            session.engine.attach_tun(tun.fd, offload=tun.offload)
+            self._stack.callback(session.engine.detach_tun)
+            session.loops.on_path = self._handle_path
+        await self._tun.set_addresses((registered.virtual_ipv4, registered.virtual_ipv6))
+        for peer in self._state.peers.values():
+            await self._route((peer.ipv4, peer.ipv6), None)
+        if self._table is not None and self._stub is None:
+            await self._hook(session, self._table)
+        self.attached = True
+
+    async def detach(self) -> None:
+        """Gives the machine its network back; a second time does nothing."""
+        self.attached = False
+        self._tun = self._stub = None
+        self._mtus.clear()
+        await self._stack.aclose()
+        self._table = None
+
+    def troubles(self) -> list[str]:
+        """What keeps the machine from being fully hooked."""
+        return [self._hook_trouble] if self._hook_trouble else []
+
+    def dns(self) -> DnsView:
+        """The state of the DNS hook."""
+        stub, table = self._stub, self._table
+        hooked = stub is not None and table is not None
+        off = "accept-dns=no" if not self._state.choices.accept_dns else "not registered yet"
+        detail = f"table {table.table}" if hooked and table else self._hook_trouble or off
+        return DnsView(
+            hook="nftables" if hooked else "off",
+            detail=detail,
+            stub=", ".join(map(str, stub.endpoints)) if stub else None,
+            upstreams=tuple(map(str, self.servers())),
+            zones=stub.zones.known if stub else (),
+            counters=dict(stub.counters) if stub else {},
+        )
+
+    def _claim(self) -> None:
+        table = OwnerTable()
+        try:
+            self._stack.enter_context(table)
+        except HookUnavailable as error:
+            self._hook_trouble = str(error)
+            _LOG.warning("no DNS hook", error=str(error))
+            return
+        self._table = table
+
+    async def _hook(self, session: Session, table: OwnerTable) -> None:
+        account = session.account
+        stub = DnsStub(
+            lambda fqdn: self._resolve(session, fqdn),
+            self._reverse,
+            self.servers,
+            own_zones=[account.domain],
+            known_zones={domain_of(fqdn) for fqdn in self._state.peers},
+            search=[f"{account.user}.{account.domain}"],
+            mark=table.mark,
+        )
+        await self._stack.enter_async_context(stub)
+        table.redirect(stub.port)
+        # Undone before the stub closes: a query must never meet a redirect to nobody.
+        self._stack.callback(table.__exit__, None, None, None)
+        self._stub = stub
+
+    async def _resolve(self, session: Session, fqdn: str) -> Answer | Refused:
+        outcome = await session.names.resolve(fqdn)
+        if not isinstance(outcome, NameResolved):
+            return Refused()
+        # The application sends as soon as it has the answer: the route must stand.
+        await self._route((outcome.ipv4, outcome.ipv6), None)
+        return Answer(outcome.ipv4, outcome.ipv6)
+
+    def _reverse(self, address: Host) -> str | Refused | None:
+        account, state = self._state.account, self._state
+        own = account.fqdn if account else ""
+        found = owner_of(address, own, state.addresses, state.peers)
+        if found is None and is_virtual(address, state.addresses):
+            return Refused()
+        return found
+
+    def _handle_path(self, hosts: tuple[Host, Host], mtu: int) -> None:
+        self._tasks.start(self._route(hosts, mtu), "route to a peer")
+
+    async def _route(self, hosts: Sequence[Host], mtu: int | None) -> None:
+        """Route a peer's addresses; without an mtu only if they are not routed yet."""
+        tun = self._tun
+        if tun is None:
+            return
+        for host in hosts:
+            if mtu is None and host in self._mtus:
+                continue
+            self._mtus[host] = mtu or LEAST_MTU
+            await tun.routes.set_peer(host, self._mtus[host])
+
+
+def domain_of(fqdn: str) -> str:
+    """Return the domain of a node: its name without NAME.USER."""
+    return fqdn.split(".", 2)[-1]
+
+
+def may_administer_network() -> bool:
+    """Whether this process has CAP_NET_ADMIN."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
+    return False
