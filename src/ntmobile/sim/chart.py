@@ -22,14 +22,21 @@ def chart(arrows: Iterable[Arrow], columns: Mapping[str, str], scale: Scale) -> 
     """Return the chart; columns gives each host its title, in the order drawn.
 
     The left margin counts one-way delays from the scale's start to the arrival. Arrows from or to
-    hosts that have no column are left out. Source: the form of the paper's Figs. 2 to 7.
+    hosts that have no column are left out; what went over both families at once is drawn once.
+    Source: the form of the paper's Figs. 2 to 7.
     """
     order = list(columns)
-    drawn = [a for a in arrows if a.sender in columns and a.receiver in columns]
+    drawn = once(a for a in arrows if a.sender in columns and a.receiver in columns)
     places = _places(drawn, order)
     lines = [_titles(columns, places)]
     lines += [_line(arrow, order, places, scale) for arrow in drawn]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def once(arrows: Iterable[Arrow]) -> list[Arrow]:
+    """Return the arrows without those that repeat another at the same instant, by arrival."""
+    kept = {(a.arrived, a.message, a.sender, a.receiver, a.over): a for a in reversed(list(arrows))}
+    return sorted(reversed(kept.values()), key=lambda arrow: arrow.arrived)
 
 
 def _label(arrow: Arrow) -> str:

@@ -1,0 +1,144 @@
+"""The paper's figures, run: each builds its world, lets it happen, and can be drawn.
+
+Two domains: MN is laptop.alice.example.org, CN is pc.bob.example.net. "Keys warm" means that the
+domains have talked before (to another node of CN's domain), so that no Key Sharing is necessary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ntmobile.proto.node.events import LoggedIn, NameRefused
+from ntmobile.sim.chart import once
+from ntmobile.sim.errors import SimulationError
+from ntmobile.sim.node import SimNode
+from ntmobile.sim.recorder import Arrow
+from ntmobile.sim.world import PASSWORD, World
+from ntmobile.time import Instant
+
+MN = "laptop.alice.example.org"
+CN = "pc.bob.example.net"
+SERVERS = {"dc.example.org": "DCmn", "dc.example.net": "DCcn"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure as it ran."""
+
+    title: str
+    world: World
+    columns: dict[str, str]
+    start: Instant
+    end: Instant
+
+    @property
+    def delays(self) -> float:
+        """One-way delays from the start to the end."""
+        return (self.end - self.start) / self.world.internet.core.quality.delay_ns
+
+    @property
+    def arrows(self) -> list[Arrow]:
+        """The messages, by arrival; what went over both families at once is there once."""
+        return once(self.world.recorder.since(self.start))
+
+    @property
+    def messages(self) -> list[tuple[str, str, str]]:
+        """(from, message, to) with the columns' titles, by arrival."""
+        names = self.columns
+        return [
+            (names[a.sender], a.message, names[a.receiver])
+            for a in self.arrows
+            if a.sender in names and a.receiver in names
+        ]
+
+    def draw(self) -> str:
+        """Return the chart."""
+        return self.world.chart(self.columns, self.start)
+
+
+def figure_2() -> Figure:
+    """Node authentication by password. Source: paper, Fig. 2."""
+    world = World()
+    org = world.organisation("example.org")
+    node = world.stranger("laptop.alice", org)
+    start = world.now
+    node.log_in(PASSWORD)
+    world.run_until(lambda: bool(node.events_of(LoggedIn)), "the login")
+    columns = {MN: "node", "as.example.org": "AS", "dc.example.org": "DC"}
+    return Figure("Fig. 2: node authentication", world, columns, start, world.now)
+
+
+def figure_3() -> Figure:
+    """Registration from behind a NAT, then keep-alives. Source: paper, Fig. 3."""
+    world = World()
+    org = world.organisation("example.org")
+    node = world.stranger("laptop.alice", org, world.internet.home("home"))
+    node.log_in(PASSWORD)
+    world.run_until(lambda: bool(node.events_of(LoggedIn)), "the login")
+    start = world.now
+    world.await_registration(node)
+    world.run_for(61)
+    columns = {MN: "node", "dc.example.org": "DC"}
+    return Figure("Fig. 3: registration", world, columns, start, world.now)
+
+
+def figure_5() -> Figure:
+    """Name resolution between two domains that meet for the first time. Source: paper, Fig. 5."""
+    world, mn, cn = two_domains(mn_behind_nat=False)
+    columns = {MN: "MN", **SERVERS, CN: "CN"}
+    return _resolved("Fig. 5: name resolution, domains meet", world, mn, cn, columns)
+
+
+def figure_6() -> Figure:
+    """CN behind a NAT, MN global, keys warm. Source: paper, Fig. 6."""
+    world, mn, cn = two_domains(mn_behind_nat=False)
+    warm_up(world, mn)
+    columns = {MN: "MN", **SERVERS, CN: "CN"}
+    return _resolved("Fig. 6: CN behind a NAT", world, mn, cn, columns)
+
+
+def figure_7() -> Figure:
+    """Both behind NATs, keys warm: through RS. Source: paper, Fig. 7."""
+    world, mn, cn = two_domains(mn_behind_nat=True)
+    warm_up(world, mn)
+    columns = {
+        MN: "MN",
+        "dc.example.org": "DCmn",
+        "rs.example.org": "RS",
+        "dc.example.net": "DCcn",
+        CN: "CN",
+    }
+    return _resolved("Fig. 7: both behind NATs", world, mn, cn, columns)
+
+
+FIGURES: tuple[Callable[[], Figure], ...] = (figure_2, figure_3, figure_5, figure_6, figure_7)
+
+
+def two_domains(
+    *, mn_behind_nat: bool, cn_behind_nat: bool = True, seed: int = 0
+) -> tuple[World, SimNode, SimNode]:
+    """Return a world with MN and CN registered, and tv.bob, who serves to warm keys up."""
+    world = World(seed)
+    internet = world.internet
+    org, net = world.organisation("example.org"), world.organisation("example.net")
+    mn = world.node("laptop.alice", org, internet.home("mn home") if mn_behind_nat else None)
+    cn = world.node("pc.bob", net, internet.home("cn home") if cn_behind_nat else None)
+    world.node("tv.bob", net, internet.home("tv home"))
+    return world, mn, cn
+
+
+def warm_up(world: World, mn: SimNode) -> None:
+    """Let MN build a tunnel to tv.bob, so that the servers share their keys."""
+    world.connect(mn, world.nodes["tv.bob.example.net"])
+    world.run_for(2)
+
+
+def _resolved(
+    title: str, world: World, mn: SimNode, cn: SimNode, columns: dict[str, str]
+) -> Figure:
+    start = world.now
+    answer = world.resolve(mn, cn.fqdn)
+    if isinstance(answer, NameRefused):
+        raise SimulationError(world.now, str(answer), world.recorder.tail())
+    end = world.now
+    world.run_for(1)
+    return Figure(title, world, columns, start, end)

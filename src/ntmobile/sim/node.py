@@ -1,0 +1,253 @@
+"""A simulated node: the node's machine, the plane, links, and applications on virtual addresses."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, TypeVar
+
+from ntmobile.errors import DecodeError
+from ntmobile.keys.identity import Identity
+from ntmobile.proto.io import Call, Failed, Transmit, random_bytes
+from ntmobile.proto.journal import paper_name
+from ntmobile.proto.node.events import Event, LocalAddress, PeerPinned
+from ntmobile.proto.node.node import Node
+from ntmobile.proto.node.settings import NodeSettings, Pin
+from ntmobile.sim.directory import HTTPS_PORT, reachable
+from ntmobile.sim.entropy import SeededEntropy
+from ntmobile.sim.exchange import Client
+from ntmobile.sim.host import SimHost
+from ntmobile.sim.inner import Inner
+from ntmobile.sim.internet import Internet
+from ntmobile.sim.organisation import Organisation
+from ntmobile.sim.packet import Transport
+from ntmobile.sim.plane import Plane
+from ntmobile.sim.process import Process
+from ntmobile.sim.recorder import Recorder
+from ntmobile.sim.web import post, read_answer
+from ntmobile.time import Instant
+from ntmobile.wire.datagram import Kind
+from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.registration import Reason
+
+FIRST_NODE_PORT = 40_000
+UNDERLAY_OVERHEAD = {4: 28, 6: 48}
+CAPSULE = bytes((Kind.CAPSULE,))
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A datagram that an application got."""
+
+    at: Instant
+    peer: str
+    """Whose tunnel it came through."""
+    source: Host
+    """The peer's virtual address as this node sees it."""
+    source_port: int
+    data: bytes
+
+
+Application = Callable[[Received], None]
+
+
+@dataclass
+class StateDirectory:
+    """What a node keeps on disk; a copy of it is a clone."""
+
+    user: str
+    name: str
+    identity: Identity
+    starts: int = 0
+    pins: dict[str, PeerPinned] = field(default_factory=dict)
+
+    @classmethod
+    def new(cls, user: str, name: str, entropy: SeededEntropy) -> "StateDirectory":
+        """Make the keys of a new node."""
+        identity = Identity.of(random_bytes(entropy, 32), random_bytes(entropy, 32))
+        return cls(user, name, identity)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What a scenario may choose of NodeSettings."""
+
+    relay_only: bool = False
+    aes: bool = True
+    idle_s: int = 600
+    avoid: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+class SimNode(Process):
+    """A node on a host of its own. `events` keeps everything the machine told."""
+
+    machine: Node
+
+    def __init__(
+        self,
+        internet: Internet,
+        recorder: Recorder,
+        host: SimHost,
+        organisation: Organisation,
+        state: StateDirectory,
+        options: NodeOptions,
+    ) -> None:
+        """Starts the machine with the links the host has; nobody is logged in yet."""
+        entropy = internet.entropy.fork(f"node {host.name} {internet.now}")
+        super().__init__(internet, recorder, host, FIRST_NODE_PORT + entropy.randrange(20_000))
+        self.organisation = organisation
+        self.state = state
+        self.options = options
+        self.events: list[Event] = []
+        self.refused: Counter[Host] = Counter()
+        self._entropy = entropy
+        self._https = Client(host, internet.calendar, entropy.fork("https"))
+        self._applications: dict[int, Application] = {}
+        self.plane = Plane(self._send_capsule, self, lambda: internet.now)
+        self.machine = self._new_machine()
+        self.report_links()
+
+    @property
+    def fqdn(self) -> str:
+        """The node's permanent name."""
+        return f"{self.state.name}.{self.state.user}.{self.organisation.domain}"
+
+    def kill(self) -> None:
+        """Die; what is in the state directory stays."""
+        super().kill()
+        self._https.close()
+
+    def log_in(self, password: str | None = None, authority: str | None = None) -> None:
+        """Begin a login; neither means with the enrolled device key."""
+        self.call(lambda now: self.machine.login(now, password=password, authority=authority))
+
+    def resolve(self, fqdn: str) -> int:
+        """Begin to resolve a name as the DNS hook does; the answer is an event of this number."""
+        return self.call(lambda now: self.machine.resolve(fqdn, now))
+
+    def report_links(self) -> None:
+        """Tell the machine the addresses the host has now, as netlink would."""
+        links = tuple(self._links())
+        self.call(lambda now: self.machine.handle_links(links, now))
+
+    def events_of(self, kind: type[E]) -> list[E]:
+        """Return the events of one type, oldest first."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def listen(self, port: int, application: Application) -> None:
+        """Put an application behind a UDP port of the virtual addresses."""
+        self._applications[port] = application
+
+    def send(self, to: Host, port: int, data: bytes, source_port: int = 0) -> None:
+        """Send an application's datagram to a virtual address."""
+        self.plane.send(to, Inner(to.version, source_port, port, data))
+
+    def handle_control(
+        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes
+    ) -> None:
+        """Satisfies plane.Upward."""
+        self.call(
+            lambda now: self.machine.handle_control(index, epoch, source, interface, payload, now)
+        )
+
+    def handle_moved(self, index: int, source: Endpoint, interface: int) -> None:
+        """Satisfies plane.Upward."""
+        self.call(lambda now: self.machine.handle_moved(index, source, interface, now))
+
+    def handle_wanted(self, address: Host) -> None:
+        """Satisfies plane.Upward."""
+        self.call(lambda now: self.machine.handle_wanted(address, now))
+
+    def deliver(self, peer: str, source: Host, inner: Inner) -> None:
+        """Satisfies plane.Upward."""
+        application = self._applications.get(inner.port)
+        if application is not None:
+            application(Received(self.now, peer, source, inner.source_port, inner.data))
+
+    def refuse(self, address: Host) -> None:
+        """Satisfies plane.Upward: applications see the address as unreachable."""
+        self.refused[address] += 1
+
+    def _new_machine(self) -> Node:
+        self.state.starts += 1
+        settings = NodeSettings(
+            self.state.user,
+            self.state.name,
+            self.organisation.domain,
+            random_bytes(self._entropy, 16),
+            self.state.starts,
+            relay_only=self.options.relay_only,
+            aes=self.options.aes,
+            idle_s=self.options.idle_s,
+            avoid=self.options.avoid,
+        )
+        pins = [Pin(p.fqdn, p.device, p.ipv4, p.ipv6) for p in self.state.pins.values()]
+        entropy = self._entropy.fork("machine")
+        return Node(settings, self.state.identity, self.plane, entropy, pins)
+
+    def _links(self) -> list[LocalAddress]:
+        preferred = {v: self.host.source_for(v) for v in (4, 6)}
+        return [
+            LocalAddress(
+                Endpoint(address, self.port),
+                interface.number,
+                interface.network.quality.mtu,
+                preferred[address.version] == (interface, address),
+            )
+            for interface in self.host.interfaces.values()
+            for address in interface.addresses
+        ]
+
+    def _send_capsule(self, destination: Endpoint, capsule: bytes, interface: int) -> bool:
+        self.recorder.departed(self.host.name, capsule, self.now, "capsule")
+        return self.host.send(Transport.UDP, self.port, destination, capsule, interface)
+
+    def _handle_datagram(self, source: Endpoint, data: bytes, interface: int, now: Instant) -> None:
+        if data[:1] == CAPSULE:
+            self.plane.receive(source, data, interface)
+        else:
+            self.machine.handle_datagram(source, data, now, interface=interface)
+
+    def _poll_transmit(self) -> Transmit | None:
+        return self.machine.poll_transmit()
+
+    def _drain_more(self) -> bool:
+        command = self.machine.poll_command()
+        if command is not None:
+            self.plane.execute(command)
+            return True
+        request = self.machine.poll_request()
+        if request is not None:
+            assert isinstance(request, Call)
+            self._ask(request)
+            return True
+        return False
+
+    def _handle_event(self, event: Any) -> None:  # noqa: ANN401
+        self.events.append(event)
+        if isinstance(event, PeerPinned):
+            self.state.pins[event.fqdn] = event
+
+    def _ask(self, request: Call) -> None:
+        body = post(request.message, random_bytes(self._entropy, 16), self.now)
+        self.recorder.departed(self.host.name, body, self.now, "HTTPS")
+
+        def done(data: bytes | None) -> None:
+            if self.alive:
+                reply = self._read(data)
+                self.call(lambda now: self.machine.handle_reply(request.id, reply, now))
+
+        to = reachable(self.host, self.organisation.account_endpoints, HTTPS_PORT)
+        self._https.ask(to, body, done)
+
+    def _read(self, data: bytes | None) -> Any:  # noqa: ANN401
+        if data is None:
+            return Failed(Reason.DOMAIN_UNREACHABLE, "the AS is silent")
+        try:
+            message = read_answer(data)
+        except DecodeError as error:
+            return Failed(Reason.NOT_ALLOWED, str(error))
+        self.recorder.arrived(self.host.name, data, self.now, paper_name(type(message)))
+        return message
