@@ -119,6 +119,7 @@ class _Open(Generic[Tag]):
     most: int
     retry_at: Instant
     first_retry_ns: int
+    at_once: bool
     token: bytes = b""
 
 
@@ -189,22 +190,22 @@ class Conversation(Generic[Tag]):
         *,
         tries: int = TRIES,
         first_retry_ns: int = FIRST_RETRY_NS,
+        at_once: bool = False,
     ) -> int:
-        """Send a request to each destination until one answers; returns the transaction."""
+        """Send a request until it is answered; returns the transaction.
+
+        The first try goes to the first destination only, unless at_once; the others to all.
+        """
         transaction = self._entropy.getrandbits(63)
-        opened = _Open(message, destinations, tag, now, 1, tries, Instant(0), first_retry_ns)
+        opened = _Open(
+            message, destinations, tag, now, 1, tries, Instant(0), first_retry_ns, at_once
+        )
         self._send_try(transaction, opened, now)
         return transaction
 
     def cancel(self, transaction: int) -> None:
         """Stop asking; a late answer is dropped."""
         self._open.pop(transaction, None)
-
-    def redirect(self, destinations: tuple[Endpoint, ...], now: Instant) -> None:
-        """Send all open requests there from now on, at once."""
-        for transaction, opened in list(self._open.items()):
-            again = replace(opened, destinations=destinations, tries=1, token=b"")
-            self._send_try(transaction, again, now)
 
     def tell(
         self, message: Signal, destination: Endpoint, now: Instant, *, interface: int = 0
@@ -286,6 +287,8 @@ class Conversation(Generic[Tag]):
         if not believed:
             self.rejected[Rejection.UNPROVEN] += 1
             if not isinstance(envelope.message, Challenge):
+                there = self._there(source, header.sender)
+                self._journal.note(now, envelope.message, there, sent=False)
                 self._challenge(envelope.transaction, header, source, interface, now)
             return None
         self._openers[place] = opener
@@ -331,7 +334,8 @@ class Conversation(Generic[Tag]):
         base = min(opened.first_retry_ns << (opened.tries - 1), LONGEST_RETRY_NS)
         wait = base + self._entropy.randrange(base // 2)
         self._open[transaction] = replace(opened, retry_at=Instant(now + wait))
-        for destination in opened.destinations:
+        everywhere = opened.at_once or opened.tries > 1
+        for destination in opened.destinations if everywhere else opened.destinations[:1]:
             self._transmit(transaction, opened.message, destination, now, token=opened.token)
 
     def _challenge(
