@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,24 @@ class Namespace:
                 yield
             finally:
                 netns.setns(home.fileno())
+
+    async def output(self, *arguments: str) -> str:
+        """Of a program that needs this event loop to run meanwhile."""
+        line = ("ip", "netns", "exec", self.name, *arguments)
+        process = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        return out.decode()
+
+    @contextmanager
+    def resolv_conf(self, text: str) -> Iterator[Path]:
+        """What programs run in the namespace see as /etc/resolv.conf."""
+        directory = Path("/etc/netns", self.name)
+        directory.mkdir(parents=True)
+        try:
+            (directory / "resolv.conf").write_text(text)
+            yield directory / "resolv.conf"
+        finally:
+            shutil.rmtree(directory)
 
     def remove(self) -> None:
         command("ip", "netns", "del", self.name, check=False)
@@ -140,6 +159,7 @@ def sweep() -> None:
     for path in Path("/run/netns").glob(f"{PREFIX}*"):
         if not Path("/proc", path.name.split("-")[1]).exists():
             command("ip", "netns", "del", path.name, check=False)
+            shutil.rmtree(Path("/etc/netns", path.name), ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
-import asyncio
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,7 +49,7 @@ async def host(inside: "Namespace", resolver: "Resolver") -> AsyncIterator["Name
     await resolver.open(SERVER, 53)
     await resolver.open(SERVER6, 53)
     resolver.records["www.example.com."] = "A 192.0.2.80"
-    with resolv_conf(inside, f"nameserver {SERVER}\n"):
+    with inside.resolv_conf(f"nameserver {SERVER}\n"):
         yield inside
 
 
@@ -64,14 +62,14 @@ async def test_a_query_to_any_resolver_is_answered_for_a_node(host: "Namespace")
 
 async def test_the_c_library_finds_a_node(host: "Namespace") -> None:
     async with hooked():
-        found = await output(host, "getent", "ahosts", LAPTOP)
+        found = await host.output("getent", "ahosts", LAPTOP)
 
     assert {line.split()[0] for line in found.splitlines()} == {"100.64.0.9", "fd12:3456::9"}
 
 
 async def test_the_c_library_finds_a_node_by_its_short_name(host: "Namespace") -> None:
     async with hooked():
-        assert (await output(host, "getent", "ahostsv4", "laptop")).split()[0] == "100.64.0.9"
+        assert (await host.output("getent", "ahostsv4", "laptop")).split()[0] == "100.64.0.9"
 
 
 async def test_an_ordinary_query_reaches_the_server_that_was_chosen(
@@ -203,28 +201,5 @@ class agent:
         self._process.stdout.close()
 
 
-class resolv_conf:
-    """What `ip netns exec` shows as /etc/resolv.conf in that namespace."""
-
-    def __init__(self, host: "Namespace", text: str) -> None:
-        self._directory = Path("/etc/netns", host.name)
-        self._text = text
-
-    def __enter__(self) -> None:
-        self._directory.mkdir(parents=True)
-        (self._directory / "resolv.conf").write_text(self._text)
-
-    def __exit__(self, *_: object) -> None:
-        (self._directory / "resolv.conf").unlink()
-        self._directory.rmdir()
-
-
 async def dig(host: "Namespace", *arguments: str) -> str:
-    return (await output(host, "dig", "+short", "+tries=1", "+time=5", *arguments)).strip()
-
-
-async def output(host: "Namespace", *arguments: str) -> str:
-    line = ("ip", "netns", "exec", host.name, *arguments)
-    process = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.PIPE)
-    out, _ = await process.communicate()
-    return out.decode()
+    return (await host.output("dig", "+short", "+tries=1", "+time=5", *arguments)).strip()
