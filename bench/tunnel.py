@@ -1,0 +1,315 @@
+"""The tunnel of the system type against the plain path and wireguard-go.
+
+Two network namespaces joined by a veth pair; the systems take turns within each
+round. CPU time is that of both daemons and both ends of iperf3. Run as root:
+`build/venv/bin/python bench/tunnel.py [--rounds N] [--seconds N] [--json]`; needs
+iperf3, ethtool, and Go for wireguard-go, which is left out without it.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ntmobile._core import x25519_public
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILT = ROOT / "build/bench"
+WIREGUARD = "golang.zx2c4.com/wireguard"
+SIDES = ("a", "b")
+OUTER = {"a": "192.0.2.1", "b": "192.0.2.2"}
+INNER = {"a": "100.64.0.1", "b": "100.64.0.2"}
+PORT = 4330
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured."""
+
+    name: str
+    offload: bool = True
+    pings: int = 0
+    reverse: bool = False
+
+
+CASES = (
+    Case("1 TCP stream"),
+    Case("1 TCP stream, back", reverse=True),
+    Case("1 TCP stream, single datagrams", offload=False),
+    Case("idle round trip", pings=2000),
+)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one TCP stream did."""
+
+    gbit_s: float
+    cpu_s_per_gb: float
+    daemons_s_per_gb: float
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """Milliseconds."""
+
+    median_us: float
+
+
+Result = Stream | RoundTrip
+
+
+@dataclass(frozen=True)
+class Running:
+    """A system that is up: where to connect, and what runs it."""
+
+    address: str
+    daemons: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Net:
+    """The two namespaces."""
+
+    names: dict[str, str]
+
+    def run(self, side: str, *command: str, check: bool = True) -> str:
+        done = subprocess.run(
+            self.inside(side, *command), check=check, capture_output=True, text=True
+        )
+        return done.stdout
+
+    def inside(self, side: str, *command: str) -> list[str]:
+        return ["ip", "netns", "exec", self.names[side], *command]
+
+
+System = Callable[[Net], AbstractContextManager[Running]]
+
+
+def main() -> None:
+    options = parse()
+    systems = dict(available())
+    if options.only:
+        systems = {name: systems[name] for name in options.only.split(",")}
+    results: dict[str, dict[str, list[Result]]] = {}
+    for number in range(options.rounds):
+        for case in CASES:
+            for name, system in systems.items():
+                print(f"round {number + 1}: {case.name}: {name}", file=sys.stderr)
+                result = run(case, system, options.seconds)
+                results.setdefault(case.name, {}).setdefault(name, []).append(result)
+    print(as_json(results) if options.json else as_table(results))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--only", help="systems, separated by commas")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def available() -> Iterator[tuple[str, System]]:
+    yield "plain path", plain
+    yield "ntmobile", ntmobile
+    if shutil.which("go"):
+        yield "wireguard-go", wireguard_go
+    else:
+        print("no Go here: wireguard-go is left out", file=sys.stderr)
+
+
+def run(case: Case, system: System, seconds: int) -> Result:
+    with two_namespaces(offload=case.offload) as net, system(net) as running:
+        if case.pings:
+            return round_trip(net, running, case.pings)
+        return stream(net, running, seconds, reverse=case.reverse)
+
+
+def stream(net: Net, running: Running, seconds: int, *, reverse: bool) -> Stream:
+    server = subprocess.Popen(
+        net.inside("b", "iperf3", "-s", "-1", "--forceflush"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    for line in server.stdout:
+        if "listening" in line:
+            break
+    before = sum(map(cpu_seconds, running.daemons))
+    arguments = ["-c", running.address, "-t", str(seconds), "-J"]
+    client = subprocess.Popen(
+        net.inside("a", "iperf3", *arguments, *(["-R"] if reverse else [])),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdout is not None
+    report = json.loads(client.stdout.read())
+    daemons = sum(map(cpu_seconds, running.daemons)) - before
+    server.stdout.read()
+    ends = used_by(client) + used_by(server)
+    received = report["end"]["sum_received"]
+    gigabytes = received["bytes"] / 1e9
+    return Stream(
+        received["bits_per_second"] / 1e9,
+        (daemons + ends) / gigabytes,
+        daemons / gigabytes,
+    )
+
+
+def round_trip(net: Net, running: Running, count: int) -> RoundTrip:
+    report = net.run("a", "ping", "-n", "-c", str(count), "-i", "0.001", running.address)
+    times = [
+        float(line.rsplit("time=", 1)[1].split()[0])
+        for line in report.splitlines()
+        if "time=" in line
+    ]
+    return RoundTrip(statistics.median(times) * 1000)
+
+
+def cpu_seconds(process: int) -> float:
+    """CPU time of all threads of a process, from the scheduler's own account."""
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def used_by(process: "subprocess.Popen[str]") -> float:
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = 0
+    return usage.ru_utime + usage.ru_stime
+
+
+@contextmanager
+def two_namespaces(*, offload: bool) -> Iterator[Net]:
+    net = Net({side: f"ntmb-{os.getpid()}-{side}" for side in SIDES})
+    with ExitStack() as stack:
+        for side in SIDES:
+            checked("ip", "netns", "add", net.names[side])
+            stack.callback(checked, "ip", "netns", "del", net.names[side])
+        ends = ["peer", "name", "up0", "netns", net.names["b"]]
+        checked("ip", "-n", net.names["a"], "link", "add", "up0", "type", "veth", *ends)
+        for side in SIDES:
+            checked("ip", "-n", net.names[side], "link", "set", "lo", "up")
+            checked("ip", "-n", net.names[side], "addr", "add", f"{OUTER[side]}/24", "dev", "up0")
+            checked("ip", "-n", net.names[side], "link", "set", "up0", "up")
+            if not offload:
+                net.run(side, "ethtool", "-K", "up0", "tx-udp-segmentation", "off")
+        yield net
+
+
+@contextmanager
+def plain(net: Net) -> Iterator[Running]:
+    yield Running(OUTER["b"], ())
+
+
+@contextmanager
+def ntmobile(net: Net) -> Iterator[Running]:
+    with ExitStack() as stack:
+        daemons = []
+        for side, peer in (("a", "b"), ("b", "a")):
+            script = str(ROOT / "bench/tunnel_end.py")
+            arguments = [side, "--device", "tun0", "--peer", f"{OUTER[peer]}:{PORT}"]
+            process = subprocess.Popen(
+                net.inside(side, sys.executable, script, *arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(process.communicate)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            daemons.append(process.pid)
+        yield Running(INNER["b"], tuple(daemons))
+
+
+@contextmanager
+def wireguard_go(net: Net) -> Iterator[Running]:
+    binary = build_wireguard_go()
+    keys = {side: secrets.token_bytes(32) for side in SIDES}
+    with ExitStack() as stack:
+        daemons = []
+        for side, peer in (("a", "b"), ("b", "a")):
+            device = f"wgb{side}{os.getpid() % 100000}"
+            process = subprocess.Popen(
+                net.inside(side, str(binary), "-f", device),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            daemons.append(process.pid)
+            configure_wireguard(device, keys[side], x25519_public(keys[peer]), OUTER[peer])
+            for command in (f"addr add {INNER[side]}/24 dev {device}", f"link set {device} up"):
+                net.run(side, "ip", *command.split())
+        yield Running(INNER["b"], tuple(daemons))
+
+
+def configure_wireguard(device: str, private: bytes, peer: bytes, host: str) -> None:
+    path = f"/var/run/wireguard/{device}.sock"
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    lines = (
+        "set=1",
+        f"private_key={private.hex()}",
+        f"listen_port={PORT}",
+        f"public_key={peer.hex()}",
+        f"endpoint={host}:{PORT}",
+        "allowed_ip=0.0.0.0/0",
+    )
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(path)
+        control.sendall("\n".join(lines).encode() + b"\n\n")
+        answer = control.recv(1000).decode()
+    if "errno=0" not in answer:
+        raise RuntimeError(f"wireguard-go refused its configuration: {answer}")
+
+
+def build_wireguard_go() -> Path:
+    binary = BUILT / "wireguard-go"
+    if not binary.exists():
+        module = BUILT / "wireguard"
+        module.mkdir(parents=True, exist_ok=True)
+        (module / "go.mod").write_text("module bench\n\ngo 1.23\n")
+        for arguments in (["get", f"{WIREGUARD}@latest"], ["build", "-o", str(binary), WIREGUARD]):
+            subprocess.run(["go", *arguments], cwd=module, check=True)
+    return binary
+
+
+def checked(*command: str) -> None:
+    subprocess.run(command, check=True)
+
+
+def as_json(results: dict[str, dict[str, list[Result]]]) -> str:
+    plain_results = {
+        case: {name: [asdict(run) for run in runs] for name, runs in by_system.items()}
+        for case, by_system in results.items()
+    }
+    return json.dumps(plain_results, indent=2)
+
+
+def as_table(results: dict[str, dict[str, list[Result]]]) -> str:
+    lines = []
+    for case, by_system in results.items():
+        lines += ["", case]
+        for name, runs in by_system.items():
+            figures = {
+                field: statistics.median(getattr(run, field) for run in runs)
+                for field in asdict(runs[0])
+            }
+            row = "  ".join(f"{field} {value:8.2f}" for field, value in figures.items())
+            lines.append(f"  {name:14} {row}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
