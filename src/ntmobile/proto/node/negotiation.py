@@ -17,7 +17,14 @@ from dataclasses import dataclass
 
 from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Keyring, Ktmp, Ktun
-from ntmobile.proto.conversation import Answered, Asked, Challenger, Conversation
+from ntmobile.proto.conversation import (
+    FIRST_RETRY_NS,
+    TRIES,
+    Answered,
+    Asked,
+    Challenger,
+    Conversation,
+)
 from ntmobile.proto.io import Entropy, Timeout, Transmit
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.handshake import Handshake, HandshakeError, Secrets, Terms
@@ -154,7 +161,12 @@ class Negotiation:
             self._sequence += 1
             message = HolePunching(self.route.role, self._sequence, self._index)
             self._conversation.ask(
-                message, relay, now, _Punch(), first_retry_ns=DIRECT_FIRST_RETRY_NS
+                message,
+                relay,
+                now,
+                _Punch(),
+                first_retry_ns=DIRECT_FIRST_RETRY_NS,
+                at_once=True,
             )
 
     def handle_datagram(
@@ -224,19 +236,15 @@ class Negotiation:
             epoch,
             self._handshake.write(),
         )
-        if relay:
-            self._conversation.ask(
-                request, targets, now, _Request(), first_retry_ns=DIRECT_FIRST_RETRY_NS * 2
-            )
-        else:
-            self._conversation.ask(
-                request,
-                targets,
-                now,
-                _Request(),
-                tries=DIRECT_TRIES,
-                first_retry_ns=DIRECT_FIRST_RETRY_NS,
-            )
+        self._conversation.ask(
+            request,
+            targets,
+            now,
+            _Request(),
+            tries=TRIES if relay else DIRECT_TRIES,
+            first_retry_ns=FIRST_RETRY_NS if relay else DIRECT_FIRST_RETRY_NS,
+            at_once=True,
+        )
 
     def _handle_request(self, asked: Asked, request: TunnelRequest, now: Instant) -> None:
         """The peer's first Noise message. Source: paper, Figs. 6 and 7."""

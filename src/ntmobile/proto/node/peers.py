@@ -1,0 +1,455 @@
+"""The peers of a node: their tunnels, the negotiations that build them, what is remembered of them.
+
+The node asks its DC; what the DC directs comes here. When a path dies or leave to talk runs out,
+a `Wish` goes back to the node, which asks the DC again.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from ntmobile.keys.identity import Identity, is_genuine
+from ntmobile.keys.table import Keyring
+from ntmobile.proto.conversation import Challenger
+from ntmobile.proto.io import Entropy, Timeout, Transmit
+from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.addresses import Addresses
+from ntmobile.proto.node.events import (
+    Command,
+    Event,
+    HandoverDone,
+    LocalAddress,
+    Observations,
+    PeerPinned,
+    Pong,
+    RefuseAddress,
+    TunnelClosed,
+    TunnelEstablished,
+)
+from ntmobile.proto.node.handshake import Terms
+from ntmobile.proto.node.negotiation import Agreed, Negotiation, NegotiationFailed, Parts, Punched
+from ntmobile.proto.node.queries import Queries
+from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
+from ntmobile.proto.node.tunnel import Ends, PathDead, Tunnel
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Header
+from ntmobile.wire.direction import Action, Purpose, Role, RouteDirection
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.registration import Reason
+from ntmobile.wire.tunnel import CloseReason
+
+OVERHEAD = 88
+"""IPv6 40, UDP 8, capsule 32, tail of a segment 8: what a capsule adds at most."""
+MIN_MTU = 1280
+EARLY_NS = 2 * SECOND
+MAX_EARLY = 32
+"""Datagrams kept that came before their Route Direction."""
+MAX_TUNNELS = 4096
+GRACE_NS = 24 * 3600 * SECOND
+"""How long a tunnel outlives its authorisation when no DC can be asked."""
+MIN_VALID_S = 60
+"""A shorter leave from a DC would make the node ask without end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The node must ask its DC for a way to this peer."""
+
+    fqdn: str
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """A datagram whose key is not known yet."""
+
+    at: Instant
+    header: Header
+    source: Endpoint
+    data: bytes
+    interface: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    """Until when a peer may be talked to."""
+
+    renew_at: Instant
+    ends_at: Instant
+
+
+class Peers:
+    """All peers of one node."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        identity: Identity,
+        observations: Observations,
+        entropy: Entropy,
+        keyring: Keyring,
+        challenger: Challenger,
+        journal: Journal,
+        queries: Queries,
+        pins: Iterable[Pin],
+    ) -> None:
+        """Shares keyring, journal and the waiting applications with the node."""
+        pins = tuple(pins)
+        self.addresses = Addresses(settings.avoid, pins)
+        self.local: tuple[LocalAddress, ...] = ()
+        self._settings = settings
+        self._identity = identity
+        self._observations = observations
+        self._entropy = entropy
+        self._journal = journal
+        self._queries = queries
+        self._pins = {pin.fqdn: pin.device for pin in pins}
+        self._parts = Parts(
+            settings.fqdn, identity, keyring, challenger, entropy, journal, self.usable
+        )
+        self._negotiations: dict[bytes, Negotiation] = {}
+        self._tunnels: dict[str, Tunnel] = {}
+        self._by_index: dict[int, Tunnel] = {}
+        self._leaves: dict[str, _Leave] = {}
+        self._early: deque[_Early] = deque(maxlen=MAX_EARLY)
+        self._wishes: deque[Wish] = deque()
+        self._transmits: deque[Transmit] = deque()
+        self._commands: deque[Command] = deque()
+        self._events: deque[Event] = deque()
+
+    def __iter__(self) -> Iterator[Tunnel]:
+        return iter(tuple(self._tunnels.values()))
+
+    def named(self, fqdn: str) -> Tunnel | None:
+        """Return the tunnel to a peer."""
+        return self._tunnels.get(fqdn)
+
+    def indexed(self, index: int) -> Tunnel | None:
+        """Return the tunnel whose capsules bear this receiver index."""
+        return self._by_index.get(index)
+
+    def is_negotiating(self, fqdn: str) -> bool:
+        """Whether a way to the peer is being negotiated."""
+        return any(
+            negotiation.route.peer.fqdn == fqdn and negotiation.is_open
+            for negotiation in self._negotiations.values()
+        )
+
+    def usable(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        """Return those addresses whose family this node has."""
+        families = {address.endpoint.version for address in self.local}
+        return tuple(endpoint for endpoint in endpoints if endpoint.version in families)
+
+    def handle_links(self, local: tuple[LocalAddress, ...], now: Instant) -> None:
+        """The node's own addresses changed: move every tunnel whose uplink did."""
+        before, self.local = self.local, local
+        families = {address.endpoint.version for address in local}
+        for tunnel in self:
+            family = None if tunnel.path is None else tunnel.path.remote.version
+            if family is not None and _uplink(before, family) == _uplink(local, family):
+                continue
+            tunnel.move(family in families, now)
+            negotiation = self._negotiation_of(tunnel)
+            if negotiation is not None and tunnel.path is not None and tunnel.path.relayed:
+                negotiation.punch(now)
+
+    def handle_datagram(
+        self, header: Header, source: Endpoint, data: bytes, now: Instant, interface: int
+    ) -> bool:
+        """Take a datagram under a Ktun; one that came too early is kept for a while."""
+        negotiation = self._negotiations.get(header.identifier)
+        if negotiation is None:
+            self._early.append(_Early(now, header, source, data, interface))
+            return False
+        negotiation.handle_datagram(header, source, data, now, interface)
+        return True
+
+    def handle_route(
+        self, route: RouteDirection, own_ipv6: IPv6Address, now: Instant
+    ) -> Reason | None:
+        """Begin our end of a negotiation; a reason when we will not.
+
+        own_ipv6 is the address the DC allotted. Source: paper, Figs. 6 and 7.
+        """
+        if any(n.route.negotiation == route.negotiation for n in self._negotiations.values()):
+            return None
+        peer, own = route.peer, self.addresses.own
+        if own is None:
+            return Reason.NOT_REGISTERED
+        pinned = self._pins.get(peer.fqdn, peer.identity.device)
+        if not is_genuine(peer.identity) or pinned != peer.identity.device:
+            self._queries.refuse(peer.fqdn, Reason.IDENTITY_CHANGED)
+            return Reason.IDENTITY_CHANGED
+        if len(self._tunnels) >= MAX_TUNNELS and peer.fqdn not in self._tunnels:
+            return Reason.BUSY
+        tunnel = self._tunnel(route, own, own_ipv6, now)
+        tunnel.relay = route.relay
+        self._grant_leave(tunnel, route.valid_s, now)
+        self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
+        terms = self._terms(route, own_ipv6)
+        epoch = tunnel.propose_epoch()
+        negotiation = Negotiation(self._parts, route, tunnel.index, epoch, terms, now)
+        self._negotiations[negotiation.identifier] = negotiation
+        self._replay_early(negotiation, now)
+        return None
+
+    def refuse(self, negotiation: bytes, reason: Reason, now: Instant) -> str | None:
+        """The DC calls a negotiation off; returns the peer if it was under way here."""
+        for held in self._negotiations.values():
+            if held.route.negotiation == negotiation and held.is_open:
+                self._close_negotiation(held, now)
+                return held.route.peer.fqdn
+        return None
+
+    def refuse_address(self, address: IPv4Address | IPv6Address) -> None:
+        """Nobody is known by this virtual address."""
+        self._commands.append(RefuseAddress(address))
+
+    def drop(self, fqdn: str, now: Instant, *, final: bool) -> None:
+        """No way to the peer was found; final ends even a tunnel that stands."""
+        tunnel = self._tunnels.get(fqdn)
+        if tunnel is None:
+            for address in self.addresses.of(fqdn) or ():
+                self.refuse_address(address)
+        elif final or not (tunnel.is_up or tunnel.is_moving or self.is_negotiating(fqdn)):
+            tunnel.close(CloseReason.WITHDRAWN, now)
+
+    def close(self, reason: CloseReason, now: Instant) -> None:
+        """Close all tunnels."""
+        for tunnel in self:
+            tunnel.close(reason, now)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+        for negotiation in list(self._negotiations.values()):
+            negotiation.handle_timeout(now)
+        for tunnel in self:
+            tunnel.handle_timeout(now)
+        self._renew_leaves(now)
+
+    def drain(self, now: Instant) -> None:
+        """Gather what the tunnels and negotiations want."""
+        for negotiation in list(self._negotiations.values()):
+            self._drain_negotiation(negotiation, now)
+        for tunnel in self:
+            self._drain_tunnel(tunnel, now)
+
+    def poll_wish(self) -> Wish | None:
+        """Next thing to ask the DC."""
+        return self._wishes.popleft() if self._wishes else None
+
+    def poll_transmit(self) -> Transmit | None:
+        """Next datagram to send."""
+        return self._transmits.popleft() if self._transmits else None
+
+    def poll_command(self) -> Command | None:
+        """Next command to the packet loops."""
+        return self._commands.popleft() if self._commands else None
+
+    def poll_event(self) -> Event | None:
+        """Next thing that happened."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeouts(self) -> Iterator[Timeout]:
+        """All times at which handle_timeout wants to be called."""
+        parts: list[Tunnel | Negotiation] = [*self._tunnels.values(), *self._negotiations.values()]
+        for part in parts:
+            if (timeout := part.poll_timeout()) is not None:
+                yield timeout
+        for leave in self._leaves.values():
+            yield Timeout(min(leave.renew_at, leave.ends_at), "leave renewal")
+
+    def views(self) -> tuple[PeerView, ...]:
+        """Return what `ntm status` says of each peer with a tunnel."""
+        return tuple(self._view(tunnel) for tunnel in self if tunnel.is_up)
+
+    def _view(self, tunnel: Tunnel) -> PeerView:
+        traffic = self._observations.traffic(tunnel.index)
+        path = tunnel.path
+        return PeerView(
+            tunnel.fqdn,
+            *tunnel.ends.peer_here,
+            "device-key",
+            tunnel.ends.cipher.value,
+            tunnel.ends.peer.identity.device,
+            path is not None and path.relayed,
+            None if path is None else path.remote,
+            tunnel.rtt_ns,
+            tunnel.mtu(),
+            traffic.tx_bytes,
+            traffic.rx_bytes,
+            tunnel.established_at,
+            tunnel.negotiated_ns,
+            tunnel.last_handover,
+        )
+
+    def _mtu(self, remote: Endpoint) -> int:
+        links = [
+            address.mtu
+            for address in self.local
+            if address.preferred and address.endpoint.version == remote.version
+        ]
+        return max(min(links, default=1500) - OVERHEAD, MIN_MTU)
+
+    def _negotiation_of(self, tunnel: Tunnel) -> Negotiation | None:
+        peers = (n for n in self._negotiations.values() if n.route.peer.fqdn == tunnel.fqdn)
+        return max(peers, key=lambda negotiation: negotiation.began, default=None)
+
+    def _tunnel(
+        self,
+        route: RouteDirection,
+        own: tuple[IPv4Address, IPv6Address],
+        own_ipv6: IPv6Address,
+        now: Instant,
+    ) -> Tunnel:
+        peer = route.peer
+        tunnel = self._tunnels.get(peer.fqdn)
+        if tunnel is not None and tunnel.ends.cipher is route.cipher:
+            return tunnel
+        if tunnel is not None:
+            tunnel.close(CloseReason.REPLACED, now)
+            self._drain_tunnel(tunnel, now)
+        here = self.addresses.meet(peer.fqdn, peer.virtual_ipv4, peer.virtual_ipv6)
+        if peer.fqdn not in self._pins:
+            self._pins[peer.fqdn] = peer.identity.device
+            self._events.append(PeerPinned(peer.fqdn, peer.identity.device, *here))
+        tunnel = Tunnel(
+            Ends(self._settings.fqdn, self._identity, own_ipv6, peer, route.cipher, own, here),
+            self._new_index(),
+            self._observations,
+            self._entropy,
+            self._journal,
+            self._mtu,
+            self._settings.idle_s * SECOND,
+            now,
+        )
+        self._tunnels[peer.fqdn] = tunnel
+        self._by_index[tunnel.index] = tunnel
+        return tunnel
+
+    def _new_index(self) -> int:
+        index = self._entropy.getrandbits(32)
+        while index in self._by_index:
+            index = self._entropy.getrandbits(32)
+        return index
+
+    def _terms(self, route: RouteDirection, own_ipv6: IPv6Address) -> Terms:
+        own = (self._settings.fqdn, self._identity.public, own_ipv6)
+        peer = (route.peer.fqdn, route.peer.identity, route.peer.virtual_ipv6)
+        mn, cn = (own, peer) if route.role is Role.MN else (peer, own)
+        other = Role.CN if route.role is Role.MN else Role.MN
+        sender = route.role if route.action is Action.SEND else other
+        return Terms(
+            route.negotiation,
+            route.mode,
+            route.cipher,
+            mn[0],
+            cn[0],
+            sender,
+            mn[1],
+            cn[1],
+            mn[2],
+            cn[2],
+        )
+
+    def _replay_early(self, negotiation: Negotiation, now: Instant) -> None:
+        for early in list(self._early):
+            if now - early.at > EARLY_NS:
+                self._early.remove(early)
+            elif early.header.identifier == negotiation.identifier:
+                self._early.remove(early)
+                negotiation.handle_datagram(
+                    early.header, early.source, early.data, now, early.interface
+                )
+
+    def _grant_leave(self, tunnel: Tunnel, valid_s: int, now: Instant) -> None:
+        valid_ns = max(valid_s, MIN_VALID_S) * SECOND
+        renew_ns = valid_ns * 9 // 10 if tunnel.ends.leads else valid_ns
+        ends_at = Instant(now + valid_ns + GRACE_NS)
+        self._leaves[tunnel.fqdn] = _Leave(Instant(now + renew_ns), ends_at)
+
+    def _renew_leaves(self, now: Instant) -> None:
+        for fqdn, leave in list(self._leaves.items()):
+            tunnel = self._tunnels.get(fqdn)
+            if tunnel is None:
+                del self._leaves[fqdn]
+            elif now >= leave.ends_at:
+                tunnel.close(CloseReason.WITHDRAWN, now)
+            elif now >= leave.renew_at:
+                self._leaves[fqdn] = _Leave(Instant(now + MIN_VALID_S * SECOND), leave.ends_at)
+                self._wishes.append(Wish(fqdn, Purpose.CONNECT))
+
+    def _drain_negotiation(self, negotiation: Negotiation, now: Instant) -> None:
+        while (outcome := negotiation.poll_outcome()) is not None:
+            tunnel = self._tunnels.get(negotiation.route.peer.fqdn)
+            match outcome:
+                case Agreed() if tunnel is not None:
+                    self._establish(tunnel, negotiation, outcome, now)
+                case Punched() if tunnel is not None:
+                    tunnel.update(now)
+                case NegotiationFailed():
+                    self._fail(negotiation, outcome, now)
+                case _:
+                    pass
+        while (transmit := negotiation.poll_transmit()) is not None:
+            self._transmits.append(transmit)
+
+    def _establish(
+        self, tunnel: Tunnel, negotiation: Negotiation, agreed: Agreed, now: Instant
+    ) -> None:
+        tunnel.adopt(agreed, now)
+        tunnel.negotiated_ns = now - negotiation.began
+        for other in list(self._negotiations.values()):
+            same_peer = other.route.peer.fqdn == tunnel.fqdn
+            if same_peer and other is not negotiation and not other.is_open:
+                self._close_negotiation(other, now)
+        self._events.append(
+            TunnelEstablished(
+                tunnel.fqdn, tunnel.index, agreed.remote, agreed.relayed, tunnel.negotiated_ns
+            )
+        )
+        self._queries.resolve(tunnel.fqdn, tunnel.ends.peer_here)
+
+    def _fail(self, negotiation: Negotiation, failed: NegotiationFailed, now: Instant) -> None:
+        fqdn, asked = negotiation.route.peer.fqdn, negotiation.route.role is Role.MN
+        self._close_negotiation(negotiation, now)
+        if asked and failed.relay_next:
+            self._wishes.append(Wish(fqdn, Purpose.RELAY))
+        elif not self.is_negotiating(fqdn):
+            if asked:
+                self._queries.refuse(fqdn, failed.reason)
+            self.drop(fqdn, now, final=False)
+
+    def _close_negotiation(self, negotiation: Negotiation, now: Instant) -> None:
+        negotiation.close(now)
+        self._negotiations.pop(negotiation.identifier, None)
+
+    def _drain_tunnel(self, tunnel: Tunnel, now: Instant) -> None:
+        while (command := tunnel.poll_command()) is not None:
+            self._commands.append(command)
+        while (note := tunnel.poll_note()) is not None:
+            match note:
+                case PathDead(fqdn):
+                    self._wishes.append(Wish(fqdn, Purpose.MOVE))
+                case TunnelClosed():
+                    self._forget(tunnel, now)
+                    self._events.append(note)
+                case HandoverDone() | Pong():
+                    self._events.append(note)
+
+    def _forget(self, tunnel: Tunnel, now: Instant) -> None:
+        if self._tunnels.get(tunnel.fqdn) is tunnel:
+            del self._tunnels[tunnel.fqdn]
+        self._by_index.pop(tunnel.index, None)
+        self._leaves.pop(tunnel.fqdn, None)
+        for negotiation in list(self._negotiations.values()):
+            if negotiation.route.peer.fqdn == tunnel.fqdn:
+                self._close_negotiation(negotiation, now)
+
+
+def _uplink(local: tuple[LocalAddress, ...], family: int) -> frozenset[LocalAddress]:
+    """What of an uplink decides where a family's packets leave from."""
+    return frozenset(
+        address for address in local if address.endpoint.version == family and address.preferred
+    )
