@@ -48,7 +48,6 @@ from ntmobile.runtime.https import Place
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.login import LoginAnswer, LoginRequest, NonceRequest
-from ntmobile.wire.registration import Reason
 
 INSTANCE_SIZE = 16
 MOST_PONGS = 256
@@ -89,8 +88,7 @@ class Session:
         self.login_failure: LoginFailed | None = None
         """Of the newest login, until one succeeds."""
         self.registered: Registered | None = None
-        self.lost: Reason | None = None
-        """Why the registration is gone; None while it stands."""
+        """The newest registration that changed something."""
         self.coordinator_endpoints = state.servers.coordinator_endpoints
         self.clock = Clock()
         self.pongs: dict[tuple[str, int], Pong] = {}
@@ -196,7 +194,6 @@ class Session:
             case Registered():
                 self._keep_registration(event)
             case RegistrationLost(reason):
-                self.lost = reason
                 _LOG.warning("registration lost", reason=str(reason))
             case NameResolved() | NameRefused():
                 self.names.settle(event)
@@ -236,7 +233,7 @@ class Session:
         )
 
     def _keep_registration(self, event: Registered) -> None:
-        self.registered, self.lost = event, None
+        self.registered = event
         self._state.keep_addresses(VirtualAddresses(event.virtual_ipv4, event.virtual_ipv6))
         self.on_registered(event)
 

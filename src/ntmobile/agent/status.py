@@ -34,6 +34,7 @@ from ntmobile.proto.node.settings import PeerView
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.registration import Reason
 
 _MILLISECOND = 1_000_000
 _NEGOTIATION_DIGITS = 32
@@ -78,8 +79,10 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
 def _reasons(session: Session, reason: str) -> list[str]:
     if session.login_failure is not None:
         return [login_failure(session.account, session.login_failure).problem]
-    if session.lost is not None:
-        return [f"not registered: {reason_text(session.lost)}; tunnels that stand go on"]
+    if reason in set(Reason):
+        return [f"not registered: {reason_text(Reason(reason))}; tunnels that stand go on"]
+    if session.registered is None:
+        return ["not registered yet"]
     return [reason] if reason else []
 
 
@@ -94,7 +97,7 @@ def _servers(session: Session) -> tuple[ServerView, ...]:
     )
     if not view.coordinator:
         return (account,)
-    healthy = session.registered is not None and session.lost is None
+    healthy = session.registered is not None and not view.reason
     seen = ", ".join(str(endpoint) for endpoint in view.mapped)
     coordinator = ServerView(
         role="DC",
