@@ -35,9 +35,8 @@ class Trace:
 class History:
     """Remembers the newest of everything; the oldest falls out."""
 
-    def __init__(self, own: str) -> None:
-        """Own is the node's FQDN, the `here` of its steps."""
-        self._own = own
+    def __init__(self) -> None:
+        """Nothing happened yet."""
         self._steps: deque[Step] = deque(maxlen=MOST_STEPS)
         self._traces: OrderedDict[str, Trace] = OrderedDict()
         self._handovers: deque[HandoverDone] = deque(maxlen=MOST_HANDOVERS)

@@ -84,7 +84,7 @@ class Session:
         self.relay_only = state.choices.relay_only
         self.accept_dns = state.choices.accept_dns
         self.changed = Bell()
-        self.history = History(account.fqdn)
+        self.history = History()
         self.login_failure: LoginFailed | None = None
         """Of the newest login, until one succeeds."""
         self.registered: Registered | None = None

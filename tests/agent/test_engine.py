@@ -1,0 +1,192 @@
+import select
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from ntmobile._core import Engine
+from ntmobile.agent.engine import PacketLoops
+from ntmobile.proto.io import Transmit
+from ntmobile.proto.node.events import (
+    ActivateKeys,
+    ClearPath,
+    CloseTunnel,
+    Command,
+    InstallKeys,
+    OpenTunnel,
+    RefuseAddress,
+    Resend,
+    RetireKeys,
+    SendControl,
+    SetPath,
+)
+from ntmobile.runtime.clock import Clock
+from ntmobile.time import Instant
+from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.tunnel import ReceiveState
+
+KEY_A, KEY_B = bytes(range(32)), bytes(range(32, 64))
+CIPHER = "aes-256-gcm"
+HERE, THERE = 7, 9
+GUARD_S = 10.0
+OWN = (IPv4Address("100.64.0.2"), IPv6Address("fd00::2"))
+PEER = (IPv4Address("100.64.0.3"), IPv6Address("fd00::3"))
+
+
+class End:
+    """A node's machine, as far as the packet loops see it: it notes what it is told."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.loops = PacketLoops(self.engine, Clock())
+        self.heard: list[tuple[object, ...]] = []
+        self.endpoint = Endpoint("127.0.0.1", self.engine.port)
+
+    def handle_datagram(
+        self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
+    ) -> None:
+        self.heard.append(("datagram", source, data))
+
+    def handle_control(
+        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes, now: Instant
+    ) -> None:
+        self.heard.append(("control", index, epoch, source, payload))
+
+    def handle_moved(self, index: int, source: Endpoint, interface: int, now: Instant) -> None:
+        self.heard.append(("moved", index, source))
+
+    def handle_wanted(self, address: Host, now: Instant) -> None:
+        self.heard.append(("wanted", address))
+
+    def handle_rekey_due(self, index: int, now: Instant) -> None:
+        self.heard.append(("rekey", index))
+
+    def do(self, *commands: Command) -> None:
+        for command in commands:
+            self.loops.carry_out(command)
+
+    def listen(self) -> tuple[object, ...]:
+        """Return the next thing the machine is told."""
+        while not self.heard:
+            assert select.select([self.engine], [], [], GUARD_S)[0], "nothing came"
+            self.loops.deliver(self, Instant(0))
+        return self.heard.pop(0)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[End, End]]:
+    here, there = End(), End()
+    yield here, there
+    here.engine.close()
+    there.engine.close()
+
+
+def tunnel(here: End, there: End) -> None:
+    """Keys and a path at both ends, as after a negotiation."""
+    here.do(
+        OpenTunnel(HERE, "pc.bob.ntm.example.net", *OWN, *PEER),
+        InstallKeys(HERE, 0, CIPHER, KEY_A, KEY_B, THERE),
+        ActivateKeys(HERE, 0),
+        SetPath(HERE, there.endpoint, 0, 1400),
+    )
+    there.do(
+        OpenTunnel(THERE, "laptop.alice.ntm.example.org", *PEER, *OWN),
+        InstallKeys(THERE, 0, CIPHER, KEY_B, KEY_A, HERE),
+        ActivateKeys(THERE, 0),
+        SetPath(THERE, here.endpoint, 0, 1400),
+    )
+
+
+def test_a_datagram_reaches_the_machine_with_its_source(ends: tuple[End, End]) -> None:
+    here, there = ends
+
+    here.loops.transmit(Transmit(there.endpoint, b"\x05hello"))
+
+    assert there.listen() == ("datagram", here.endpoint, b"\x05hello")
+
+
+def test_a_control_message_crosses_the_tunnel(ends: tuple[End, End]) -> None:
+    here, there = ends
+    tunnel(here, there)
+
+    here.do(SendControl(HERE, b"path update"))
+
+    assert there.listen() == ("control", THERE, 0, here.endpoint, b"path update")
+    [state] = there.loops.receive_state(THERE)
+    assert (state.epoch, state.highest) == (0, 0)
+    assert there.loops.traffic(THERE).last_rx is not None
+
+
+def test_nothing_arrived_means_no_receive_state_and_no_traffic(ends: tuple[End, End]) -> None:
+    here, there = ends
+    tunnel(here, there)
+
+    assert here.loops.receive_state(HERE) == ()
+    assert here.loops.traffic(HERE).last_rx is None
+
+
+def test_a_control_message_may_go_to_an_explicit_address(ends: tuple[End, End]) -> None:
+    here, there = ends
+    tunnel(here, there)
+    here.do(ClearPath(HERE), SendControl(HERE, b"lost"), SendControl(HERE, b"x", there.endpoint))
+
+    assert there.listen()[-1] == b"x"
+    assert here.loops.counters["controls_not_sent"] == 1
+
+
+def test_the_path_of_a_peer_is_known_until_it_is_cleared_or_closed(ends: tuple[End, End]) -> None:
+    here, there = ends
+    told: list[tuple[tuple[Host, Host], int]] = []
+    here.loops.on_path = lambda hosts, mtu: told.append((hosts, mtu))
+    tunnel(here, there)
+
+    path = here.loops.path("pc.bob.ntm.example.net")
+    here.do(ClearPath(HERE))
+
+    assert path == SetPath(HERE, there.endpoint, 0, 1400)
+    assert told == [(PEER, 1400)]
+    assert here.loops.path("pc.bob.ntm.example.net") is None
+
+
+def test_a_newer_tunnel_to_a_peer_keeps_its_path_when_the_older_closes(
+    ends: tuple[End, End],
+) -> None:
+    here, there = ends
+    tunnel(here, there)
+    here.do(CloseTunnel(HERE))
+    newer = HERE + 1
+    here.do(
+        OpenTunnel(newer, "pc.bob.ntm.example.net", *OWN, *PEER),
+        SetPath(newer, there.endpoint, 0, 1300),
+        RetireKeys(newer, 0),
+    )
+
+    assert here.loops.path("pc.bob.ntm.example.net") == SetPath(newer, there.endpoint, 0, 1300)
+
+
+def test_nothing_is_resent_to_a_peer_that_lacks_nothing(ends: tuple[End, End]) -> None:
+    here, there = ends
+    tunnel(here, there)
+
+    here.do(Resend(HERE, ReceiveState(0, 0, b"\x01")), RefuseAddress(PEER[0]))
+
+    assert here.loops.counters["resent"] == 0
+
+
+def test_a_signal_that_breaks_the_machine_costs_only_itself(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = ends
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(there, "handle_datagram", broken)
+        here.loops.transmit(Transmit(there.endpoint, b"\x05first"))
+        assert select.select([there.engine], [], [], GUARD_S)[0]
+        there.loops.deliver(there, Instant(0))
+    here.loops.transmit(Transmit(there.endpoint, b"\x05second"))
+
+    assert there.listen() == ("datagram", here.endpoint, b"\x05second")
+    assert there.loops.counters["bugs"] == 1

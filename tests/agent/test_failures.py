@@ -1,0 +1,48 @@
+import pytest
+
+from ntmobile.agent.failures import login_failure, name_failure
+from ntmobile.agent.records import SavedAccount
+from ntmobile.proto.node.events import LoginFailed
+from ntmobile.time import Instant
+from ntmobile.wire.login import LoginRefused
+from ntmobile.wire.registration import Reason
+
+ACCOUNT = SavedAccount(user="alice", name="laptop", domain="ntm.example.org")
+ENDS_OF_A_LOGIN = [
+    *LoginRefused,
+    Reason.DOMAIN_UNREACHABLE,
+    Reason.DOMAIN_KEY,
+    Reason.TIMED_OUT,
+    Reason.SUPERSEDED,
+]
+
+
+@pytest.mark.parametrize("code", ENDS_OF_A_LOGIN, ids=str)
+def test_every_failed_login_has_its_own_words_and_a_next_step(code: str) -> None:
+    remedy = login_failure(ACCOUNT, LoginFailed(code, "", None))
+
+    assert "the login failed" not in remedy.problem
+    assert remedy.remedy
+    assert "{" not in remedy.problem + remedy.remedy
+
+
+def test_a_failure_that_mends_itself_says_that_the_agent_goes_on() -> None:
+    remedy = login_failure(ACCOUNT, LoginFailed(Reason.TIMED_OUT, "no route", Instant(5)))
+
+    assert "no route" in remedy.problem
+    assert "goes on trying" in remedy.problem
+    assert remedy.remedy.startswith("ntm wait")
+
+
+def test_a_servers_own_words_are_shown_as_they_are() -> None:
+    remedy = login_failure(ACCOUNT, LoginFailed("unexpected", "500 {oops}", None))
+
+    assert "500 {oops}" in remedy.problem
+
+
+@pytest.mark.parametrize("reason", list(Reason), ids=str)
+def test_every_refusal_of_a_name_has_words_and_a_next_step(reason: Reason) -> None:
+    remedy = name_failure("pc.bob.ntm.example.net", reason)
+
+    assert remedy.problem.startswith("pc.bob.ntm.example.net: ")
+    assert remedy.remedy

@@ -1,0 +1,97 @@
+from ntmobile.agent.history import MOST_TRACES, History
+from ntmobile.keys.table import KeyAct, KeyRecord, Party
+from ntmobile.proto.journal import Step
+from ntmobile.proto.node.events import HandoverDone, TunnelEstablished
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.endpoint import Endpoint
+
+OWN = "laptop.alice.ntm.example.org"
+PEER = "pc.bob.ntm.example.net"
+THERE = Endpoint("192.0.2.9", 4000)
+MINE, OTHER = "aa" * 16, "bb" * 16
+
+
+def step(at: int, message: str, there: str, detail: str = "", *, sent: bool = True) -> Step:
+    return Step(Instant(at), message, OWN, there, sent, detail)
+
+
+def established(fqdn: str = PEER, elapsed_ns: int = 50) -> TunnelEstablished:
+    return TunnelEstablished(fqdn, 7, THERE, False, elapsed_ns)
+
+
+def test_a_trace_is_the_newest_negotiation_with_its_acknowledgements() -> None:
+    history = History()
+    led = [
+        step(100, "Direction Request", "DC", MINE),
+        step(110, "NTM ACK", "DC", sent=False),
+        step(120, "Route Direction", "DC", MINE, sent=False),
+        step(140, "Tunnel Request", PEER, MINE, sent=False),
+        step(150, "Tunnel Response", PEER, MINE),
+    ]
+    noise = [step(115, "UDP Keep Alive", "DC"), step(125, "Tunnel Request", "x.y.z", OTHER)]
+    for each in sorted(led + noise, key=lambda step: step.at):
+        history.add_step(each)
+
+    history.add_tunnel(established(), Instant(150))
+
+    trace = history.trace(PEER)
+    assert trace is not None
+    assert list(trace.steps) == led
+
+
+def test_an_older_negotiation_with_the_peer_is_not_in_the_trace() -> None:
+    history = History()
+    history.add_step(step(0, "Tunnel Request", PEER, OTHER))
+    history.add_step(step(60 * SECOND, "Tunnel Request", PEER, MINE))
+
+    history.add_tunnel(established(), Instant(60 * SECOND))
+
+    trace = history.trace(PEER)
+    assert trace is not None
+    assert [each.detail for each in trace.steps] == [MINE]
+
+
+def test_a_relayed_tunnel_is_traced_through_its_relay() -> None:
+    history = History()
+    history.add_step(step(1, "Hole Punching", "RS", MINE))
+    history.add_step(step(2, "Tunnel Request", "RS", MINE, sent=False))
+
+    history.add_tunnel(established(), Instant(3))
+
+    trace = history.trace(PEER)
+    assert trace is not None
+    assert len(trace.steps) == 2
+
+
+def test_the_last_handover_of_each_peer_is_at_hand() -> None:
+    history = History()
+    moves = [
+        HandoverDone(fqdn, Instant(at), 40, None, THERE)
+        for at, fqdn in enumerate([PEER, OWN, PEER])
+    ]
+    for move in moves:
+        history.add_handover(move)
+
+    assert history.last_handover(PEER) is moves[2]
+    assert history.last_handover("nobody") is None
+    assert list(history.handovers) == moves
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    history = History()
+    for number in range(MOST_TRACES + 1):
+        history.add_tunnel(established(f"n{number}.bob.ntm.example.net"), Instant(number))
+
+    assert history.trace("n0.bob.ntm.example.net") is None
+    assert history.trace(f"n{MOST_TRACES}.bob.ntm.example.net") is not None
+
+
+def test_key_records_are_kept_in_order() -> None:
+    history = History()
+    records = [
+        KeyRecord(Instant(at), KeyAct.OWNED, Party.NODE, "Kmncn", f"{at:02x}") for at in range(3)
+    ]
+    for record in records:
+        history.add_key_record(record)
+
+    assert list(history.key_records) == records
