@@ -86,7 +86,7 @@ class Identified(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outlet(Generic[T]):
     """One poll of a machine, and where to take what it gives."""
 
@@ -114,11 +114,13 @@ class Driver:
     ) -> None:
         """Starts nothing yet; `start` drains the machine and sets the timer."""
         self._machine = machine
-        self._outlets = tuple(outlets)
+        self.outlets = tuple(outlets)
+        """May be set once more before `start`: an outlet of requests needs `perform`."""
         self._clock = clock
         self._tasks = tasks
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
+        self._closed = False
         self._reading: list[int] = []
         self.counters: Counter[str] = Counter()
 
@@ -165,7 +167,8 @@ class Driver:
         return deliver
 
     def close(self) -> None:
-        """Stops reading and the timer; tasks belong to their owner."""
+        """Stops reading, draining and the timer; tasks belong to their owner."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         loop = asyncio.get_running_loop()
@@ -201,11 +204,11 @@ class Driver:
         self._settle()
 
     def _settle(self) -> None:
-        if self._draining:
+        if self._draining or self._closed:
             return
         self._draining = True
         try:
-            while any([self._drain(outlet) for outlet in self._outlets]):
+            while any([self._drain(outlet) for outlet in self.outlets]):
                 pass
         finally:
             self._draining = False

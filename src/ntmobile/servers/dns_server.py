@@ -14,7 +14,7 @@ from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.listener import listening_socket
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.servers.dns import Responder
-from ntmobile.servers.dns_rate import RateLimit, Verdict
+from ntmobile.servers.rate import RateLimit, Verdict
 from ntmobile.wire.endpoint import Endpoint, Host
 
 log = structlog.get_logger()

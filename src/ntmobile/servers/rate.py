@@ -1,8 +1,8 @@
-"""Response rate limiting: our zone must not be a weapon against whose address is forged.
+"""Rate limiting of answers to strangers: our ports must not be weapons against a forged source.
 
-A token bucket per source network (IPv4 /24, IPv6 /56); over the rate, one answer in `SLIP` says
-truncated, so that a real resolver comes back over TCP, and the rest is silence.
-Ours: docs/protocol.md section 6.
+A token bucket per source network (IPv4 /24, IPv6 /56). Over the rate, one answer in `SLIP` may say
+truncated where the protocol knows that (DNS), so that a real asker comes back over TCP; the rest is
+silence. Ours: docs/protocol.md sections 3 and 6.
 """
 
 from collections import OrderedDict

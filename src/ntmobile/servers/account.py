@@ -1,0 +1,84 @@
+"""AS as a program: the role's machine, the judge of logins, and calls to the DC."""
+
+import structlog
+
+from ntmobile.proto.account.account import Account
+from ntmobile.proto.io import (
+    Call,
+    Caller,
+    CoordinatorFound,
+    Entropy,
+    Failed,
+    LoginVerified,
+    VerifyLogin,
+)
+from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.driver import Driver, Outlet
+from ntmobile.runtime.tasks import Tasks
+from ntmobile.servers.calls import Calls
+from ntmobile.servers.config import Role
+from ntmobile.servers.logins import Logins
+from ntmobile.servers.own import OwnDomain
+from ntmobile.servers.relay import log_step
+from ntmobile.servers.requests import Requests
+from ntmobile.wire.message import Message
+
+log = structlog.get_logger()
+
+
+class AccountServer:
+    """Runs one AS. Source: paper, Fig. 2."""
+
+    def __init__(
+        self,
+        own: OwnDomain,
+        logins: Logins,
+        calls: Calls,
+        *,
+        entropy: Entropy,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> None:
+        """Must be made inside the event loop."""
+        settings = own.settings
+        self.logins = logins
+        self._calls = calls
+        self._requests = Requests()
+        self.machine = Account(
+            own.name,
+            own.public,
+            settings.name_of(Role.DC),
+            own.signalling(),
+            entropy,
+            settings.nodes.lifetime_s,
+        )
+        self.driver = Driver(self.machine, (), clock=clock, tasks=tasks)
+        perform = self.driver.perform(self._perform, self.machine.handle_reply)
+        self.driver.outlets = (
+            Outlet(self.machine.poll_request, perform),
+            Outlet(self.machine.poll_reply, self._requests.answer),
+            Outlet(self.machine.poll_event, log_step),
+        )
+        self.driver.start()
+
+    async def take(self, caller: Caller, message: Message) -> Message:
+        """Take a request that came over HTTPS; raises Overloaded."""
+        machine = self.machine
+        return await self._requests.ask(
+            lambda id: self.driver.do(lambda now: machine.handle_request(id, caller, message, now))
+        )
+
+    def close(self) -> None:
+        """Stops taking logins."""
+        self.driver.close()
+        self.logins.close()
+
+    async def _perform(
+        self, request: Call | VerifyLogin
+    ) -> Message | LoginVerified | CoordinatorFound | Failed:
+        if isinstance(request, VerifyLogin):
+            return await self.logins.verify(request)
+        reply = await self._calls.perform(request)
+        if isinstance(reply, Failed):
+            log.error("the DC took no key", why=reply.detail, reason=reply.reason)
+        return reply

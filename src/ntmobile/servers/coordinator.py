@@ -1,0 +1,116 @@
+"""DC as a program: the role's machine on its UDP port, with the store behind it."""
+
+from collections.abc import Iterable
+
+from ntmobile import _core
+from ntmobile.proto.coordinator.coordinator import Coordinator
+from ntmobile.proto.coordinator.policy import Policy
+from ntmobile.proto.coordinator.settings import (
+    Audit,
+    CoordinatorSettings,
+    NodeStored,
+    Relay,
+    StoredNode,
+)
+from ntmobile.proto.io import Caller, Entropy
+from ntmobile.proto.journal import Step
+from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.driver import Driver, Outlet
+from ntmobile.runtime.tasks import Tasks
+from ntmobile.servers.calls import Calls
+from ntmobile.servers.config import Role, ServerConfig
+from ntmobile.servers.keeper import Keeper
+from ntmobile.servers.relay import log_step
+from ntmobile.servers.requests import Requests
+from ntmobile.servers.signalling import Signalling
+from ntmobile.wire.message import Message
+
+
+class CoordinatorServer:
+    """Runs one DC. Source: paper, Figs. 2 to 7."""
+
+    def __init__(
+        self,
+        settings: ServerConfig,
+        policy: Policy,
+        stored: Iterable[StoredNode],
+        calls: Calls,
+        keeper: Keeper,
+        *,
+        entropy: Entropy,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> None:
+        """Opens the UDP port; raises OSError. Must be made inside the event loop."""
+        self._keeper = keeper
+        self._clock = clock
+        self._requests = Requests()
+        self.port = _core.Port(port=settings.dc.udp)
+        self.signalling = Signalling(self.port)
+        self.machine = Coordinator(
+            coordinator_settings(settings), policy, entropy, stored, clock.now()
+        )
+        self.driver = Driver(self.machine, (), clock=clock, tasks=tasks)
+        perform = self.driver.perform(calls.perform, self.machine.handle_reply)
+        self.driver.outlets = (
+            Outlet(self.machine.poll_event, self._handle_event),
+            Outlet(self.machine.poll_transmit, self.signalling.send),
+            Outlet(self.machine.poll_request, perform),
+            Outlet(self.machine.poll_reply, self._requests.answer),
+        )
+        self.signalling.read(self.driver, self.machine.handle_datagram)
+        self.driver.start()
+
+    async def take(self, caller: Caller, message: Message) -> Message:
+        """Take a request that came over HTTPS; raises Overloaded."""
+        machine = self.machine
+        return await self._requests.ask(
+            lambda id: self.driver.do(lambda now: machine.handle_request(id, caller, message, now))
+        )
+
+    def set_policy(self, policy: Policy) -> None:
+        """Go by this policy; what it newly revokes is withdrawn at once."""
+        self.driver.do(lambda now: self.machine.set_policy(policy, now))
+
+    def set_settings(self, settings: ServerConfig) -> None:
+        """Take over what may change while running: the RS."""
+        self.driver.do(lambda _: self.machine.set_relays(relays_of(settings)))
+
+    def registered(self) -> int:
+        """How many nodes showed themselves lately."""
+        return len(self.machine.registered(self._clock.now()))
+
+    def close(self) -> None:
+        """Stops signalling."""
+        self.driver.close()
+        self.port.close()
+
+    def _handle_event(self, event: NodeStored | Audit | Step) -> None:
+        match event:
+            case NodeStored(node):
+                self._keeper.keep_node(node)
+            case Audit():
+                self._keeper.keep_decision(event)
+            case Step():
+                log_step(event)
+
+
+def coordinator_settings(settings: ServerConfig) -> CoordinatorSettings:
+    """Return what the machine is told of the settings."""
+    return CoordinatorSettings(
+        settings.domain,
+        relays_of(settings),
+        settings.nodes.ipv4_pool,
+        settings.nodes.keepalive_s,
+        registration_s=4 * settings.nodes.keepalive_s + 10,
+    )
+
+
+def relays_of(settings: ServerConfig) -> tuple[Relay, ...]:
+    """Return the domain's RS, with one address a family."""
+    if Role.RS not in settings.server.roles:
+        return ()
+    first = {
+        endpoint.version: endpoint for endpoint in reversed(settings.endpoints(settings.rs.udp))
+    }
+    return (Relay(settings.name_of(Role.RS), tuple(first.values())),)

@@ -1,0 +1,86 @@
+"""The domain that this process serves, as other servers see it: names, key, certificates."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from ntmobile.keys.certificates import der_digest
+from ntmobile.keys.identity import public_of
+from ntmobile.proto.io import Entropy
+from ntmobile.runtime.domains import Domain, TrustedBy
+from ntmobile.runtime.https import DomainKey, Place
+from ntmobile.runtime.signed import Signer
+from ntmobile.runtime.statement import make_statement
+from ntmobile.servers.config import Role, ServerConfig
+from ntmobile.servers.dns_zone import Services
+from ntmobile.servers.files import ServerDirectory
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.message import encode
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDomain:
+    """One domain with its private key; made anew at each reload."""
+
+    settings: ServerConfig
+    private: bytes = field(repr=False)
+    certificate: bytes
+    """SHA-256 of the certificate that the servers present, in DER."""
+
+    @classmethod
+    def read(cls, directory: ServerDirectory, settings: ServerConfig) -> Self:
+        """Read the keys; raises Remedy."""
+        certificate = der_digest(directory.tls_certificate(settings))
+        return cls(settings, directory.domain_key(), certificate)
+
+    @property
+    def name(self) -> str:
+        """The zone of the domain's nodes."""
+        return self.settings.domain
+
+    @property
+    def public(self) -> bytes:
+        """The domain's Ed25519 public key."""
+        return public_of(self.private)
+
+    @property
+    def trust(self) -> DomainKey:
+        """How the servers of the domain know each other."""
+        return DomainKey(self.name, self.public)
+
+    def place(self, role: Role) -> Place:
+        """Where a role of this domain takes HTTPS."""
+        ports = {Role.AS: self.settings.as_.https, Role.DC: self.settings.dc.https}
+        ports |= {Role.RS: self.settings.rs.https, Role.NS: self.settings.ns.https}
+        return Place(self.settings.name_of(role), self.settings.endpoints(ports[role]))
+
+    def domain(self) -> Domain:
+        """The domain as the judge of domains knows it."""
+        places = (self.place(Role.DC),)
+        return Domain(self.name, self.public, TrustedBy.OWN, self.signalling(), places, None)
+
+    def signalling(self) -> tuple[Endpoint, ...]:
+        """Where the DC takes datagrams."""
+        return self.settings.endpoints(self.settings.dc.udp)
+
+    def signer(self, entropy: Entropy) -> Signer:
+        """Return what signs requests in the domain's name."""
+        return Signer(self.name, self.private, entropy)
+
+    def statement(self, now_s: int) -> bytes:
+        """Return what is served at /.well-known/ntm."""
+        certificates = (self.certificate,)
+        return encode(make_statement(self.name, self.private, self.public, certificates, now_s))
+
+    def services(self, serial: int) -> Services:
+        """Return what the zone tells the world."""
+        settings = self.settings
+        return Services(
+            domain=self.name,
+            domain_key=self.public,
+            addresses=settings.server.addresses,
+            hosts=tuple(str(role) for role in settings.server.roles),
+            udp=settings.dc.udp,
+            dc_https=settings.dc.https,
+            as_https=settings.as_.https,
+            serial=serial,
+        )

@@ -1,0 +1,77 @@
+"""RS as a program: the role's machine over the Rust packet loop."""
+
+import structlog
+
+from ntmobile import _core
+from ntmobile.proto.io import Caller, Entropy
+from ntmobile.proto.journal import Step
+from ntmobile.proto.relay.relay import Bind, Command, ForgetPath, RelayRole, Unbind
+from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.driver import Driver, Outlet
+from ntmobile.runtime.tasks import Tasks
+from ntmobile.servers.requests import Requests
+from ntmobile.servers.signalling import Signalling
+from ntmobile.wire.message import Message
+
+log = structlog.get_logger()
+
+
+class RelayServer:
+    """Runs one RS. Source: paper, Fig. 7."""
+
+    def __init__(
+        self, domain: str, port: int, *, entropy: Entropy, clock: Clock, tasks: Tasks
+    ) -> None:
+        """Opens the UDP port; raises OSError. Must be made inside the event loop."""
+        self.port = _core.Relay(port=port)
+        self.signalling = Signalling(self.port)
+        self.machine = RelayRole(domain, entropy, self._idle_ns)
+        self._requests = Requests()
+        outlets = (
+            Outlet[Command](self.machine.poll_command, self._command),
+            Outlet(self.machine.poll_transmit, self.signalling.send),
+            Outlet(self.machine.poll_reply, self._requests.answer),
+            Outlet(self.machine.poll_event, log_step),
+        )
+        self.driver = Driver(self.machine, outlets, clock=clock, tasks=tasks)
+        self.signalling.read(self.driver, self.machine.handle_datagram)
+        self.driver.start()
+
+    async def take(self, caller: Caller, message: Message) -> Message:
+        """Take a request that came over HTTPS; raises Overloaded."""
+        machine = self.machine
+        return await self._requests.ask(
+            lambda id: self.driver.do(lambda now: machine.handle_request(id, caller, message, now))
+        )
+
+    def close(self) -> None:
+        """Stops relaying."""
+        self.driver.close()
+        self.port.close()
+
+    def _command(self, command: Command) -> None:
+        match command:
+            case Bind(path, source, index, destination, rate):
+                bound = self.port.bind(
+                    source.host.packed,
+                    source.port,
+                    index,
+                    destination.host.packed,
+                    destination.port,
+                    path=int.from_bytes(path),
+                    rate=rate,
+                )
+                if not bound:
+                    log.error("relay: index taken by another path", path=path.hex())
+            case Unbind(source, index):
+                self.port.unbind(source.host.packed, source.port, index)
+            case ForgetPath(path):
+                self.port.forget(int.from_bytes(path))
+
+    def _idle_ns(self, path: bytes) -> int | None:
+        return self.port.statistics(int.from_bytes(path))[2]
+
+
+def log_step(step: Step) -> None:
+    """Where an outlet of steps delivers to."""
+    log.debug("step", message=step.message, there=step.there, sent=step.sent, of=step.detail)

@@ -1,0 +1,340 @@
+"""All roles of one process of `ntm serve`: opened, checked, reloaded and closed together.
+
+What every role needs (store, own domain, judge of foreign domains, HTTPS) is opened first, then the
+roles. The same directory may be served by several processes, each with roles of its own.
+Ours: docs/protocol.md section 10.
+"""
+
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+
+import dns.rrset
+import structlog
+
+from ntmobile.errors import NTMobileError, Remedy
+from ntmobile.proto.coordinator.policy import Policy
+from ntmobile.proto.io import Entropy, random_bytes
+from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.domains import Domains
+from ntmobile.runtime.listener import Listener
+from ntmobile.runtime.resolver import Resolver, SystemServers
+from ntmobile.runtime.signed import Verifier
+from ntmobile.runtime.tasks import Tasks
+from ntmobile.servers.account import AccountServer
+from ntmobile.servers.admin import current_policy
+from ntmobile.servers.admin_socket import AdminSocket
+from ntmobile.servers.binding import explaining, local_endpoints, reachable
+from ntmobile.servers.book import StoreBook
+from ntmobile.servers.calls import Calls
+from ntmobile.servers.config import Role, ServerConfig
+from ntmobile.servers.coordinator import CoordinatorServer
+from ntmobile.servers.counting import count_all
+from ntmobile.servers.dns import Responder
+from ntmobile.servers.dns_server import DnsServer
+from ntmobile.servers.dns_zone import Zone, read_extra
+from ntmobile.servers.files import ServerDirectory
+from ntmobile.servers.http import Front
+from ntmobile.servers.keeper import Keeper
+from ntmobile.servers.logins import Logins
+from ntmobile.servers.metrics import Metrics
+from ntmobile.servers.own import OwnDomain
+from ntmobile.servers.relay import RelayServer
+from ntmobile.servers.self_check import check_dns, check_https, check_stun
+from ntmobile.servers.taker import Taker
+from ntmobile.store import Counter, Store, StoreUnavailable
+from ntmobile.wire.endpoint import Endpoint
+
+log = structlog.get_logger()
+
+DNS_PORT = 53
+GENERATION_S = 5.0
+"""Changes come by the admin socket at once; this catches those made on another machine."""
+UPKEEP_S = 3600.0
+BUILT = frozenset((Role.AS, Role.DC, Role.RS))
+
+
+class Servers:
+    """One process's roles. `start`, then any `reload`, then `close`."""
+
+    def __init__(
+        self,
+        directory: ServerDirectory,
+        roles: Sequence[Role] | None,
+        *,
+        entropy: Entropy,
+        clock: Clock,
+        resolvers: Callable[[], Sequence[Endpoint]] | None = None,
+    ) -> None:
+        """Roles None are all of server.toml; resolvers None are those it names.
+
+        Raises Remedy when the directory or its settings are wrong.
+        """
+        self.directory = directory
+        self._entropy = entropy
+        self._clock = clock
+        settings = directory.config()
+        self.roles = _roles(settings, roles)
+        self._renew(settings)
+        self.own = OwnDomain.read(directory, settings)
+        self._resolvers = resolvers or _resolvers(settings)
+        self._takers: dict[Role, Taker] = {}
+        self._stack = AsyncExitStack()
+        self._generation = 0
+        self._policy: Policy | None = None
+        self.https: tuple[Endpoint, ...] = ()
+        self.metrics = Metrics()
+        self.coordinator: CoordinatorServer | None = None
+        self.account: AccountServer | None = None
+        self.relay: RelayServer | None = None
+        self.dns: DnsServer | None = None
+
+    async def start(self) -> None:
+        """Open everything; raises Remedy or StoreUnavailable, with nothing left open."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def check(self) -> None:
+        """Ask every role for an answer; raises Remedy when one gives none."""
+        hosts = {endpoint.host for endpoint in self.https}
+        for endpoint in self.https:
+            await check_https(self.own, self.own.name, reachable(endpoint))
+        ports = [each.port.port for each in (self.coordinator, self.relay) if each is not None]
+        for host in hosts:
+            for port in ports:
+                await check_stun(reachable(Endpoint(host, port)), self._entropy)
+            if self.dns is not None:
+                await check_dns(self.own.name, reachable(Endpoint(host, self._settings.dns.port)))
+
+    async def reload(self) -> None:
+        """Read settings, policy, certificate and store again.
+
+        Raises NTMobileError when something is wrong; all of the old stays then.
+        """
+        settings = _unmoved(self._settings, self.directory.config())
+        policy_file = self.directory.policy()
+        policy = await current_policy(self.directory, self._store)
+        own = OwnDomain.read(self.directory, settings)
+        zone = self._zone(own)
+        try:
+            self._listener.reload()
+        except (OSError, ssl.SSLError) as error:
+            files = " and ".join(map(str, self.directory.tls_files(settings)))
+            raise Remedy(
+                f"the certificate cannot be used: {error}", remedy=f"look at {files}"
+            ) from None
+        self.own = own
+        self._book.mode = settings.federation.mode
+        self._domains.forget()
+        if self.dns is not None:
+            self.dns.responder.zone = zone
+        if self.account is not None:
+            self.account.logins.set_policy(policy_file)
+        if self.coordinator is not None:
+            self.coordinator.set_settings(settings)
+            self.coordinator.set_policy(policy)
+            await self._drop_registrations(policy)
+        self._policy = policy
+        log.info("reloaded", federation=settings.federation.mode, rules=len(policy.rules))
+
+    async def close(self) -> None:
+        """Close everything, the last opened first."""
+        await self._stack.aclose()
+
+    @property
+    def _settings(self) -> ServerConfig:
+        return self.own.settings
+
+    async def _start(self) -> None:
+        self._store = await Store.open(self.directory.store_url(self._settings))
+        self._stack.push_async_callback(self._store.close)
+        self._tasks = await self._stack.enter_async_context(Tasks())
+        self._generation = await self._store.settings.get(Counter.GENERATION)
+        self._policy = await current_policy(self.directory, self._store)
+        self._make_domains()
+        if Role.DC in self.roles:
+            await self._start_coordinator()
+            await self._start_dns()
+        if Role.RS in self.roles:
+            self._start_relay()
+        if Role.AS in self.roles:
+            self._start_account()
+        await self._listen()
+        await self._start_admin()
+        self._tasks.repeat(self._watch_generation, GENERATION_S)
+        self._tasks.repeat(self._keep_up, UPKEEP_S)
+
+    def _make_domains(self) -> None:
+        self._book = StoreBook(self._store, self._clock, self._settings.federation.mode)
+        resolver = Resolver(self._resolvers, self._clock)
+        self._domains = Domains(self.own.domain(), resolver, self._book, self._clock)
+        signer = self.own.signer(self._entropy)
+        self._calls = Calls(lambda: self.own, self._domains, signer, self._clock, self._takers)
+
+    async def _listen(self) -> None:
+        self.front = Front(
+            takers=self._takers,
+            verifier=Verifier(self.own.name, self._domains.key_of),
+            statement=lambda: self.own.statement(int(self._clock.wall())),
+            certificates=lambda: (self.own.certificate,),
+            clock=self._clock,
+        )
+        certificate, key = self.directory.tls_files(self._settings)
+        self._listener = Listener(self.front.application, certificate, key)
+        self._stack.push_async_callback(self._listener.close)
+        for role, port in self._https_ports():
+            endpoints = local_endpoints(self._settings.server.addresses, port)
+            with explaining(f"TCP port {port}", f"[{role}] https"):
+                self.https += await self._listener.listen(endpoints)
+
+    def _https_ports(self) -> list[tuple[str, int]]:
+        ports: dict[int, str] = {}
+        for role, transport, port in self._settings.ports():
+            if transport == "tcp" and role in self.roles:
+                ports.setdefault(port, role)
+        return [(role, port) for port, role in ports.items()]
+
+    async def _start_coordinator(self) -> None:
+        assert self._policy is not None
+        keeper = Keeper(self._store, self._clock, self._tasks)
+        self._stack.push_async_callback(keeper.close)
+        self.keeper = keeper
+        stored = [node for node in await keeper.restore() if node.fqdn not in self._policy.revoked]
+        with explaining(f"UDP port {self._settings.dc.udp}", "[dc] udp"):
+            self.coordinator = CoordinatorServer(
+                self._settings,
+                self._policy,
+                stored,
+                self._calls,
+                keeper,
+                entropy=self._entropy,
+                clock=self._clock,
+                tasks=self._tasks,
+            )
+        self._stack.callback(self.coordinator.close)
+        self._takers[Role.DC] = self.coordinator.take
+        log.info("DC started", domain=self.own.name, restored=len(stored))
+
+    async def _start_dns(self) -> None:
+        responder = Responder(self._zone(self.own), random_bytes(self._entropy, 32))
+        self.dns = DnsServer(responder, self._clock, self._tasks)
+        self._stack.callback(self.dns.close)
+        port = self._settings.dns.port
+        with explaining(f"the DNS port {port}", "[dns] port"):
+            await self.dns.listen(local_endpoints(self._settings.server.addresses, port))
+
+    def _start_relay(self) -> None:
+        port = self._settings.rs.udp
+        with explaining(f"UDP port {port}", "[rs] udp"):
+            self.relay = RelayServer(
+                self.own.name, port, entropy=self._entropy, clock=self._clock, tasks=self._tasks
+            )
+        self._stack.callback(self.relay.close)
+        self._takers[Role.RS] = self.relay.take
+
+    def _start_account(self) -> None:
+        logins = Logins(self.own.name, self._store, self.directory.policy(), self._clock)
+        self.account = AccountServer(
+            self.own,
+            logins,
+            self._calls,
+            entropy=self._entropy,
+            clock=self._clock,
+            tasks=self._tasks,
+        )
+        self._stack.callback(self.account.close)
+        self._takers[Role.AS] = self.account.take
+
+    async def _start_admin(self) -> None:
+        admin = AdminSocket(self.directory.path, map(str, self.roles), self.reload)
+        try:
+            await admin.start()
+        except OSError as error:
+            log.error("ntm admin cannot reach this process at once", why=error.strerror)
+        else:
+            self._stack.push_async_callback(admin.stop)
+        self._stack.callback(self.metrics.close)
+        count_all(self, self.metrics)
+        where = self._settings.server.metrics
+        if where is not None:
+            with explaining(f"the metrics port {where}", "[server] metrics"):
+                self.metrics.serve(where)
+
+    def _zone(self, own: OwnDomain) -> Zone:
+        extra: tuple[dns.rrset.RRset, ...] = ()
+        if own.settings.server.whole_zone and self.directory.zone_file.exists():
+            extra = read_extra(self.directory.zone_file.read_text(), own.name)
+        return Zone(own.services(int(self._clock.wall())), extra)
+
+    async def _drop_registrations(self, policy: Policy) -> None:
+        before = frozenset() if self._policy is None else self._policy.revoked
+        with suppress(StoreUnavailable):
+            for fqdn in policy.revoked - before:
+                await self._store.registrations.remove(fqdn)
+
+    async def _watch_generation(self) -> None:
+        with suppress(StoreUnavailable):
+            generation = await self._store.settings.get(Counter.GENERATION)
+            if generation != self._generation:
+                self._generation = generation
+                await self._reload_or_tell()
+
+    async def _keep_up(self) -> None:
+        with suppress(StoreUnavailable):
+            await self._store.sweep(self._clock.wall())
+        if self._renew(self._settings):
+            await self._reload_or_tell()
+
+    async def _reload_or_tell(self) -> None:
+        try:
+            await self.reload()
+        except NTMobileError as error:
+            log.error("not reloaded; the old settings stay", why=str(error))
+
+    def _renew(self, settings: ServerConfig) -> bool:
+        serial = self._entropy.getrandbits(158) | 1
+        try:
+            now_s = int(self._clock.wall())
+            return self.directory.renew(settings, serial=serial, now_s=now_s)
+        except OSError as error:
+            log.error("the certificate is due and cannot be written", why=error.strerror)
+            return False
+
+
+def _roles(settings: ServerConfig, wanted: Sequence[Role] | None) -> tuple[Role, ...]:
+    configured = settings.server.roles
+    for role in wanted or ():
+        if role not in configured:
+            shown = ", ".join(configured)
+            raise Remedy(
+                f"{role} is no role of this domain's servers ({shown})",
+                remedy="name it in [server] roles in server.toml first",
+            )
+    chosen = tuple(dict.fromkeys(wanted or configured))
+    for role in chosen:
+        if role not in BUILT:
+            log.warning("role not built yet, left out", role=role)
+    running = tuple(role for role in chosen if role in BUILT)
+    if not running:
+        raise Remedy("no role is left to run", remedy="run at least one of as, dc, rs")
+    return running
+
+
+def _resolvers(settings: ServerConfig) -> Callable[[], Sequence[Endpoint]]:
+    address = settings.server.resolver
+    return SystemServers() if address is None else lambda: (Endpoint(address, DNS_PORT),)
+
+
+def _unmoved(old: ServerConfig, new: ServerConfig) -> ServerConfig:
+    """The new settings with what only a restart can change as it was, saying so."""
+    fixed = ("server", "as_", "dc", "ns", "rs", "dns", "store")
+    moved = [name for name in fixed if getattr(old, name) != getattr(new, name)]
+    if not moved:
+        return new
+    sections = ", ".join(f"[{name.rstrip('_')}]" for name in moved)
+    log.warning("changed settings wait for a restart of ntm serve", sections=sections)
+    return replace(new, **{name: getattr(old, name) for name in moved})
