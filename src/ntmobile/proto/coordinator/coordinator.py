@@ -321,6 +321,7 @@ class Coordinator:
                 node.last_seen = now if request.endpoints else None
                 self._common.events.append(NodeStored(stored))
                 node.conversation.answer(asked, self._response(node, asked), now)
+                self._directions.warm_relays(now)
 
     def _tell_superseded(self, node: Node, now: Instant) -> None:
         notice = Superseded(node.stored.instance)

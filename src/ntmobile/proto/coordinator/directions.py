@@ -172,6 +172,12 @@ class Directions:
                 return True
         return False
 
+    def warm_relays(self, now: Instant) -> None:
+        """Share Kdcrs with every RS of the domain before a negotiation needs it."""
+        for relay in self._common.settings.relays:
+            self._relay(relay).warm(now)
+        self._drain(now)
+
     def handle_end(self, tag: RouteToEnd, answer: Signal | None, now: Instant) -> None:
         """Take the answer of one of our own nodes to a Route Direction; None for silence."""
         negotiation = self._open.get(tag.negotiation)

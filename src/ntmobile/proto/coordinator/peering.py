@@ -142,6 +142,11 @@ class Peering(Generic[Tag]):
                 self._waiting.append(wanted)
                 self._share(now)
 
+    def warm(self, now: Instant) -> None:
+        """Share a key before anybody needs it."""
+        if isinstance(self._state, Strange):
+            self._share(now)
+
     def handle_datagram(self, header: Header, source: Endpoint, data: bytes, now: Instant) -> None:
         """Take a datagram under the shared key."""
         if isinstance(self._state, Shared):

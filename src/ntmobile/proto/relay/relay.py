@@ -37,6 +37,9 @@ MAX_KEYS_A_DOMAIN = 64
 SWEEP_NS = 5 * SECOND
 AMPLIFICATION = 3
 """RFC 9000, section 8.1."""
+EARLY_NS = 2 * SECOND
+MAX_EARLY = 1024
+"""Datagrams of ends that were directed before this RS was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,16 @@ class ForgetPath:
 
 
 Command = Bind | Unbind | ForgetPath
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """A datagram whose Relay Direction is still on its way."""
+
+    at: Instant
+    header: Header
+    source: Endpoint
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +131,7 @@ class RelayRole:
         self._peer_keys: dict[bytes, Kdcrs] = {}
         self._paths: dict[bytes, Path] = {}
         self._taken: dict[tuple[Endpoint, int], bytes] = {}
+        self._early: deque[Early] = deque(maxlen=MAX_EARLY)
         self._transmits: deque[Transmit] = deque()
         self._commands: deque[Command] = deque()
         self._replies: deque[Reply] = deque()
@@ -161,6 +175,7 @@ class RelayRole:
             self._handle_end(path, header, source, data, now)
         else:
             self.rejected["unknown key"] += 1
+            self._early.append(Early(now, header, source, data))
 
     def handle_timeout(self, now: Instant) -> None:
         """Forget paths and keys that are over."""
@@ -213,7 +228,17 @@ class RelayRole:
         if isinstance(heard, Asked) and isinstance(heard.message, RelayDirection):
             answer = self._open_path(heard.message, now)
             peer.answer(heard, answer, now)
+            self._replay_early(heard.message.ktun_identifier, now)
         self._drain(peer)
+
+    def _replay_early(self, identifier: bytes, now: Instant) -> None:
+        while self._early and now - self._early[0].at > EARLY_NS:
+            self._early.popleft()
+        path = self._paths.get(identifier)
+        for early in [held for held in self._early if held.header.identifier == identifier]:
+            self._early.remove(early)
+            if path is not None:
+                self._handle_end(path, early.header, early.source, early.data, now)
 
     def _open_path(self, direction: RelayDirection, now: Instant) -> NtmAck | Refusal:
         if direction.ktun_identifier in self._paths:
