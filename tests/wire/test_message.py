@@ -1,0 +1,77 @@
+"""Byte vectors: what is on the wire does not change by accident."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from ntmobile.wire.datagram import Envelope, Signal, decode_control, encode_control
+from ntmobile.wire.direction import DirectionRequest, Role, Withdrawal
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import PublicIdentity
+from ntmobile.wire.registration import (
+    Challenge,
+    KeepAliveAnswer,
+    NtmAck,
+    Reason,
+    Refusal,
+    RegistrationResponse,
+    UdpKeepAlive,
+)
+from ntmobile.wire.tunnel import CloseReason, EchoRequest, HolePunching, PathChallenge, TunnelClose
+
+MAPPED = Endpoint("192.0.2.7", 4330)
+
+VECTORS: dict[str, tuple[Signal, str]] = {
+    "UDP Keep Alive": (UdpKeepAlive(), "9301c4009203c2"),
+    "Keep Alive Answer": (KeepAliveAnswer(MAPPED, 5), "9301c4009304c406c000020710ea05"),
+    "Challenge": (Challenge(b"\x01\x02"), "9301c4009205c4020102"),
+    "NTM ACK": (NtmAck(), "9301c4009206c0"),
+    "Refusal": (Refusal(Reason.BUSY), "9301c4009307a462757379c0"),
+    "Withdrawal": (Withdrawal("a.b"), "9301c4009216a3612e62"),
+    "Registration Response": (
+        RegistrationResponse(IPv4Address("100.64.0.16"), IPv6Address("fd00::1"), MAPPED, 5, 90, 20),
+        "9301c4009802c40464400010c410fd000000000000000000000000000001c406c000020710ea055a1490",
+    ),
+    "Hole Punching": (HolePunching(Role.CN, 1, 7, b""), "9301c4009520a2636e0107c400"),
+    "Direction Request": (
+        DirectionRequest("a.b", bytes(16), PublicIdentity(bytes(32), bytes(32), bytes(64))),
+        "9301c4009510a3612e62c410"
+        + "00" * 16
+        + "93c420"
+        + "00" * 32
+        + "c420"
+        + "00" * 32
+        + "c440"
+        + "00" * 64
+        + "a7636f6e6e656374",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_message_has_these_bytes(name: str) -> None:
+    message, expected = VECTORS[name]
+
+    assert Envelope(1, b"", message).encode().hex() == expected
+    assert Envelope.decode(bytes.fromhex(expected)) == Envelope(1, b"", message)
+
+
+def test_control_messages_have_these_bytes() -> None:
+    assert encode_control(PathChallenge(9)).hex() == "922409"
+    assert encode_control(TunnelClose(CloseReason.IDLE)).hex() == "9226a469646c65"
+    assert encode_control(EchoRequest(3)).hex() == "932703c400"
+
+
+def test_a_field_that_a_later_version_adds_is_ignored() -> None:
+    assert decode_control(bytes.fromhex("93240963")) == PathChallenge(9)
+
+
+def test_an_endpoint_never_changes() -> None:
+    with pytest.raises(AttributeError):
+        MAPPED.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("size", [0, 5, 7, 17, 19])
+def test_an_endpoint_has_6_or_18_bytes(size: int) -> None:
+    with pytest.raises(ValueError, match="6 or 18"):
+        Endpoint.unpack(bytes(size))
