@@ -82,6 +82,7 @@ class Resolver:
         self.sent: list[bytes] = []
         self.failing = False
         self.over_tcp = 0
+        self.flags_over_udp = 0
         self._zones = {"."}
         self._closing: list[Callable[[], None]] = []
 
@@ -96,7 +97,7 @@ class Resolver:
     async def open(self, address: str = "127.0.0.1", port: int = 0) -> Endpoint:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(
-            lambda: Port(self.answer), local_addr=(address, port)
+            lambda: Port(self._answer_udp), local_addr=(address, port)
         )
         port = transport.get_extra_info("sockname")[1]
         self._closing += [transport.close]
@@ -107,6 +108,11 @@ class Resolver:
     def close(self) -> None:
         for close in self._closing:
             close()
+
+    def _answer_udp(self, wire: bytes) -> bytes:
+        answer = bytearray(self.answer(wire))
+        answer[2:4] = (int.from_bytes(answer[2:4]) | self.flags_over_udp).to_bytes(2)
+        return bytes(answer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
