@@ -3,6 +3,7 @@
 Every change is first in the store or the file, then told to the running servers.
 """
 
+import asyncio
 import re
 from collections import Counter as Counts
 from collections.abc import AsyncIterator
@@ -202,7 +203,7 @@ class Admin:
 
     async def _changed(self) -> Told:
         await self.store.settings.next(Counter.GENERATION)
-        return tell(self.directory.path)
+        return await asyncio.to_thread(tell, self.directory.path)
 
     def _hashed(self, password: str) -> str:
         salt = random_bytes(self._entropy, SALT_SIZE)

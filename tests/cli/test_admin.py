@@ -1,0 +1,187 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ntmobile.cli.main import application
+
+RULE = '[[rule]]\naction = "deny"\nfrom = ["*"]\nto = ["*.bob.ntm.example.org"]\n'
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Path:
+    path = tmp_path / "servers"
+    words = ["server", "init", str(path), "--domain", "ntm.example.org", "--offline"]
+    made = CliRunner().invoke(application("server"), [*words, "--address", "127.0.0.9"])
+    assert made.exit_code == 0
+    return path
+
+
+def test_users_are_added_listed_and_removed(servers: Path) -> None:
+    assert admin(servers, "user add alice --password-stdin", "correct horse\n").exit_code == 0
+    assert admin(servers, "user add ci --no-password").exit_code == 0
+
+    users = shown(servers, "user list --json")
+    assert [(each["name"], each["password"]) for each in users] == [("alice", True), ("ci", False)]
+
+    admin(servers, "user remove ci")
+    assert [each["name"] for each in shown(servers, "user list --json")] == ["alice"]
+
+
+def test_a_password_never_shows(servers: Path) -> None:
+    done = admin(servers, "user add alice --password-stdin", "correct horse\n")
+    listed = admin(servers, "user list --json")
+
+    assert "correct horse" not in done.output + listed.output
+    assert "argon2" not in listed.output
+
+
+def test_a_short_password_changes_nothing(servers: Path) -> None:
+    done = admin(servers, "user add alice --password-stdin", "short\n")
+
+    assert done.exit_code == 1
+    assert "nothing was changed" in done.stderr
+    assert shown(servers, "user list --json") == []
+
+
+def test_without_a_terminal_it_says_how_to_give_the_password(servers: Path) -> None:
+    done = admin(servers, "user add alice")
+
+    assert done.exit_code == 1
+    assert "next: give --password-stdin" in done.stderr
+
+
+def test_a_user_that_exists_is_not_added_again(servers: Path) -> None:
+    admin(servers, "user add alice --no-password")
+
+    done = admin(servers, "user add alice --no-password")
+
+    assert done.exit_code == 1
+    assert "next: to change the password: ntm admin user passwd alice" in done.stderr
+
+
+def test_a_password_can_be_changed(servers: Path) -> None:
+    admin(servers, "user add alice --no-password")
+
+    done = admin(servers, "user passwd alice --password-stdin", "correct horse\n")
+
+    assert done.exit_code == 0
+    assert shown(servers, "user list --json")[0]["password"] is True
+
+
+def test_a_key_is_the_only_thing_on_stdout(servers: Path) -> None:
+    admin(servers, "user add alice --no-password")
+
+    done = admin(servers, "key create alice --reusable --ephemeral --tag ci --tag lab")
+
+    assert done.stdout.startswith("ntmkey-")
+    assert len(done.stdout.split()) == 1
+    (key,) = shown(servers, "key list --json")
+    assert (key["user"], key["tags"], key["good"]) == ("alice", ["ci", "lab"], True)
+    assert done.stdout.strip() not in admin(servers, "key list --json").stdout
+
+
+def test_nodes_that_do_not_exist_are_not_revoked(servers: Path) -> None:
+    done = admin(servers, "node revoke laptop.alice")
+
+    assert done.exit_code == 1
+    assert "there is no node laptop.alice.ntm.example.org" in done.stderr
+    assert shown(servers, "node list --json") == []
+
+
+def test_foreign_domains_are_listed_and_removed(servers: Path) -> None:
+    pin = "SHA256:" + "ab" * 32
+    assert admin(servers, f"federation add ntm.example.net --key {pin}").exit_code == 0
+    ca = servers / "ca.pem"
+    assert admin(servers, f"federation add ntm.example.com --ca {ca}").exit_code == 0
+
+    listed = shown(servers, "federation list --json")
+    assert listed["mode"] == "listed"
+    assert [(each["domain"], each["key_pin"], each["ca"]) for each in listed["domains"]] == [
+        ("ntm.example.com", None, True),
+        ("ntm.example.net", pin, False),
+    ]
+
+    admin(servers, "federation remove ntm.example.com")
+    assert len(shown(servers, "federation list --json")["domains"]) == 1
+
+
+@pytest.mark.parametrize("mode", ["open", "closed", "listed"])
+def test_the_federation_mode_is_set(mode: str, servers: Path) -> None:
+    assert admin(servers, f"federation mode {mode}").exit_code == 0
+
+    assert shown(servers, "federation list --json")["mode"] == mode
+
+
+def test_an_unknown_mode_is_wrong_usage(servers: Path) -> None:
+    assert admin(servers, "federation mode all").exit_code == 2
+
+
+def test_a_policy_is_set_shown_and_tested(servers: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new.toml"
+    file.write_text(RULE)
+
+    assert admin(servers, f"policy set {file}").exit_code == 0
+
+    assert admin(servers, "policy show").stdout == RULE
+    assert shown(servers, "policy show --json")["rules"] == [
+        {"action": "deny", "from": ["*"], "to": ["*.bob.ntm.example.org"]}
+    ]
+    assert admin(servers, "policy test laptop.alice pc.bob").stdout == "refused: not-allowed\n"
+    assert shown(servers, "policy test pc.bob laptop.alice --json")["allowed"] is True
+
+
+def test_a_policy_from_standard_input_that_is_wrong_keeps_the_old(servers: Path) -> None:
+    before = admin(servers, "policy show").stdout
+
+    done = admin(servers, "policy set -", "[[rule]]\naction = 'maybe'\n")
+
+    assert done.exit_code == 1
+    assert "standard input, line 2: rule[1].action" in done.stderr
+    assert 'allowed: "allow", "deny"' in done.stderr
+    assert admin(servers, "policy show").stdout == before
+
+
+def test_an_empty_audit_is_an_empty_list(servers: Path) -> None:
+    assert shown(servers, "audit --json") == []
+
+
+def test_certificates_are_refused_as_not_built(servers: Path) -> None:
+    done = admin(servers, "certificate issue alice --name laptop --out x")
+
+    assert done.exit_code == 1
+    assert "not built yet" in done.stderr
+
+
+def test_without_a_running_server_it_says_so(servers: Path) -> None:
+    assert "no server is running here now" in admin(servers, "federation mode open").stderr
+
+
+def test_a_directory_that_is_none_is_named(tmp_path: Path) -> None:
+    done = admin(tmp_path, "user list")
+
+    assert done.exit_code == 1
+    assert "is not the directory of a server" in done.stderr
+
+
+def test_a_vanished_database_is_an_error_without_a_trace(servers: Path) -> None:
+    (servers / "ntm.db").unlink()
+
+    done = admin(servers, "user list")
+
+    assert done.exit_code == 1
+    assert "the store is unavailable" in done.stderr
+    assert "Traceback" not in done.output
+
+
+def admin(servers: Path, words: str, stdin: str = "") -> Result:
+    command = ["admin", "--server", str(servers), *words.split()]
+    return CliRunner().invoke(application("admin"), command, input=stdin)
+
+
+def shown(servers: Path, words: str) -> Any:  # noqa: ANN401
+    done = admin(servers, words)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)

@@ -1,0 +1,140 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ntmobile.cli.main import application
+from ntmobile.servers.zone_check import Finding, Free, Taken, Unknown
+
+RECORDS = [
+    "ntm.example.org. 3600 IN NS dc.ntm.example.org.",
+    "dc.ntm.example.org. 3600 IN A 203.0.113.10",
+    "dc.ntm.example.org. 3600 IN AAAA 2001:db8::10",
+]
+ADDRESSES = ("--address", "203.0.113.10", "--address", "2001:db8::10")
+
+
+def test_init_prints_the_records_and_nothing_else(tmp_path: Path) -> None:
+    done = init(tmp_path, "--offline")
+
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == RECORDS
+
+
+def test_init_says_what_to_do_next_and_how_to_trust_it(tmp_path: Path) -> None:
+    done = init(tmp_path, "--offline")
+
+    shown = show(tmp_path)
+    assert f"ntm admin --server {tmp_path / 'servers'} user add NAME" in done.stderr
+    assert f"--fingerprint {shown['tls_fingerprint']}" in done.stderr
+    assert str(shown["domain_key"]) in done.stderr
+
+
+def test_show_tells_what_init_made(tmp_path: Path) -> None:
+    init(tmp_path, "--offline", "--roles", "dc,rs")
+
+    shown = show(tmp_path)
+
+    assert (shown["domain"], shown["roles"]) == ("ntm.example.org", ["dc", "rs"])
+    assert shown["addresses"] == ["203.0.113.10", "2001:db8::10"]
+    assert shown["records"] == RECORDS
+
+
+def test_a_zone_in_use_is_refused_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finds(monkeypatch, Taken(("ntm.example.org. MX 10 mail.example.org.",)))
+
+    done = init(tmp_path)
+
+    assert done.exit_code == 1
+    assert "MX 10 mail.example.org." in done.stderr
+    assert "--whole-zone" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_zone_in_use_can_be_taken_over_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finds(monkeypatch, Taken(("ntm.example.org. MX 10 mail.example.org.",)))
+
+    done = init(tmp_path, "--whole-zone")
+
+    assert done.exit_code == 0
+    assert (tmp_path / "servers" / "zone").exists()
+    assert "whole_zone = true" in (tmp_path / "servers" / "server.toml").read_text()
+
+
+def test_offline_it_warns_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finds(monkeypatch, Unknown("no answer"))
+
+    done = init(tmp_path)
+
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == RECORDS
+    assert "warning: could not look up ntm.example.org (no answer)" in done.stderr
+
+
+def test_a_free_zone_is_taken_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finds(monkeypatch, Free())
+
+    assert "could not look up" not in init(tmp_path).stderr
+
+
+def test_a_role_that_is_not_built_is_named(tmp_path: Path) -> None:
+    done = init(tmp_path, "--offline", "--roles", "as,dc,ns,rs")
+
+    assert done.exit_code == 0
+    assert "NS role is not built yet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--domain", "org"),
+        ("--address", "example.org"),
+        ("--address", "0.0.0.0"),
+        ("--roles", "as,xx"),
+        ("--roles", ""),
+    ],
+)
+def test_wrong_options_are_wrong_usage_and_make_nothing(
+    wrong: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = init(tmp_path, "--offline", *wrong)
+
+    assert done.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_init_changes_nothing(tmp_path: Path) -> None:
+    init(tmp_path, "--offline")
+    before = show(tmp_path)
+
+    done = init(tmp_path, "--offline")
+
+    assert done.exit_code == 1
+    assert "holds a server already" in done.stderr
+    assert show(tmp_path) == before
+
+
+def init(tmp_path: Path, *more: str) -> Result:
+    words = ["server", "init", str(tmp_path / "servers"), "--domain", "ntm.example.org"]
+    return CliRunner().invoke(application("server"), [*words, *ADDRESSES, *more])
+
+
+def show(tmp_path: Path) -> dict[str, object]:
+    words = ["server", "show", str(tmp_path / "servers"), "--json"]
+    done = CliRunner().invoke(application("server"), words)
+    assert done.exit_code == 0
+    shown = json.loads(done.stdout)
+    assert isinstance(shown, dict)
+    return shown
+
+
+def finds(monkeypatch: pytest.MonkeyPatch, finding: Finding) -> None:
+    """The DNS says this; what it says is looked up for real in tests/servers/test_zone_check."""
+    monkeypatch.setattr("ntmobile.cli.server.examine", lambda _domain, _server: finding)
