@@ -242,3 +242,6 @@ fn offload(packet: &mut [u8], inner: &Inner, sink: Sink<'_>) -> Result<Left, Dro
     finish_at(packet, inner.upper, at - inner.upper);
     Ok(Left::Nothing)
 }
+
+#[cfg(test)]
+mod tests;
