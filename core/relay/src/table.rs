@@ -24,7 +24,9 @@ pub struct Binding {
 /// All bindings of a relay, and the paths they belong to. Pure.
 #[derive(Debug, Default)]
 pub struct Table {
-    bindings: HashMap<Key, Binding>,
+    /// Looked up for every capsule; a fast hash will do, as only authenticated
+    /// ends are ever inserted.
+    bindings: HashMap<Key, Binding, foldhash::quality::RandomState>,
     paths: HashMap<u128, Route>,
 }
 
