@@ -43,6 +43,14 @@ class Metrics(Collector):
         """Show this from now on."""
         self._sources.append(source)
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where they are served; None when they are not."""
+        if self._server is None:
+            return None
+        host, port = self._server[0].server_address[:2]
+        return Endpoint(str(host), port)
+
     def serve(self, endpoint: Endpoint) -> None:
         """Open the port, with a thread of its own; raises OSError."""
         registry = CollectorRegistry()
