@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ntmobile.agent.account_server import LOGIN_PATH, AccountServer, parse_url
+from ntmobile.agent.account_server import LOGIN_PATH, AccountServer
 from ntmobile.agent.records import SavedAccount, Trust
+from ntmobile.agent.urls import parse_url
 from ntmobile.keys.certificates import fingerprint, make_ca, make_server
 from ntmobile.proto.io import Failed
 from ntmobile.runtime.clock import Clock

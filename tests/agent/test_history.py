@@ -66,7 +66,7 @@ def test_a_relayed_tunnel_is_traced_through_its_relay() -> None:
 def test_the_last_handover_of_each_peer_is_at_hand() -> None:
     history = History()
     moves = [
-        HandoverDone(fqdn, Instant(at), 40, None, THERE)
+        Move(HandoverDone(fqdn, Instant(at), 40, None, THERE), None, None)
         for at, fqdn in enumerate([PEER, OWN, PEER])
     ]
     for move in moves:

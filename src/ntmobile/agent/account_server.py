@@ -8,13 +8,13 @@ Ours: docs/protocol.md sections 1 and 2.
 
 from ipaddress import ip_address
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 
 from ntmobile.agent.records import SavedAccount
 from ntmobile.agent.records import Trust as SavedTrust
+from ntmobile.agent.urls import parse_url
 from ntmobile.errors import DecodeError, NTMobileError
 from ntmobile.proto.io import Failed
 from ntmobile.runtime.https import (
@@ -34,7 +34,6 @@ from ntmobile.wire.message import decode, decoder, encode
 from ntmobile.wire.registration import Reason
 
 LOGIN_PATH = "/ntm/v1/login"
-HTTPS_PORT = 443
 SERVICE = "_ntm-as._tcp"
 _ANSWER: "msgspec.msgpack.Decoder[LoginAnswer]" = decoder(LoginAnswer)  # type: ignore[arg-type]
 _LOG = structlog.get_logger(__name__)
@@ -139,16 +138,6 @@ class AccountServer:
         self.trouble = str(error)
         _LOG.info("account server failed", reason=reason.value)
         return Failed(reason, str(error))
-
-
-def parse_url(url: str) -> tuple[str, int]:
-    """Return host and port of https://HOST[:PORT], or of HOST[:PORT]; raises ValueError."""
-    parts = urlsplit(url if "//" in url else f"https://{url}")
-    if parts.scheme != "https" or not parts.hostname:
-        raise ValueError(f"{url!r} is not https://HOST or https://HOST:PORT")
-    if parts.path not in ("", "/") or parts.query or parts.username:
-        raise ValueError(f"{url!r} has more than a host and a port")
-    return parts.hostname, parts.port or HTTPS_PORT
 
 
 def trust_of(saved: SavedTrust) -> Trust:

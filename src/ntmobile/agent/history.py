@@ -8,6 +8,7 @@ from ntmobile.keys.table import KeyRecord
 from ntmobile.proto.journal import Step
 from ntmobile.proto.node.events import HandoverDone, TunnelEstablished
 from ntmobile.time import SECOND, Instant
+from ntmobile.wire.endpoint import Endpoint
 
 ASKING_NS = 15 * SECOND
 """Longest time between the question to the DC and the beginning of a negotiation."""
@@ -18,7 +19,7 @@ MOST_HANDOVERS = 1024
 MOST_KEY_RECORDS = 1024
 
 
-_BARE = ("NTM ACK", "Challenge")
+_BARE = ("NTM ACK", "Challenge", "Hole Punching")
 """Messages that name no negotiation and belong to the one around them."""
 
 
@@ -32,6 +33,15 @@ class Trace:
     steps: tuple[Step, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A handover, and the own address before and after it as far as they are known."""
+
+    event: HandoverDone
+    here_before: Endpoint | None
+    here: Endpoint | None
+
+
 class History:
     """Remembers the newest of everything; the oldest falls out."""
 
@@ -39,12 +49,12 @@ class History:
         """Nothing happened yet."""
         self._steps: deque[Step] = deque(maxlen=MOST_STEPS)
         self._traces: OrderedDict[str, Trace] = OrderedDict()
-        self._handovers: deque[HandoverDone] = deque(maxlen=MOST_HANDOVERS)
-        self._last_handover: dict[str, HandoverDone] = {}
+        self._handovers: deque[Move] = deque(maxlen=MOST_HANDOVERS)
+        self._last_handover: dict[str, Move] = {}
         self._keys: deque[KeyRecord] = deque(maxlen=MOST_KEY_RECORDS)
 
     @property
-    def handovers(self) -> Sequence[HandoverDone]:
+    def handovers(self) -> Sequence[Move]:
         """Oldest first."""
         return tuple(self._handovers)
 
@@ -58,7 +68,7 @@ class History:
         """Oldest first."""
         return tuple(self._steps)
 
-    def last_handover(self, fqdn: str) -> HandoverDone | None:
+    def last_handover(self, fqdn: str) -> Move | None:
         """The newest move of the tunnel to a peer."""
         return self._last_handover.get(fqdn)
 
@@ -70,10 +80,10 @@ class History:
         """A message was sent or came."""
         self._steps.append(step)
 
-    def add_handover(self, handover: HandoverDone) -> None:
+    def add_handover(self, move: Move) -> None:
         """A tunnel moved."""
-        self._handovers.append(handover)
-        self._last_handover[handover.fqdn] = handover
+        self._handovers.append(move)
+        self._last_handover[move.event.fqdn] = move
         if len(self._last_handover) > MOST_HANDOVERS:
             del self._last_handover[next(iter(self._last_handover))]
 

@@ -5,7 +5,7 @@ then hooks the machine into this computer. Whatever fails to open closes what wa
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
@@ -18,7 +18,7 @@ from ntmobile._core import Engine
 from ntmobile.agent.account_server import AccountServer
 from ntmobile.agent.bell import Bell
 from ntmobile.agent.engine import PacketLoops
-from ntmobile.agent.history import History
+from ntmobile.agent.history import History, Move
 from ntmobile.agent.links import Links
 from ntmobile.agent.names import NameQueries
 from ntmobile.agent.records import LastGood, SavedAccount, SavedPeer, VirtualAddresses
@@ -37,6 +37,7 @@ from ntmobile.proto.node.events import (
     Pong,
     Registered,
     RegistrationLost,
+    SetPath,
     TunnelClosed,
     TunnelEstablished,
 )
@@ -47,6 +48,7 @@ from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.https import Place
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
+from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.login import LoginAnswer, LoginRequest, NonceRequest
 
 INSTANCE_SIZE = 16
@@ -94,6 +96,7 @@ class Session:
         self.pongs: dict[tuple[str, int], Pong] = {}
         self._state = state
         self._pings = 0
+        self._locals: dict[str, Endpoint | None] = {}
         self._entropy = entropy
         self._model = model
         self._tasks = Tasks()
@@ -203,9 +206,10 @@ class Session:
                 # Its steps follow the event in the same drain.
                 loop = asyncio.get_running_loop()
                 loop.call_soon(self.history.add_tunnel, event, self.clock.now())
+                self._locals.setdefault(event.fqdn, self.local(event.fqdn, event.remote))
                 _LOG.info("tunnel established", relayed=event.relayed, ms=event.elapsed_ns // 10**6)
             case HandoverDone():
-                self.history.add_handover(event)
+                self._keep_handover(event)
                 _LOG.info("handover done", outage_ms=event.outage_ns // 10**6)
             case TunnelClosed(_, reason):
                 _LOG.info("tunnel closed", reason=str(reason))
@@ -214,6 +218,15 @@ class Session:
             case Step():
                 self.history.add_step(event)
         self.changed.ring()
+
+    def local(self, fqdn: str, remote: Endpoint) -> Endpoint | None:
+        """Return the own address that a tunnel's capsules leave from, as far as it can be told."""
+        return local_of(self.loops.path(fqdn), remote, self.links.addresses)
+
+    def _keep_handover(self, event: HandoverDone) -> None:
+        before, now = self._locals.get(event.fqdn), self.local(event.fqdn, event.new)
+        self._locals[event.fqdn] = now
+        self.history.add_handover(Move(event, before, now))
 
     def _keep_login(self, event: LoggedIn) -> None:
         self.login_failure = None
@@ -271,6 +284,17 @@ class _LastPlace:
                 last.domain_key,
             )
         )
+
+
+def local_of(
+    path: SetPath | None, remote: Endpoint, addresses: Iterable[LocalAddress]
+) -> Endpoint | None:
+    """Return which of the addresses a path uses: one of its uplink, the preferred one first."""
+    same = [each for each in addresses if each.endpoint.version == remote.version]
+    if path is not None and path.interface:
+        same = [each for each in same if each.interface == path.interface]
+    best = sorted(same, key=lambda each: not each.preferred)
+    return best[0].endpoint if best else None
 
 
 def _enrolled(account: SavedAccount) -> SavedAccount:

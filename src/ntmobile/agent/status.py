@@ -6,7 +6,7 @@ from typing import Literal
 
 from ntmobile import __version__
 from ntmobile.agent.failures import login_failure, reason_text
-from ntmobile.agent.history import Trace
+from ntmobile.agent.history import Move, Trace
 from ntmobile.agent.names import owner_of
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
@@ -29,7 +29,6 @@ from ntmobile.agent.views import (
 from ntmobile.keys.identity import fingerprint
 from ntmobile.keys.table import CommonKey
 from ntmobile.proto.journal import Step
-from ntmobile.proto.node.events import HandoverDone, LocalAddress, SetPath
 from ntmobile.proto.node.settings import PeerView
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import Instant
@@ -141,7 +140,7 @@ def _authenticated(name: str) -> Literal["certificate", "device-key", "password"
 def _path(session: Session, peer: PeerView) -> PathView | None:
     if peer.remote is None:
         return None
-    local = local_of(session.loops.path(peer.fqdn), peer.remote, session.links.addresses)
+    local = session.local(peer.fqdn, peer.remote)
     return PathView(
         kind="relay" if peer.relayed else "direct",
         local=str(local) if local else None,
@@ -152,29 +151,21 @@ def _path(session: Session, peer: PeerView) -> PathView | None:
     )
 
 
-def local_of(
-    path: SetPath | None, remote: Endpoint, addresses: Iterable[LocalAddress]
-) -> Endpoint | None:
-    """Return the own address that capsules on a path leave from, as far as it can be told."""
-    same = [each for each in addresses if each.endpoint.version == remote.version]
-    if path is not None and path.interface:
-        same = [each for each in same if each.interface == path.interface]
-    best = sorted(same, key=lambda each: not each.preferred)
-    return best[0].endpoint if best else None
+def _handover(session: Session, move: Move | None) -> HandoverView | None:
+    return None if move is None else handover_view(move, session.clock)
 
 
-def _handover(session: Session, event: HandoverDone | None) -> HandoverView | None:
-    return None if event is None else handover_view(event, session.clock)
-
-
-def handover_view(event: HandoverDone, clock: Clock) -> HandoverView:
-    """One move."""
+def handover_view(move: Move, clock: Clock) -> HandoverView:
+    """One move: by this node's addresses when it moved itself, else by the peer's."""
+    event = move.event
+    mine = move.here_before != move.here or event.old == event.new
+    old, new = (move.here_before, move.here) if mine else (event.old, event.new)
     return HandoverView(
         fqdn=event.fqdn,
         at=iso(event.at, clock),
         outage_ms=event.outage_ns / _MILLISECOND,
-        from_=str(event.old) if event.old else None,
-        to=str(event.new),
+        from_=str(old) if old else None,
+        to=str(new or event.new),
     )
 
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import structlog
 
@@ -19,6 +19,7 @@ from ntmobile.agent.dns_hook_table import HookUnavailable, OwnerTable
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
 from ntmobile.agent.names import is_virtual, owner_of
+from ntmobile.agent.resolv_conf import DNS_PORT, Nameservers, ResolvConf, free_loopback
 from ntmobile.agent.routes import overlaps
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
@@ -26,7 +27,6 @@ from ntmobile.agent.tun import Tun
 from ntmobile.agent.views import DnsView
 from ntmobile.errors import Remedy
 from ntmobile.proto.node.events import NameResolved, Registered
-from ntmobile.runtime.resolver import SystemServers
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Host
 
@@ -50,8 +50,9 @@ class SystemModel:
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
         self._mtus: dict[Host, int] = {}
-        self._hook_trouble: str | None = None
-        self.servers: SystemServers = SystemServers()
+        self._hook: Literal["nftables", "resolv.conf", "off"] = "off"
+        self._hook_detail = "not registered yet"
+        self.servers = Nameservers()
         """The ordinary resolvers, whoever asks."""
         self.avoid: tuple[IPv4Network | IPv6Network, ...] = ()
         """Real networks here that virtual addresses must not hide."""
@@ -94,31 +95,31 @@ class SystemModel:
         await self._tun.set_addresses((registered.virtual_ipv4, registered.virtual_ipv6))
         for peer in self._state.peers.values():
             await self._route((peer.ipv4, peer.ipv6), None)
-        if self._table is not None and self._stub is None:
-            await self._hook(session, self._table)
+        if self._stub is None and self._state.choices.accept_dns:
+            await self._hook_names(session)
         self.attached = True
 
     async def detach(self) -> None:
         """Gives the machine its network back; a second time does nothing."""
         self.attached = False
         self._tun = self._stub = None
+        self._hook, self._hook_detail = "off", "not registered yet"
         self._mtus.clear()
         await self._stack.aclose()
         self._table = None
 
     def troubles(self) -> list[str]:
         """What keeps the machine from being fully hooked."""
-        return [self._hook_trouble] if self._hook_trouble else []
+        missing = self.attached and self._state.choices.accept_dns and self._hook == "off"
+        return [f"applications cannot look up nodes: {self._hook_detail}"] if missing else []
 
     def dns(self) -> DnsView:
         """The state of the DNS hook."""
-        stub, table = self._stub, self._table
-        hooked = stub is not None and table is not None
-        off = "accept-dns=no" if not self._state.choices.accept_dns else "not registered yet"
-        detail = f"table {table.table}" if hooked and table else self._hook_trouble or off
+        stub = self._stub
+        accepted = self._state.choices.accept_dns
         return DnsView(
-            hook="nftables" if hooked else "off",
-            detail=detail,
+            hook=self._hook,
+            detail=self._hook_detail if accepted or stub else "accept-dns=no",
             stub=", ".join(map(str, stub.endpoints)) if stub else None,
             upstreams=tuple(map(str, self.servers())),
             zones=stub.zones.known if stub else (),
@@ -130,27 +131,59 @@ class SystemModel:
         try:
             self._stack.enter_context(table)
         except HookUnavailable as error:
-            self._hook_trouble = str(error)
-            _LOG.warning("no DNS hook", error=str(error))
+            _LOG.warning("no DNS redirect", error=error.problem)
             return
         self._table = table
 
-    async def _hook(self, session: Session, table: OwnerTable) -> None:
+    async def _hook_names(self, session: Session) -> None:
+        try:
+            if self._table is not None and not self._only_link_local():
+                await self._redirect(session, self._table)
+            else:
+                await self._stand_in_front(session)
+        except (HookUnavailable, OSError) as error:
+            # The node works all the same: peers are reached by their virtual addresses.
+            self._hook_detail = str(error)
+            _LOG.error("no DNS hook", error=str(error))
+
+    async def _redirect(self, session: Session, table: OwnerTable) -> None:
+        stub = await self._stack.enter_async_context(self._make_stub(session))
+        table.redirect(stub.port)
+        # Undone before the stub closes: a query must never meet a redirect to nobody.
+        self._stack.callback(table.__exit__, None, None, None)
+        self._stub, self._hook, self._hook_detail = stub, "nftables", f"table {table.table}"
+
+    async def _stand_in_front(self, session: Session) -> None:
+        address = free_loopback()
+        stub = self._make_stub(session, addresses=(address,), port=DNS_PORT)
+        await self._stack.enter_async_context(stub)
+        self._stack.enter_context(ResolvConf(address))
+        detail = f"{address} is the first server of /etc/resolv.conf"
+        self._stub, self._hook, self._hook_detail = stub, "resolv.conf", detail
+
+    def _make_stub(
+        self,
+        session: Session,
+        *,
+        addresses: Sequence[str] = ("127.0.0.1", "::1"),
+        port: int = 0,
+    ) -> DnsStub:
         account = session.account
-        stub = DnsStub(
+        return DnsStub(
             lambda fqdn: self._resolve(session, fqdn),
             self._reverse,
             self.servers,
             own_zones=[account.domain],
             known_zones={domain_of(fqdn) for fqdn in self._state.peers},
             search=[f"{account.user}.{account.domain}"],
-            mark=table.mark,
+            addresses=addresses,
+            port=port,
+            mark=self.mark,
         )
-        await self._stack.enter_async_context(stub)
-        table.redirect(stub.port)
-        # Undone before the stub closes: a query must never meet a redirect to nobody.
-        self._stack.callback(table.__exit__, None, None, None)
-        self._stub = stub
+
+    def _only_link_local(self) -> bool:
+        servers = self.servers()
+        return bool(servers) and all(server.host.is_link_local for server in servers)
 
     async def _resolve(self, session: Session, fqdn: str) -> Answer | Refused:
         outcome = await session.names.resolve(fqdn)

@@ -14,6 +14,7 @@ from ntmobile.agent.records import Model, SavedAccount, Trust
 from ntmobile.agent.requests import AskStatus, Down, Up
 from ntmobile.agent.spawn import start_agent
 from ntmobile.agent.state import saved_account
+from ntmobile.agent.urls import parse_url
 from ntmobile.agent.views import StatusView
 from ntmobile.cli.node_output import (
     JsonOption,
@@ -74,8 +75,10 @@ def up(
     report = _reporter(json=json)
     client = Client(directory)
     saved = saved_account(directory) if directory.exists() else None
+    _check_server(server)
     account = _account(who, name, server, _trust(ca, fingerprint), saved)
     if client.is_running():
+        note("the agent is already running")
         report(client.ask(Up(_running(account, saved)), StatusView, said=note))
         return
     secret = _password(account, password_stdin) if auth_key is None else None
@@ -156,6 +159,14 @@ def _running(account: SavedAccount, saved: SavedAccount | None) -> SavedAccount 
         f"the agent runs as {saved.fqdn} and keeps its account while it does",
         remedy="ntm down, then the same command again",
     )
+
+
+def _check_server(url: str | None) -> None:
+    try:
+        if url is not None:
+            parse_url(url)
+    except ValueError as error:
+        raise typer.BadParameter(f"--as: {error}") from None
 
 
 def _trust(ca: Path | None, fingerprint: str | None) -> Trust:
