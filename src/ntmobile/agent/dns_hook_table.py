@@ -28,9 +28,13 @@ TABLE = "ntmobile-dns-{level}"
 PRIORITY = -100
 """NF_IP_PRI_NAT_DST; each level runs one earlier than the level below it."""
 
-_CLAIM = "create table inet {table} {{ flags owner; }}"
-_REDIRECT = """
+_CLAIM = """
+create table inet {table} {{ flags owner; }}
 add chain inet {table} output {{ type nat hook output priority {priority}; }}
+add rule inet {table} output udp dport 0 redirect to :1
+"""
+"""The rule matches nothing: it proves now that the kernel can redirect."""
+_REDIRECT = """
 flush chain inet {table} output
 add rule inet {table} output meta mark & {mask:#x} == {mark:#x} meta mark & 0xf <= {level} return
 add rule inet {table} output ip6 daddr fe80::/10 return
@@ -72,7 +76,6 @@ class OwnerTable:
         problem = self._nft.run(
             _REDIRECT.format(
                 table=self.table,
-                priority=PRIORITY - self._level,
                 mask=MARK_MASK,
                 mark=MARK,
                 level=self._level,
@@ -111,7 +114,7 @@ def _claim(nft: "_Nft") -> int:
         name = TABLE.format(level=level)
         if nft.has_table(name):
             continue
-        problem = nft.run(_CLAIM.format(table=name))
+        problem = nft.run(_CLAIM.format(table=name, priority=PRIORITY - level))
         if not problem:
             return level
         # Permission is denied both to those who lack it and for a table that another agent made

@@ -9,6 +9,10 @@ What becomes of a query::
         but A, AAAA without data              --> resolve, if the zone's SRV says NTMobile
         and short names without data          --> resolve below the own users' names
 
+A short name has a single label. The C library tries its search list first and the bare name last
+(resolv.conf(5), ndots), so a host of the local network goes before a peer of the same short name,
+and resolv.conf needs no search line of ours.
+
 Source: paper, Fig. 5. Ours: docs/protocol.md section 6.
 """
 

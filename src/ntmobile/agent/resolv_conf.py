@@ -8,7 +8,8 @@ mended, and several agents can share one file.
 
 Limits: glibc asks three servers, so a third original one is not reached; musl asks all servers at
 once and takes the first answer, so there this hook is weak and the redirect (dns_hook_table.py) is
-needed.
+needed. Agents of different network namespaces must not use it on the same file: none can see
+whether the other's stub lives.
 """
 
 import errno
