@@ -1,4 +1,5 @@
-//! Many sends in one system call.
+//! Many sends in one system call: quinn-udp, which receives for us, sends one
+//! message a call and cannot gather scattered pieces.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

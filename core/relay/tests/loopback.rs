@@ -309,6 +309,34 @@ fn a_burst_of_bulk_keeps_its_order() {
 }
 
 #[test]
+fn whatever_arrives_is_forwarded_queued_or_counted() {
+    let relay = open();
+    let (a, b) = (End::v4(&relay), End::v4(&relay));
+    join(&relay, &a, &b, 0);
+    let mut state = 1_u64;
+    let mut next = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize
+    };
+
+    for _ in 0..2000 {
+        let mut datagram = vec![0; 1 + next() % 2200];
+        datagram
+            .iter_mut()
+            .take(12)
+            .for_each(|byte| *byte = (next() % 6) as u8);
+        a.send(&datagram);
+    }
+
+    // `settled` returns only when the counters account for every datagram.
+    let counters = settled(&relay, 2000);
+    assert!(counters.unbound > 0 && counters.malformed > 0 && counters.too_long > 0);
+    assert_eq!(counters.received, 64);
+}
+
+#[test]
 fn closing_twice_is_no_error() {
     let relay = open();
 
