@@ -1,7 +1,7 @@
 """One end of a tunnel with fixed keys: what the benchmark and the lab tests run.
 
 python bench/tunnel_end.py a|b --device NAME --port N --peer HOST:PORT [--mtu N]
-[--no-offload]. Prints "ready" and works until its standard input ends, then
+[--path-mtu N] [--no-offload]. Prints "ready" and works until its standard input ends, then
 prints its counters as JSON.
 """
 
@@ -48,6 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=4330)
     parser.add_argument("--peer", required=True)
     parser.add_argument("--mtu", type=int, default=1420)
+    parser.add_argument("--path-mtu", type=int, help="the device's, unless given")
     parser.add_argument("--no-offload", action="store_true")
     return parser.parse_args()
 
@@ -73,7 +74,7 @@ def connect(engine: Engine, options: argparse.Namespace) -> None:
     )
     engine.install_keys(index, 0, "aes-256-gcm", KEYS[own], KEYS[peer], INDEX[peer])
     host, _, port = options.peer.rpartition(":")
-    engine.set_path(index, packed(host), int(port), mtu=options.mtu)
+    engine.set_path(index, packed(host), int(port), mtu=options.path_mtu or options.mtu)
     engine.activate_keys(index, 0)
 
 
