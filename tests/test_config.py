@@ -102,18 +102,16 @@ def test_an_unknown_setting_is_refused_with_what_is_known() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("# note\n\n[branch]\nport = 1\nprot = 2\n", "tree.toml", Tree)
 
-    assert str(caught.value) == (
-        "tree.toml, line 5: branch.prot: no such setting\nallowed: port, colour, shiny, leaf"
-    )
+    assert caught.value.problem == "tree.toml, line 5: branch.prot: no such setting"
+    assert caught.value.remedy == "correct that line; allowed: port, colour, shiny, leaf"
 
 
 def test_a_wrong_word_is_refused_with_the_words_that_are_allowed() -> None:
     with pytest.raises(ConfigError) as caught:
         parse('[branch]\ncolour = "green"\n', "tree.toml", Tree)
 
-    assert str(caught.value) == (
-        'tree.toml, line 2: branch.colour: "green" is not allowed\nallowed: "red", "blue"'
-    )
+    assert caught.value.problem == 'tree.toml, line 2: branch.colour: "green" is not allowed'
+    assert caught.value.remedy == 'correct that line; allowed: "red", "blue"'
 
 
 def test_a_missing_setting_is_named_at_its_table() -> None:

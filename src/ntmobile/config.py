@@ -26,7 +26,10 @@ class ConfigError(Remedy):
 
     def __init__(self, file: str, line: int, key: str, problem: str, allowed: str) -> None:
         """Line counts from 1."""
-        super().__init__(f"{file}, line {line}: {key}: {problem}", remedy=f"allowed: {allowed}")
+        super().__init__(
+            f"{file}, line {line}: {key}: {problem}",
+            remedy=f"correct that line; allowed: {allowed}",
+        )
         self.file = file
         self.line = line
         self.key = key

@@ -7,19 +7,21 @@ needs no restart. Ours: docs/protocol.md section 10.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event, insert, text, update
+from sqlalchemy import Connection, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import Table
 
+from ntmobile.errors import Remedy
 from ntmobile.store.errors import StoreUnavailable, reason_of
 from ntmobile.store.migrations import upgrade
 
@@ -125,19 +127,35 @@ def create(url: str) -> None:
         os.close(os.open(parsed.database or "", flags, 0o600))
 
 
+def inserting(connection: AsyncConnection, table: Table) -> "postgresql.Insert | sqlite.Insert":
+    """Return an INSERT that may say what to do when the row is there already."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
 async def upsert(
-    connection: AsyncConnection, table: Table, key: dict[str, Any], values: dict[str, Any]
+    connection: AsyncConnection, table: Table, key: str, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Change the row of that key, or add it; inside a writing transaction."""
-    condition = [table.c[name] == value for name, value in key.items()]
-    changed = await connection.execute(update(table).where(*condition).values(**values))
-    if not changed.rowcount:
-        await connection.execute(insert(table).values(**key, **values))
+    """Add rows, or change all columns of those whose key is there; in a writing transaction."""
+    if not rows:
+        return
+    statement = inserting(connection, table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name != key}
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=[key], set_=changed), rows
+    )
 
 
 def _engine(url: URL, file: Path | None, busy_ms: int) -> AsyncEngine:
     if file is None:
-        return create_async_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS)
+        try:
+            return create_async_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS)
+        except (ImportError, NoSuchModuleError) as error:
+            raise Remedy(
+                f"the database of [store] url needs a driver that is missing: {error}",
+                remedy="for PostgreSQL: pip install asyncpg, and url = postgresql+asyncpg://...",
+            ) from None
     # mode=rw: a file that vanished must be an error, not an empty database.
     uri = url.set(database=file.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
     engine = create_async_engine(

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.engine import Row
 
-from ntmobile.store.database import Database, upsert
+from ntmobile.store.database import Database, inserting, upsert
 from ntmobile.store.schema import federation
 
 
@@ -39,7 +39,8 @@ class Federation:
         self, domain: str, at: float, *, key_pin: str | None = None, ca: bytes | None = None
     ) -> None:
         """List a domain; what was trusted of it before is forgotten, the operator judged anew."""
-        values = {
+        row = {
+            "domain": domain,
             "key_pin": key_pin,
             "ca": ca,
             "key": None,
@@ -49,16 +50,17 @@ class Federation:
             "added_at": at,
         }
         async with self._database.writing() as connection:
-            await upsert(connection, federation, {"domain": domain}, values)
+            await upsert(connection, federation, "domain", [row])
 
     async def trust(self, domain: str, key: bytes, by: str, at: float) -> None:
         """Record the key that was just trusted, and how."""
         values = {"key": key, "trusted_by": by, "trusted_at": at}
+        row = {"domain": domain, "listed": False, "added_at": at, **values}
         async with self._database.writing() as connection:
-            query = update(federation).where(federation.c.domain == domain).values(values)
-            if not (await connection.execute(query)).rowcount:
-                row = {"domain": domain, "listed": False, "added_at": at, **values}
-                await connection.execute(federation.insert().values(row))
+            added = inserting(connection, federation).values(row)
+            await connection.execute(
+                added.on_conflict_do_update(index_elements=["domain"], set_=values)
+            )
 
     async def get(self, domain: str) -> ForeignDomain | None:
         """What is known of a domain."""

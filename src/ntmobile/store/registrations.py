@@ -34,11 +34,9 @@ class Registrations:
 
     async def put(self, changed: Iterable[Registration]) -> None:
         """Write registrations, many in one transaction: a restart of the DC brings a storm."""
+        rows = [_row(each) for each in changed]
         async with self._database.writing() as connection:
-            for each in changed:
-                content = encode(replace(each.node, expires=_NO_TIME))
-                values = {"expires_at": each.expires_at, "content": content}
-                await upsert(connection, registrations, {"fqdn": each.node.fqdn}, values)
+            await upsert(connection, registrations, "fqdn", rows)
 
     async def valid(self, now: float) -> tuple[Registration, ...]:
         """Every registration that has not expired; one that an older version wrote is left out."""
@@ -51,6 +49,12 @@ class Registrations:
         """Forget a node's registration."""
         async with self._database.writing() as connection:
             await connection.execute(delete(registrations).where(registrations.c.fqdn == fqdn))
+
+
+def _row(registration: Registration) -> dict[str, object]:
+    node = replace(registration.node, expires=_NO_TIME)
+    expires_at = registration.expires_at
+    return {"fqdn": node.fqdn, "expires_at": expires_at, "content": encode(node)}
 
 
 def _parse(content: bytes, expires_at: float) -> Iterator[Registration]:

@@ -2,9 +2,9 @@
 
 from enum import StrEnum
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 
-from ntmobile.store.database import Database
+from ntmobile.store.database import Database, inserting
 from ntmobile.store.schema import settings
 
 
@@ -35,10 +35,10 @@ class Settings:
     async def next(self, counter: Counter) -> int:
         """Count one up and return the new number, never the same twice."""
         async with self._database.writing() as connection:
-            query = update(settings).where(settings.c.name == counter)
-            grown = query.values(value=settings.c.value + 1).returning(settings.c.value)
-            value: int | None = (await connection.execute(grown)).scalar_one_or_none()
-            if value is None:
-                value = 1
-                await connection.execute(insert(settings).values(name=counter, value=value))
+            first = inserting(connection, settings).values(name=counter, value=1)
+            grown = first.on_conflict_do_update(
+                index_elements=["name"], set_={"value": settings.c.value + 1}
+            )
+            found = await connection.execute(grown.returning(settings.c.value))
+            value: int = found.scalar_one()
         return value
