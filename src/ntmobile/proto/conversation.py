@@ -301,6 +301,8 @@ class Conversation(Generic[Tag]):
     ) -> Answered[Tag] | None:
         opened = self._open[envelope.transaction]
         if isinstance(envelope.message, Challenge):
+            if opened.token and source not in opened.destinations:
+                return None  # the other family's: the first to answer is the one proven
             again = replace(opened, token=envelope.message.token, destinations=(source,))
             self._send_try(envelope.transaction, again, now)
             return None

@@ -97,6 +97,8 @@ class RelayDirection(Message, frozen=True, tag=19):
     lifetime_s: Seconds
     rate: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Bytes a second the path may carry, 0 for no bound."""
+    pair: Id128 = bytes(16)
+    """The same for all negotiations of two nodes: a new path takes over from their old one."""
 
 
 class Action(StrEnum):

@@ -10,6 +10,7 @@ that hears first waits for the other. Source: paper, Figs. 5 to 7. Ours: the ord
 section 7.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -378,8 +379,15 @@ class Directions:
 
     def _relay_direction(self, negotiation: Negotiation, ktun: Ktun) -> RelayDirection:
         settings = self._common.settings
+        names = sorted((negotiation.mn.fqdn, negotiation.request.fqdn))
+        pair = hashlib.sha256(b"ntm pair 1\0" + "\0".join(names).encode()).digest()[:16]
         return RelayDirection(
-            negotiation.id, ktun.identifier, ktun.secret, settings.relay_idle_s, settings.relay_rate
+            negotiation.id,
+            ktun.identifier,
+            ktun.secret,
+            settings.relay_idle_s,
+            settings.relay_rate,
+            pair,
         )
 
     def _route(

@@ -98,6 +98,7 @@ class Path:
     """One negotiation's way through this RS."""
 
     negotiation: bytes
+    pair: bytes
     key: Ktun
     conversation: Conversation[None]
     rate: int
@@ -130,7 +131,7 @@ class RelayRole:
         self._peers: dict[bytes, Conversation[None]] = {}
         self._peer_keys: dict[bytes, Kdcrs] = {}
         self._paths: dict[bytes, Path] = {}
-        self._taken: dict[tuple[Endpoint, int], bytes] = {}
+        self._taken: dict[tuple[Endpoint, int], Path] = {}
         self._early: deque[Early] = deque(maxlen=MAX_EARLY)
         self._transmits: deque[Transmit] = deque()
         self._commands: deque[Command] = deque()
@@ -249,6 +250,7 @@ class RelayRole:
         key = Ktun(direction.ktun, direction.ktun_identifier, Instant(now + lifetime_ns))
         path = Path(
             direction.negotiation,
+            direction.pair,
             self.keyring.own(key, now),
             Conversation(
                 key,
@@ -298,20 +300,33 @@ class RelayRole:
             if known is None or not known.proven:
                 path.ends[role] = replace(end, budget=max(0, budget - len(data)))
                 self._forward_held(path, role)
+            elif isinstance(message, TunnelResponse):
+                self._forward(path, role, message, data, now)
             return
         path.quiet_since = now
         path.ends[role] = end
         if self._clashes(path, role, end):
             path.conversation.answer(asked, Refusal(Reason.INDEX_IN_USE), now)
             return
-        self._bind(path)
+        self._bind(path, now)
         if isinstance(message, HolePunching):
             path.conversation.answer(asked, NtmAck(), now)
         else:
-            self._journal.note(now, message, _other(role).upper(), sent=True)
-            path.held[_other(role)] = data
-            self._forward_held(path, _other(role))
+            self._forward(path, role, message, data, now)
         self._forward_held(path, role)
+
+    def _forward(
+        self,
+        path: Path,
+        role: Role,
+        message: TunnelRequest | TunnelResponse,
+        data: bytes,
+        now: Instant,
+    ) -> None:
+        """Pass on to the other end; a Response from the end's other family too, binding nothing."""
+        self._journal.note(now, message, _other(role).upper(), sent=True)
+        path.held[_other(role)] = data
+        self._forward_held(path, _other(role))
 
     def _forward_held(self, path: Path, to: Role) -> None:
         """Pass on, as it came, what waits for an end that has shown itself."""
@@ -329,21 +344,23 @@ class RelayRole:
         other = path.ends.get(_other(role))
         if other is None:
             return False
-        taken = self._taken.get((other.source, end.index), path.negotiation)
-        return taken != path.negotiation
+        taken = self._taken.get((other.source, end.index), path)
+        return taken.pair != path.pair
 
-    def _bind(self, path: Path) -> None:
+    def _bind(self, path: Path, now: Instant) -> None:
         ends = path.ends
         if len(ends) < len(Role) or not all(end.proven for end in ends.values()):
             return
         for sender in Role:
             here, there = ends[sender], ends[_other(sender)]
             wanted = (here.source, there.index)
+            if (old := self._taken.get(wanted, path)) is not path:
+                self._forget_path(old, now)
             before = path.bound.get(sender)
             if before is not None and before != wanted:
                 self._commands.append(Unbind(*before))
                 self._taken.pop(before, None)
-            self._taken[wanted] = path.negotiation
+            self._taken[wanted] = path
             path.bound[sender] = wanted
             bind = Bind(path.negotiation, *wanted, there.source, path.rate)
             self._commands.append(bind)
