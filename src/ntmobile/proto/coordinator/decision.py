@@ -4,6 +4,7 @@ Rows, in this order (docs/protocol.md section 7)::
 
     MN          CN          first path
     no common family        a dual-stack RS
+    either is relay-only    RS
     same mapped address     private addresses and RS at once; the first answer wins
     any         reachable   MN sends the Tunnel Request, CN awaits
     reachable   not         CN sends it: paper, Fig. 6
@@ -34,6 +35,8 @@ def decide(
     through_relay = None if relay is None else Decision(Role.MN, (), relay)
     if purpose is Purpose.RELAY or not _families(mn) & _families(cn):
         return through_relay
+    if _hides(mn) or _hides(cn):
+        return through_relay
     if same_mapped(mn, cn) and (targets := _common(cn.local, _families_of(mn.local))):
         return Decision(Role.MN, targets, relay)
     if targets := _common(cn.reachable, _families(mn)):
@@ -53,6 +56,11 @@ def choose_cipher(mn: NodeInformation, cn: NodeInformation) -> Cipher:
     """AES-256-GCM where both ends put it first, else ChaCha20-Poly1305."""
     firsts = {mn.ciphers[:1], cn.ciphers[:1]}
     return Cipher.AES_256_GCM if firsts == {(Cipher.AES_256_GCM,)} else Cipher.CHACHA20_POLY1305
+
+
+def _hides(node: NodeInformation) -> bool:
+    """Whether the node tells no address: then none may show by its sending either."""
+    return any(endpoint.host.is_unspecified for endpoint in node.mapped)
 
 
 def _families(node: NodeInformation) -> set[int]:
