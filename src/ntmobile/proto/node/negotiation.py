@@ -71,6 +71,8 @@ class Punched:
     """RS knows the present address of this end."""
 
     negotiation: bytes
+    relay: Endpoint
+    """Where RS answered: capsules from this end are bound there, and to no other family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Negotiation:
             fresh=True,
         )
         self._outcomes: deque[Outcome] = deque()
+        self._punched: Endpoint | None = None
         self._over = False
         self._give_up_at: Instant | None = None
         self._begin(epoch, now)
@@ -180,7 +183,8 @@ class Negotiation:
             case Answered(_Request(), TunnelResponse() as response):
                 self._handle_response(response, heard.source, now)
             case Answered(_Punch(), NtmAck()):
-                self._outcomes.append(Punched(self.route.negotiation))
+                self._punched = heard.source
+                self._outcomes.append(Punched(self.route.negotiation, heard.source))
             case Answered(_, Refusal(reason)):
                 self._fail(reason, relay_next=False)
             case _:
@@ -285,14 +289,15 @@ class Negotiation:
         self._over = True
         self._give_up_at = None
         self._parts.keyring.erase(self._ktmp, now)
+        relayed = source in self.route.relay
         self._outcomes.append(
             Agreed(
                 self.route.negotiation,
                 epoch,
                 self._handshake.finish(),
                 remote_index,
-                source,
-                source in self.route.relay,
+                (self._punched or source) if relayed else source,
+                relayed,
                 self.route.action is Action.SEND,
             )
         )

@@ -386,8 +386,8 @@ class Peers:
             match outcome:
                 case Agreed() if tunnel is not None:
                     self._establish(tunnel, negotiation, outcome, now)
-                case Punched() if tunnel is not None:
-                    tunnel.update(now)
+                case Punched(_, relay) if tunnel is not None:
+                    tunnel.update(relay, now)
                 case NegotiationFailed():
                     self._fail(negotiation, outcome, now)
                 case _:

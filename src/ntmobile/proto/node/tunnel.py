@@ -256,9 +256,13 @@ class Tunnel:
         self._set_path(Path(self.path.remote, self.path.relayed))
         self._send_update(now)
 
-    def update(self, now: Instant) -> None:
-        """RS knows our new address: the peer may be told through it."""
-        if self.is_moving and self.path is not None and self.path.relayed:
+    def update(self, relay: Endpoint, now: Instant) -> None:
+        """RS knows our address, in the family it answered in: the peer may be told through it."""
+        if self.path is None or not self.path.relayed:
+            return
+        if self.path.remote != relay and relay in self.relay:
+            self._set_path(Path(relay, True))
+        if self.is_moving:
             self._send_update(now)
 
     def handle_moved(self, source: Endpoint, interface: int, now: Instant) -> None:

@@ -297,10 +297,10 @@ class RelayRole:
         if not proven:
             if not isinstance(message, TunnelResponse):
                 path.conversation.challenge(asked, now)
-            if known is None or not known.proven:
+            if known is None or (not known.proven and message.sequence > known.sequence):
                 path.ends[role] = replace(end, budget=max(0, budget - len(data)))
                 self._forward_held(path, role)
-            elif isinstance(message, TunnelResponse):
+            elif known.proven and isinstance(message, TunnelResponse):
                 self._forward(path, role, message, data, now)
             return
         path.quiet_since = now
