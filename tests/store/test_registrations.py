@@ -67,13 +67,15 @@ async def test_a_revoked_node_is_not_restored(store: Store) -> None:
     assert await store.registrations.valid(0.0) == ()
 
 
-async def test_a_registration_that_cannot_be_read_is_left_out(store: Store, tmp_path: Path) -> None:
+async def test_a_registration_that_cannot_be_read_is_left_out(
+    file_store: Store, file: Path
+) -> None:
     other = replace(NODE, fqdn="pc.alice.ntm.example.org")
-    await store.registrations.put([Registration(NODE, 100.0), Registration(other, 100.0)])
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'ntm.db'}")
+    await file_store.registrations.put([Registration(NODE, 100.0), Registration(other, 100.0)])
+    engine = sa.create_engine(f"sqlite:///{file}")
     with engine.begin() as connection:
         damage = "UPDATE registrations SET content = x'93' WHERE fqdn = :fqdn"
         connection.execute(sa.text(damage), {"fqdn": NODE.fqdn})
     engine.dispose()
 
-    assert await store.registrations.valid(0.0) == (Registration(other, 100.0),)
+    assert await file_store.registrations.valid(0.0) == (Registration(other, 100.0),)

@@ -12,10 +12,10 @@ from ntmobile.store.schema import metadata
 
 
 async def test_the_migrations_make_the_schema_that_the_program_uses(
-    store: Store, tmp_path: Path
+    file_store: Store, file: Path
 ) -> None:
-    await store.close()
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'ntm.db'}")
+    await file_store.close()
+    engine = sa.create_engine(f"sqlite:///{file}")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         differences = compare_metadata(context, metadata)

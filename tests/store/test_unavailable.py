@@ -18,43 +18,40 @@ from ntmobile.store.database import Database
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "ntm.db"
-
-
-@pytest.fixture
-async def impatient(url: str) -> AsyncIterator[Store]:
-    store = Store(Database(url, busy_ms=1))
+async def impatient(file_url: str) -> AsyncIterator[Store]:
+    store = Store(Database(file_url, busy_ms=1))
     yield store
-    await store.close()
+    await file_store.close()
 
 
 async def test_a_vanished_database_is_not_replaced_by_an_empty_one(
-    store: Store, file: Path
+    file_store: Store, file: Path
 ) -> None:
     file.rename(file.with_suffix(".away"))
 
     for _ in range(3):
         with pytest.raises(StoreUnavailable, match="is gone"):
-            await store.users.add("bob", None, 2.0)
+            await file_store.users.add("bob", None, 2.0)
     assert not file.exists()
 
     file.with_suffix(".away").rename(file)
-    assert [user.name for user in await store.users.list()] == ["alice"]
+    assert [user.name for user in await file_store.users.list()] == ["alice"]
 
 
-async def test_a_database_restored_from_a_backup_is_used_at_once(store: Store, file: Path) -> None:
-    await store.close()
+async def test_a_database_restored_from_a_backup_is_used_at_once(
+    file_store: Store, file: Path
+) -> None:
+    await file_store.close()
     shutil.copy(file, file.with_suffix(".backup"))
-    await store.users.add("bob", None, 2.0)
+    await file_store.users.add("bob", None, 2.0)
 
     for path in file.parent.glob("ntm.db*"):
         path.unlink() if path.suffix != ".backup" else None
     with pytest.raises(StoreUnavailable):
-        await store.users.list()
+        await file_store.users.list()
     file.with_suffix(".backup").rename(file)
 
-    assert [user.name for user in await store.users.list()] == ["alice"]
+    assert [user.name for user in await file_store.users.list()] == ["alice"]
 
 
 async def test_a_database_that_another_program_locks_is_busy_and_then_free(
@@ -70,13 +67,13 @@ async def test_a_database_that_another_program_locks_is_busy_and_then_free(
     assert await impatient.users.add("bob", None, 2.0)
 
 
-async def test_a_disk_that_takes_no_more_refuses_writes_and_still_reads(store: Store) -> None:
+async def test_a_disk_that_takes_no_more_refuses_writes_and_still_reads(file_store: Store) -> None:
     with no_file_grows():
         with pytest.raises(StoreUnavailable, match="disk"):
-            await store.users.add("bob", "x" * 100_000, 2.0)
-        assert [user.name for user in await store.users.list()] == ["alice"]
+            await file_store.users.add("bob", "x" * 100_000, 2.0)
+        assert [user.name for user in await file_store.users.list()] == ["alice"]
 
-    assert await store.users.add("bob", "x" * 100_000, 2.0)
+    assert await file_store.users.add("bob", "x" * 100_000, 2.0)
 
 
 async def test_a_file_that_is_no_database_is_called_damaged(file: Path) -> None:
@@ -87,6 +84,8 @@ async def test_a_file_that_is_no_database_is_called_damaged(file: Path) -> None:
 
 
 async def test_a_missing_database_is_not_made_by_opening_it(file: Path) -> None:
+    file.unlink()
+
     with pytest.raises(StoreUnavailable, match="is gone"):
         await Store.open(f"sqlite+aiosqlite:///{file}")
 

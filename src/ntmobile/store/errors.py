@@ -38,6 +38,8 @@ def reason_of(error: Exception) -> str:
             return reason
     if isinstance(cause, TimeoutError | PoolTimeout):
         return "the database does not answer"
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"the database cannot be reached: {cause.strerror}"
     return str(cause) or type(cause).__name__
 
 
