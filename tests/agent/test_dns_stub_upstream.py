@@ -1,5 +1,7 @@
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import dns.flags
@@ -11,7 +13,7 @@ from ntmobile.agent.dns_stub_upstream import Upstream
 from ntmobile.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from conftest import Resolver
+    from conftest import Namespace, Resolver
 
 QUERY = dns.message.make_query("www.example.com.", "A")
 GOOD = dns.message.make_response(QUERY).to_wire()
@@ -58,6 +60,27 @@ async def test_a_silent_server_is_given_up(
 
     assert await Upstream().ask(QUERY.to_wire(), [server.endpoint]) is None
     assert server.heard == dns_stub_upstream.TRIES
+
+
+@pytest.mark.lab
+async def test_a_server_with_a_link_local_address_is_reached(inside: "Namespace") -> None:
+    inside.ip("link add up0 type veth peer name far0")
+    inside.ip("link set far0 up")
+    inside.ip("link set up0 up")
+    inside.ip("addr add fe80::53/64 dev up0 nodad")
+    server = Server()
+    here = ("fe80::53", 53, 0, socket.if_nametoindex("up0"))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.bind(here)
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, sock=sock)
+        server.answers = [GOOD]
+        for text in ("fe80::53%up0", f"fe80::53%{here[3]}"):
+            endpoint = Endpoint(ip_address(text), 53)
+            assert await Upstream().ask(QUERY.to_wire(), [endpoint]) == GOOD
+        server.close()
+
+    gone = Endpoint(ip_address("fe80::53%gone0"), 53)
+    assert await Upstream().ask(QUERY.to_wire(), [gone]) is None
 
 
 async def test_a_truncated_answer_passes_as_it_is(server: "Server") -> None:
