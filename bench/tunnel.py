@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ntmobile._core import x25519_public
 
@@ -40,12 +41,19 @@ class Case:
     offload: bool = True
     pings: int = 0
     reverse: bool = False
+    size: int = 0
+    """Of UDP payloads; 0 is a TCP stream."""
+    rate: int = 0
+    """Datagrams a second; 0 looks for the highest with less than 1 % loss."""
 
 
 CASES = (
     Case("1 TCP stream"),
     Case("1 TCP stream, back", reverse=True),
     Case("1 TCP stream, single datagrams", offload=False),
+    Case("200 B, 20,000/s", size=200, rate=20_000),
+    Case("64 B, highest rate", size=64),
+    Case("200 B, highest rate", size=200),
     Case("idle round trip", pings=2000),
 )
 
@@ -66,7 +74,16 @@ class RoundTrip:
     median_us: float
 
 
-Result = Stream | RoundTrip
+@dataclass(frozen=True)
+class Datagrams:
+    """Many small datagrams: how many arrived in a second, at what cost."""
+
+    rate: float
+    per_daemon_cpu_s: float
+    loss_percent: float
+
+
+Result = Stream | RoundTrip | Datagrams
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ def main() -> None:
         systems = {name: systems[name] for name in options.only.split(",")}
     results: dict[str, dict[str, list[Result]]] = {}
     for number in range(options.rounds):
-        for case in CASES:
+        for case in (case for case in CASES if options.case in case.name):
             for name, system in systems.items():
                 print(f"round {number + 1}: {case.name}: {name}", file=sys.stderr)
                 result = run(case, system, options.seconds)
@@ -116,6 +133,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--only", help="systems, separated by commas")
+    parser.add_argument("--case", default="", help="part of the name of those to run")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
@@ -133,31 +151,16 @@ def run(case: Case, system: System, seconds: int) -> Result:
     with two_namespaces(offload=case.offload) as net, system(net) as running:
         if case.pings:
             return round_trip(net, running, case.pings)
+        if case.rate:
+            return datagrams(net, running, seconds, case.size, case.rate)
+        if case.size:
+            return highest_rate(net, running, case.size)
         return stream(net, running, seconds, reverse=case.reverse)
 
 
 def stream(net: Net, running: Running, seconds: int, *, reverse: bool) -> Stream:
-    server = subprocess.Popen(
-        net.inside("b", "iperf3", "-s", "-1", "--forceflush"),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    for line in server.stdout:
-        if "listening" in line:
-            break
-    before = sum(map(cpu_seconds, running.daemons))
-    arguments = ["-c", running.address, "-t", str(seconds), "-J"]
-    client = subprocess.Popen(
-        net.inside("a", "iperf3", *arguments, *(["-R"] if reverse else [])),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert client.stdout is not None
-    report = json.loads(client.stdout.read())
-    daemons = sum(map(cpu_seconds, running.daemons)) - before
-    server.stdout.read()
-    ends = used_by(client) + used_by(server)
+    arguments = ["-t", str(seconds), *(["-R"] if reverse else [])]
+    report, ends, daemons = iperf3(net, running, arguments)
     received = report["end"]["sum_received"]
     gigabytes = received["bytes"] / 1e9
     return Stream(
@@ -165,6 +168,48 @@ def stream(net: Net, running: Running, seconds: int, *, reverse: bool) -> Stream
         (daemons + ends) / gigabytes,
         daemons / gigabytes,
     )
+
+
+def datagrams(net: Net, running: Running, seconds: int, size: int, rate: int) -> Datagrams:
+    arguments = ["-u", "-w", "4M", "-l", str(size), "-b", str(rate * size * 8), "-t", str(seconds)]
+    report, _, daemons = iperf3(net, running, arguments)
+    total = report["end"]["sum"]
+    arrived = total["packets"] - total["lost_packets"]
+    per_cpu_s = arrived / daemons if daemons else 0.0
+    return Datagrams(arrived / total["seconds"], per_cpu_s, total["lost_percent"])
+
+
+def highest_rate(net: Net, running: Running, size: int) -> Datagrams:
+    """Bisects between a rate that passes and one that does not, to 5 %."""
+    passes, fails = 10_000, 640_000
+    best = datagrams(net, running, 1, size, passes)
+    while fails > 1.05 * passes:
+        rate = round((passes * fails) ** 0.5)
+        tried = datagrams(net, running, 1, size, rate)
+        # A sender that is too slow for the rate proves nothing about it.
+        if tried.loss_percent < 1 and tried.rate > 0.9 * rate:
+            passes, best = rate, tried
+        else:
+            fails = rate
+    return best
+
+
+def iperf3(net: Net, running: Running, arguments: list[str]) -> tuple[Any, float, float]:
+    """The report, and the CPU seconds of its two ends and of the daemons."""
+    server = subprocess.Popen(
+        net.inside("b", "iperf3", "-s", "-1", "--forceflush"), stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    while "listening" not in server.stdout.readline():
+        pass
+    before = sum(map(cpu_seconds, running.daemons))
+    command = ["iperf3", "-c", running.address, "-J", *arguments]
+    client = subprocess.Popen(net.inside("a", *command), stdout=subprocess.PIPE, text=True)
+    assert client.stdout is not None
+    report = json.loads(client.stdout.read())
+    daemons = sum(map(cpu_seconds, running.daemons)) - before
+    server.stdout.read()
+    return report, used_by(client) + used_by(server), daemons
 
 
 def round_trip(net: Net, running: Running, count: int) -> RoundTrip:

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use ntmobile_capsule::{
     Checksum, Dropped, Form, HEADER, Inner, Missing, OVERHEAD, ReceiveState, Super, TRAILER, clamp,
-    finish_at, icmp, split,
+    ecn, finish_at, icmp, split,
 };
 use ntmobile_port::{Address, Pair};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,6 +17,8 @@ use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::tunnel::{Path, Sending, Tunnel};
 
+/// ECN bits of what is not a fresh inner packet.
+const NOT_CAPABLE: u8 = 0;
 /// How long a full socket buffer is waited for; then the capsules stay in the
 /// log, and a later move sends them again.
 const PATIENCE: Timespec = Timespec {
@@ -66,6 +68,7 @@ impl<'a> Sender<'a> {
             Err(reason) => return Outcome::Dropped(reason),
         };
         let packet = &mut packet[..inner.total];
+        self.mark(ecn::of(packet));
         match left {
             Left::Segments(whole) => self.super_packet(&path, &inner, whole, packet),
             _ => self.plain(&path, &inner, left, packet),
@@ -74,11 +77,11 @@ impl<'a> Sender<'a> {
 
     /// Sends what was sealed.
     pub(crate) fn flush(&mut self) {
-        let Sending { log, path, .. } = &mut *self.sending;
+        let Sending { log, path, ecn, .. } = &mut *self.sending;
         let (Some(run), Some(path)) = (log.open_run(), path) else {
             return;
         };
-        let result = send_run(&self.shared.pair, path, run);
+        let result = send_run(&self.shared.pair, path, run, *ecn);
         log.close_run();
         self.note(result);
     }
@@ -102,7 +105,12 @@ impl<'a> Sender<'a> {
         self.sending.traffic.count(payload.len(), self.now_ns);
         let stride = capsule.len();
         let bytes = &capsule;
-        let result = send_run(&self.shared.pair, &path, Missing { bytes, stride });
+        let result = send_run(
+            &self.shared.pair,
+            &path,
+            Missing { bytes, stride },
+            NOT_CAPABLE,
+        );
         self.note(result);
         true
     }
@@ -119,10 +127,18 @@ impl<'a> Sender<'a> {
             .sum();
         let results: Vec<_> = missing
             .into_iter()
-            .map(|run| send_run(&self.shared.pair, &path, run))
+            .map(|run| send_run(&self.shared.pair, &path, run, NOT_CAPABLE))
             .collect();
         results.into_iter().for_each(|result| self.note(result));
         count
+    }
+
+    /// The outer header carries the inner one's ECN bits (RFC 6040, normal mode).
+    fn mark(&mut self, ecn: u8) {
+        if self.sending.ecn != ecn {
+            self.flush();
+            self.sending.ecn = ecn;
+        }
     }
 
     fn plain(&mut self, path: &Path, inner: &Inner, left: Left, packet: &mut [u8]) -> Outcome {
@@ -271,15 +287,15 @@ fn is_upper(inner: &Inner, packet: &[u8], start: u16, offset: u16) -> bool {
         && inner.checksum(packet) == Some(at)
 }
 
-fn send_run(pair: &Pair, path: &Path, run: Missing<'_>) -> io::Result<()> {
+fn send_run(pair: &Pair, path: &Path, run: Missing<'_>, ecn: u8) -> io::Result<()> {
     let single = run.bytes.len() <= run.stride;
     let stride = if single { 0 } else { run.stride as u16 };
-    match send(pair, path, run.bytes, stride) {
+    match send(pair, path, run.bytes, stride, ecn) {
         // A device without checksum offload refuses what it cannot cut up.
         Err(error) if !single && cannot_segment(&error) => run
             .bytes
             .chunks(run.stride)
-            .try_for_each(|capsule| send(pair, path, capsule, 0)),
+            .try_for_each(|capsule| send(pair, path, capsule, 0, ecn)),
         result => result,
     }
 }
@@ -288,11 +304,11 @@ fn cannot_segment(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL))
 }
 
-fn send(pair: &Pair, path: &Path, bytes: &[u8], stride: u16) -> io::Result<()> {
+fn send(pair: &Pair, path: &Path, bytes: &[u8], stride: u16, ecn: u8) -> io::Result<()> {
     let socket = pair
         .toward(&path.destination)
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
-    let mut address = Address::new(path.destination, path.interface, stride);
+    let mut address = Address::new(path.destination, path.interface, stride).with_ecn(ecn);
     match socket.send(&mut address, bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&PATIENCE))?;

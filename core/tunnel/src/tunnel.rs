@@ -21,6 +21,8 @@ pub(crate) struct Sending {
     pub sealer: Sealer,
     pub log: Log,
     pub path: Option<Path>,
+    /// ECN bits of the open run.
+    pub ecn: u8,
     /// Serial number of the last super-packet.
     pub serial: u8,
     /// What the system refused to send was told; it is told once a failure.
@@ -83,6 +85,7 @@ impl Tunnel {
                 sealer: Sealer::default(),
                 log: Log::new(budget),
                 path: None,
+                ecn: 0,
                 serial: 0,
                 told_failure: false,
                 told_due: false,
