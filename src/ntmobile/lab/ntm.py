@@ -1,0 +1,219 @@
+"""Real NTMobile in a lab: organisations with their servers, and nodes, run by the `ntm` command.
+
+with Lab() as lab:
+    world = World(lab)
+    org = world.organisation("ntm.example.org")
+    net = world.organisation("ntm.example.net")
+    world.federate(org, net)
+    laptop = world.node("laptop", "alice", org, lab.nat("home", world.internet))
+    pc = world.node("pc", "bob", net, lab.nat("office", world.internet))
+    laptop.host.run(["ping", "-c", "1", pc.fqdn])
+"""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from ntmobile.lab.addresses import AUTO
+from ntmobile.lab.errors import LabError
+from ntmobile.lab.host import Host
+from ntmobile.lab.lab import Lab
+from ntmobile.lab.network import Network
+
+PASSWORD = "correct horse battery staple"
+NTM = str(Path(sys.executable).with_name("ntm"))
+"""The command of the environment that runs the lab."""
+ROLES = ("as", "dc", "rs")
+APART = {"as": 443, "dc": 444, "rs": 445}
+"""HTTPS ports where each role is a process of its own."""
+
+
+@dataclass
+class Organisation:
+    """One operator: a machine, a directory and the processes of `ntm serve`."""
+
+    domain: str
+    host: Host
+    directory: Path
+    records: tuple[str, ...]
+    """What the parent zone must hold, as `ntm server init` printed it."""
+    processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+    """By roles: "as,dc,rs" where they run together."""
+
+    def serve(self, *, apart: bool = False) -> None:
+        """Start the servers, each role alone if so said; returns when all are ready."""
+        if apart:
+            self._give_ports()
+        for roles in ROLES if apart else (",".join(ROLES),):
+            self.start(roles)
+        for roles in self.processes:
+            self.await_ready(roles)
+
+    def start(self, roles: str) -> None:
+        """Start the process of these roles without waiting for it."""
+        command = [NTM, "serve", str(self.directory), "--roles", roles]
+        with self.log(roles).open("a") as log:
+            self.processes[roles] = self.host.popen(command, stdout=subprocess.PIPE, stderr=log)
+
+    def await_ready(self, roles: str) -> None:
+        """Wait for the line `ready`; raises LabError with the log if it does not come."""
+        process = self.processes[roles]
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise LabError(f"ntm serve of {self.domain} failed:\n{self.log(roles).read_text()}")
+
+    def kill(self, roles: str) -> None:
+        """End a process with kill -9, as a power cut would."""
+        process = self.processes.pop(roles)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def log(self, roles: str) -> Path:
+        """Where the process of these roles writes its log."""
+        return self.directory.with_name(f"{self.directory.name}.{roles}.log")
+
+    def admin(self, *words: str, input: str | None = None) -> str:
+        """Run `ntm admin` here and return what it printed."""
+        command = [NTM, "admin", "--server", str(self.directory), *words]
+        return self.host.run(command, input=input).stdout
+
+    def add_user(self, user: str, password: str = PASSWORD) -> None:
+        """Let somebody log in."""
+        self.admin("user", "add", user, "--password-stdin", input=password + "\n")
+
+    def show(self) -> dict[str, Any]:
+        """Return `ntm server show --json`."""
+        shown: dict[str, Any] = json.loads(
+            self.host.run([NTM, "server", "show", str(self.directory), "--json"]).stdout
+        )
+        return shown
+
+    def _give_ports(self) -> None:
+        settings = self.directory / "server.toml"
+        text = settings.read_text()
+        for role, port in APART.items():
+            text = re.sub(rf"(\[{role}\]\nhttps = )\d+", rf"\g<1>{port}", text)
+        settings.write_text(text)
+
+
+@dataclass
+class NtmNode:
+    """One machine with `ntm` on it."""
+
+    name: str
+    user: str
+    organisation: Organisation
+    host: Host
+    state: Path
+
+    @property
+    def fqdn(self) -> str:
+        """Its permanent name."""
+        return f"{self.name}.{self.user}.{self.organisation.domain}"
+
+    def ntm(
+        self, *words: str, input: str | None = None, check: bool = True, timeout: float = 40.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run an `ntm` command on this node's state."""
+        command = [NTM, words[0], *words[1:], "--state", str(self.state)]
+        return self.host.run(command, input=input, check=check, timeout=timeout)
+
+    def up(self, password: str = PASSWORD) -> None:
+        """Log in for the first time."""
+        self.ntm(
+            "up",
+            f"{self.user}@{self.organisation.domain}",
+            "--name",
+            self.name,
+            "--password-stdin",
+            "--ca",
+            str(self.organisation.directory / "ca.pem"),
+            input=password + "\n",
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Return `ntm status --json`."""
+        status: dict[str, Any] = json.loads(self.ntm("status", "--json").stdout)
+        return status
+
+    def peer(self, other: "NtmNode") -> dict[str, Any]:
+        """Return what status says of the tunnel to another node; raises LabError without one."""
+        for peer in self.status()["peers"]:
+            if peer["fqdn"] == other.fqdn:
+                found: dict[str, Any] = peer
+                return found
+        raise LabError(f"{self.fqdn} has no tunnel to {other.fqdn}")
+
+    def handovers(self) -> list[dict[str, Any]]:
+        """Return `ntm handovers --json`."""
+        moves: list[dict[str, Any]] = json.loads(self.ntm("handovers", "--json").stdout)
+        return moves
+
+    @property
+    def pid(self) -> int:
+        """The agent's process."""
+        return int((self.state / "agent.lock").read_text())
+
+    def log(self) -> str:
+        """Return the agent's log."""
+        return (self.state / "agent.log").read_text()
+
+
+class World:
+    """An internet, its parent DNS, and the organisations and nodes on it."""
+
+    def __init__(self, lab: Lab) -> None:
+        """Uses an entered lab; its internet and DNS are made here."""
+        self.lab = lab
+        self.internet = lab.internet()
+        self.dns = lab.dns_parent({"example.org": [], "example.net": []}, self.internet)
+        self.directory = lab.directory
+        self.organisations: list[Organisation] = []
+
+    def organisation(
+        self, domain: str, *, apart: bool = False, ipv4: str | None = AUTO, ipv6: str | None = AUTO
+    ) -> Organisation:
+        """Make an operator of a zone under example.org or example.net and start its servers."""
+        host = self.lab.host(f"dc-{domain.rsplit('.', 1)[1]}", self.internet, ipv4=ipv4, ipv6=ipv6)
+        directory = self.directory / domain
+        uplink = host.uplink
+        addresses = [str(end.ip) for end in (uplink.ipv4, uplink.ipv6) if end is not None]
+        command = [NTM, "server", "init", str(directory), "--domain", domain, "--offline"]
+        for address in addresses:
+            command += ["--address", address]
+        records = tuple(host.run(command).stdout.splitlines())
+        made = Organisation(domain, host, directory, records)
+        self.dns.add(*(line for line in records if line.strip()))
+        made.serve(apart=apart)
+        self.organisations.append(made)
+        return made
+
+    def federate(self, *organisations: Organisation) -> None:
+        """Have each pin the others' domain keys."""
+        keys = {made.domain: made.show()["domain_key"] for made in organisations}
+        for one, other in permutations(organisations, 2):
+            one.admin("federation", "add", other.domain, "--key", keys[other.domain])
+
+    def node(
+        self,
+        name: str,
+        user: str,
+        organisation: Organisation,
+        network: Network,
+        *,
+        ipv4: str | None = AUTO,
+        ipv6: str | None = AUTO,
+    ) -> NtmNode:
+        """Make a machine and bring it up, adding its user first."""
+        host = self.lab.host(name, network, ipv4=ipv4, ipv6=ipv6)
+        node = NtmNode(name, user, organisation, host, self.directory / f"state-{name}")
+        if user not in organisation.admin("user", "list"):
+            organisation.add_user(user)
+        node.up()
+        return node
