@@ -21,7 +21,7 @@ from ntmobile.store.database import Database
 async def impatient(file_url: str) -> AsyncIterator[Store]:
     store = Store(Database(file_url, busy_ms=1))
     yield store
-    await file_store.close()
+    await store.close()
 
 
 async def test_a_vanished_database_is_not_replaced_by_an_empty_one(
