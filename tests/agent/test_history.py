@@ -1,4 +1,4 @@
-from ntmobile.agent.history import MOST_TRACES, History
+from ntmobile.agent.history import MOST_TRACES, History, Move
 from ntmobile.keys.table import KeyAct, KeyRecord, Party
 from ntmobile.proto.journal import Step
 from ntmobile.proto.node.events import HandoverDone, TunnelEstablished
