@@ -1,6 +1,7 @@
 """On which local addresses the servers listen, and what to say when they cannot."""
 
 import errno
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,9 +38,15 @@ def explaining(what: str, setting: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Remedy(
-            f"cannot open {what}: {error.strerror}", remedy=_remedy(error, setting)
-        ) from None
+        number = _number(error)
+        problem = error.strerror or str(error)
+        raise Remedy(f"cannot open {what}: {problem}", remedy=_remedy(number, setting)) from None
+
+
+def _number(error: OSError) -> int | None:
+    """The errno, which an error of the Rust core has only in its text."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno if found is None else int(found[1])
 
 
 def _is_local(address: Host) -> bool:
@@ -52,8 +59,8 @@ def _is_local(address: Host) -> bool:
     return True
 
 
-def _remedy(error: OSError, setting: str) -> str:
-    match error.errno:
+def _remedy(number: int | None, setting: str) -> str:
+    match number:
         case errno.EADDRINUSE:
             return (
                 f"stop what uses it (ss -lnp shows it), or choose another {setting} in server.toml"
