@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ntmobile.agent.control import socket_path
+from ntmobile.agent.places import socket_path
 from ntmobile.agent.requests import (
     MAX_LINE,
     AnyRequest,

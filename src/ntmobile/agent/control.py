@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from ntmobile.agent.places import SOCKET
+from ntmobile.agent.places import SOCKET, socket_path
 from ntmobile.agent.requests import (
     MAX_LINE,
     Answer,
@@ -150,12 +150,6 @@ def peer_user(connection: socket.socket) -> int:
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     _, uid, _ = _UCRED.unpack(data)
     return int(uid)
-
-
-def socket_path(directory: Path, descriptor: int) -> str:
-    """Return a path of the socket short enough for any directory (108 bytes are the limit)."""
-    plain = str(directory / SOCKET)
-    return plain if len(plain.encode()) < 100 else f"/proc/self/fd/{descriptor}/{SOCKET}"
 
 
 def _listen(directory: Path) -> socket.socket:

@@ -29,6 +29,12 @@ def state_directory(named: Path | None, environment: Mapping[str, str], *, root:
     return own
 
 
+def socket_path(directory: Path, descriptor: int) -> str:
+    """Return a path of the socket short enough for any directory (108 bytes are the limit)."""
+    plain = str(directory / SOCKET)
+    return plain if len(plain.encode()) < 100 else f"/proc/self/fd/{descriptor}/{SOCKET}"
+
+
 def _reachable(path: Path) -> bool:
     try:
         return path.exists()

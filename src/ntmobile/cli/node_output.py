@@ -9,8 +9,6 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ntmobile.agent.client import AgentNotRunning, Client
 from ntmobile.agent.places import state_directory
@@ -95,6 +93,10 @@ def show_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under headers: a table on a terminal, aligned columns elsewhere."""
     body = [tuple(row) for row in rows]
     if sys.stdout.isatty():
+        # Imported late: it takes longer than all the rest of a command.
+        from rich.console import Console
+        from rich.table import Table
+
         table = Table(*headers, box=None, pad_edge=False, header_style="bold")
         for row in body:
             table.add_row(*row)
