@@ -7,8 +7,9 @@ needs no restart. Ours: docs/protocol.md section 10.
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,9 @@ def create(url: str) -> None:
     if is_sqlite(parsed):
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         os.close(os.open(parsed.database or "", flags, 0o600))
+        # Here and once: two processes that both turn a fresh file to WAL do not wait for each other.
+        with closing(sqlite3.connect(parsed.database or "")) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
 
 
 def inserting(connection: AsyncConnection, table: Table) -> "postgresql.Insert | sqlite.Insert":
