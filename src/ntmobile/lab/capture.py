@@ -1,6 +1,5 @@
 """Packets as they were seen at a machine."""
 
-import re
 import signal
 import subprocess
 import tempfile
@@ -10,36 +9,48 @@ from typing import Self
 
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.namespace import Namespace
+from ntmobile.lab.waiting import wait_until
+
+END_ADDRESS = "127.255.255.254"
+END_PORT = 9
+END = b"the capture ends here"
+"""Sent to the machine itself, behind all packets: tcpdump, told to end, ends without
+reading what is still in its queue."""
 
 
 class Capture:
-    """A running tcpdump; as a context manager it stops at the end."""
+    """A running tcpdump on all interfaces; as a context manager it stops at the end."""
 
-    def __init__(self, machine: Namespace, expression: str, interface: str) -> None:
+    def __init__(self, machine: Namespace, expression: str) -> None:
         """Start, and return when packets are being recorded."""
         with tempfile.NamedTemporaryFile(prefix="ntmobile-", suffix=".pcap", delete=False) as file:
             self.file = Path(file.name)
             """The packets, in pcap format; complete once stopped, the caller's then."""
-        # Immediate mode: else the last block of packets dies with the process.
-        options = ["-n", "-U", "--immediate-mode", "-Z", "root", "-i", interface]
-        words = [expression] if expression else []
+        wanted = f"({expression}) or dst host {END_ADDRESS}" if expression else ""
         self._machine = machine
+        # As root: its own user may not write where the caller may. Not in immediate
+        # mode, which has room for eight packets; so the last second comes late.
+        options = ["-n", "-U", "-Z", "root", "-i", "any"]
         self._tcpdump = machine.popen(
-            ["tcpdump", *options, "-w", str(self.file), *words], stderr=subprocess.PIPE
+            ["tcpdump", *options, "-w", str(self.file), wanted],
+            stderr=subprocess.PIPE,
         )
         self._await_ready()
 
     def stop(self) -> Path:
         """Write out what was recorded and return the file."""
         if self._tcpdump.poll() is None:
+            with self._machine.socket() as sender:
+                sender.sendto(END, (END_ADDRESS, END_PORT))
+            wait_until(lambda: END in self.file.read_bytes(), "tcpdump to catch up")
             self._tcpdump.send_signal(signal.SIGINT)
             self._tcpdump.communicate(timeout=5)
+            self._cut_end()
         return self.file
 
     def packets(self) -> list[str]:
         """Stop, and return one line of text for each packet, oldest first."""
-        self.stop()
-        shown = self._machine.run(["tcpdump", "-n", "-r", str(self.file)])
+        shown = self._machine.run(["tcpdump", "-n", "-r", str(self.stop())])
         return shown.stdout.splitlines()
 
     def __enter__(self) -> Self:
@@ -61,6 +72,14 @@ class Capture:
         said = ""
         for line in self._tcpdump.stderr:
             said += line
-            if re.search(r"listening on", line):
+            if "listening on" in line:
                 return
         raise LabError(f"tcpdump: {said.strip()}")
+
+    def _cut_end(self) -> None:
+        whole = self.file.with_suffix(".whole")
+        self.file.rename(whole)
+        command = ["tcpdump", "-n", "-Z", "root", "-r", str(whole)]
+        others = ["not", "dst", "host", END_ADDRESS]
+        self._machine.run([*command, "-w", str(self.file), *others])
+        whole.unlink()

@@ -54,6 +54,8 @@ class ParentDns:
         self.host = host
         self._zones = {_absolute(name): list(lines) for name, lines in zones.items()}
         self._write_files()
+        # BIND itself would start without the zone that is wrong.
+        host.run(["named-checkconf", "-z", f"{DIRECTORY}/named.conf"])
         named = ["named", "-f", "-n", "1", "-c", f"{DIRECTORY}/named.conf"]
         self._named = host.popen([*named, "-L", f"{DIRECTORY}/log"])
         self._await_ready()

@@ -1,12 +1,11 @@
 """A machine with uplinks that it can lose, gain and exchange."""
 
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 
 from ntmobile.lab.addresses import AUTO
 from ntmobile.lab.capture import Capture
 from ntmobile.lab.errors import LabError
-from ntmobile.lab.namespace import Namespace
+from ntmobile.lab.namespace import Namespace, Place
 from ntmobile.lab.network import Network, Uplink
 
 FIRST_METRIC = 100
@@ -16,9 +15,9 @@ STEP = 10
 class Host(Namespace):
     """A machine; its first uplink is called eth0, unless told otherwise."""
 
-    def __init__(self, lab: str, directory: Path, name: str) -> None:
+    def __init__(self, place: Place) -> None:
         """Make a machine without any uplink."""
-        super().__init__(lab, directory, name)
+        super().__init__(place)
         self.uplinks: dict[str, Uplink] = {}
         """By interface, oldest first."""
 
@@ -106,9 +105,9 @@ class Host(Namespace):
             to, interface=interface, ipv4=ipv4, ipv6=ipv6, mtu=mtu, metric=metric
         )
 
-    def capture(self, expression: str = "", interface: str = "any") -> Capture:
+    def capture(self, expression: str = "") -> Capture:
         """Record packets that match a tcpdump expression; ready when it returns."""
-        return Capture(self, expression, interface)
+        return Capture(self, expression)
 
     def _by_preference(self) -> list[Uplink]:
         return sorted(self.uplinks.values(), key=lambda uplink: uplink.metric)

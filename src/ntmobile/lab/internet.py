@@ -1,9 +1,9 @@
 """The global network: every machine on it reaches every other without translation."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from pathlib import Path
 
 from ntmobile.lab.addresses import Pool
+from ntmobile.lab.namespace import Place
 from ntmobile.lab.network import GATEWAY_IPV6, Network, Uplink
 
 IPV4 = "203.0.113.0/24"
@@ -19,11 +19,9 @@ class Internet(Network):
     prefix, can be given to any machine.
     """
 
-    def __init__(
-        self, lab: str, directory: Path, name: str, ipv4: str = IPV4, ipv6: str = IPV6
-    ) -> None:
+    def __init__(self, place: Place, ipv4: str = IPV4, ipv6: str = IPV6) -> None:
         """Give machines addresses out of `ipv4` and `ipv6`."""
-        super().__init__(lab, directory, name)
+        super().__init__(place)
         network4 = IPv4Network(ipv4)
         self.pool4 = Pool(IPv4Address, network4)
         self.pool6 = Pool(IPv6Address, IPv6Network(ipv6))

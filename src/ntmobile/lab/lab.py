@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,12 +16,14 @@ from ntmobile.lab.dns import ParentDns
 from ntmobile.lab.errors import LabError, LabUnavailable
 from ntmobile.lab.host import Host
 from ntmobile.lab.internet import IPV4, IPV6, Internet
-from ntmobile.lab.namespace import Namespace
+from ntmobile.lab.namespace import Namespace, Place
 from ntmobile.lab.nat import Nat
 from ntmobile.lab.network import Network
 
 TOOLS = ("ip", "nft", "nsenter", "unshare", "conntrack", "mount", "ethtool")
 SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin")
+
+NOT_ENTERED = "enter the lab first: with Lab() as lab"
 
 _numbers = itertools.count(1)
 
@@ -87,11 +88,16 @@ class Lab:
         if self._undertaker is not None:
             self._undertaker.communicate()
 
+    @property
+    def undertaker_pid(self) -> int:
+        """The process that removes the lab should this one die."""
+        if self._undertaker is None:
+            raise LabError(NOT_ENTERED)
+        return self._undertaker.pid
+
     def internet(self, name: str = "internet", *, ipv4: str = IPV4, ipv6: str = IPV6) -> Internet:
         """Make a global network that gives out addresses of these ranges."""
-        internet = Internet(*self._place(name), ipv4, ipv6)
-        self.machines[name] = internet
-        return internet
+        return Internet(self._place(name), ipv4, ipv6)
 
     def nat(
         self,
@@ -109,16 +115,14 @@ class Lab:
         have them clash.
         """
         count = sum(isinstance(machine, Nat) for machine in self.machines.values())
-        nat = Nat(
-            *self._place(name),
+        return Nat(
+            self._place(name),
             upstream,
             behaviour or Behaviour(),
             lan=lan or f"192.168.{count + 1}.0/24",
             ipv4=ipv4,
             mtu=mtu,
         )
-        self.machines[name] = nat
-        return nat
 
     def host(
         self,
@@ -130,8 +134,7 @@ class Lab:
         mtu: int = 1500,
     ) -> Host:
         """Make a machine, plugged into `network` if one is given."""
-        host = Host(*self._place(name))
-        self.machines[name] = host
+        host = Host(self._place(name))
         if network is not None:
             host.add_uplink(network, ipv4=ipv4, ipv6=ipv6, mtu=mtu)
         if self.dns is not None:
@@ -159,12 +162,12 @@ class Lab:
                 machine.resolv_conf(*self.dns.addresses)
         return self.dns
 
-    def _place(self, name: str) -> tuple[str, Path, str]:
+    def _place(self, name: str) -> Place:
         if self._undertaker is None:
-            raise LabError("enter the lab first: with Lab() as lab")
+            raise LabError(NOT_ENTERED)
         if name in self.machines:
             raise LabError(f"there is a machine {name} already")
-        return self.name, self.directory, name
+        return Place(self.name, self.directory, self.machines, name)
 
 
 def _extend_path() -> None:

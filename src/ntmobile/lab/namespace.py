@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,19 +52,31 @@ _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a machine is made: its lab, and its name there."""
+
+    lab: str
+    directory: Path
+    machines: "dict[str, Namespace]"
+    """A machine enters itself here as soon as there is something to remove."""
+    name: str
+
+
 class Namespace:
     """A machine of the lab, without any wire yet; made by the lab, not directly."""
 
-    def __init__(self, lab: str, directory: Path, name: str) -> None:
-        """Make the namespaces of machine `name`; raises LabError if that fails."""
-        self.name = name
-        self.netns = f"{lab}-{name}"
+    def __init__(self, place: Place) -> None:
+        """Make the namespaces of a machine; raises LabError if that fails."""
+        self.name = place.name
+        self.netns = f"{place.lab}-{place.name}"
         """The name under which ``ip netns`` knows it."""
-        self._directory = directory / name
+        self._directory = place.directory / place.name
         self._directory.mkdir()
         self._children: list[subprocess.Popen[Any]] = []
         checked(["ip", "netns", "add", self.netns])
         self._holder = self._hold()
+        place.machines[place.name] = self
         self.configure(SETTINGS)
 
     def exec_prefix(self, directory: str | None = None) -> list[str]:

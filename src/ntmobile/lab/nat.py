@@ -2,11 +2,11 @@
 
 import json
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from pathlib import Path
 
 from ntmobile.lab.addresses import AUTO, Pool
 from ntmobile.lab.behaviour import Behaviour, IPv6Service
 from ntmobile.lab.errors import LabError
+from ntmobile.lab.namespace import Place
 from ntmobile.lab.nat_rules import LAN, WAN, rules
 from ntmobile.lab.network import GATEWAY_IPV6, Network, Uplink
 
@@ -16,9 +16,7 @@ class Nat(Network):
 
     def __init__(
         self,
-        lab: str,
-        directory: Path,
-        name: str,
+        place: Place,
         upstream: Network,
         behaviour: Behaviour,
         *,
@@ -30,7 +28,7 @@ class Nat(Network):
 
         `ipv4` is the outside address, `mtu` that of the wire to `upstream`.
         """
-        super().__init__(lab, directory, name)
+        super().__init__(place)
         self.behaviour = behaviour
         self.lan = IPv4Network(lan)
         self.pool4 = Pool(IPv4Address, self.lan)

@@ -9,11 +9,11 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from pathlib import Path
 
 from ntmobile.lab.addresses import AUTO, Pool
 from ntmobile.lab.errors import LabError
-from ntmobile.lab.namespace import Namespace, checked
+from ntmobile.lab.namespace import Namespace, Place, checked
+from ntmobile.lab.waiting import wait_until
 
 GATEWAY_IPV6 = "fe80::1"
 """Every network's router, as seen from its machines."""
@@ -51,9 +51,9 @@ class Network(Namespace):
     pool6: Pool[IPv6Address] | None
     gateway4: IPv4Address | None
 
-    def __init__(self, lab: str, directory: Path, name: str) -> None:
+    def __init__(self, place: Place) -> None:
         """Make the router's machine."""
-        super().__init__(lab, directory, name)
+        super().__init__(place)
         self._wires = 0
         self.configure({"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"})
 
@@ -98,6 +98,7 @@ class Network(Namespace):
         join(uplink)
         self.connect(uplink)
         self._address_machine(uplink)
+        self._await_carrier(uplink, True)
         return uplink
 
     def detach(self, uplink: Uplink) -> None:
@@ -110,11 +111,27 @@ class Network(Namespace):
             self.pool6.release(uplink.ipv6.ip)
 
     def set_carrier(self, uplink: Uplink, up: bool) -> None:
-        """Pull the plug at the network's end, or put it back."""
+        """Pull the plug at the network's end, or put it back; done on return."""
         self.ip(f"link set {uplink.far} {'up' if up else 'down'}")
         if up:
             # Going down took the routes and the IPv6 addresses along.
             self.connect(uplink)
+        self._await_carrier(uplink, up)
+
+    def _await_carrier(self, uplink: Uplink, up: bool) -> None:
+        # The kernel handles a change of carrier later, up to a second if it likes.
+        self._await_state(uplink.machine, uplink.interface, up)
+        if up:
+            self._await_state(self, uplink.far, up)
+
+    def _await_state(self, machine: Namespace, interface: str, up: bool) -> None:
+        state = machine.path(f"/sys/class/net/{interface}/operstate")
+        wait_until(
+            lambda: (state.read_text() == "up\n") is up,
+            f"{machine.name}'s {interface} to go {'up' if up else 'down'}",
+        )
+        # Returns behind the lock under which the kernel finishes that change.
+        machine.run(["ip", "link", "show", interface])
 
     def _wire_name(self, machine: Namespace) -> str:
         self._wires += 1
