@@ -149,7 +149,7 @@ class Peers:
             family = None if tunnel.path is None else tunnel.path.remote.version
             if family is not None and _uplink(before, family) == _uplink(local, family):
                 continue
-            tunnel.move(family in families, now)
+            tunnel.move(families, now)
             negotiation = self._negotiation_of(tunnel)
             if negotiation is not None and tunnel.path is not None and tunnel.path.relayed:
                 negotiation.punch(now)
@@ -319,6 +319,7 @@ class Peers:
             self._new_index(),
             self._observations,
             self._entropy,
+            self._parts.keyring,
             self._journal,
             self._mtu,
             self._settings.idle_s * SECOND,

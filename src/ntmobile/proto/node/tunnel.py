@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ntmobile.errors import DecodeError
 from ntmobile.keys.identity import Identity
+from ntmobile.keys.table import IDENTIFIER_SIZE, Keyring, Kmncn
 from ntmobile.proto.io import Entropy, Timeout
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.control import ControlRequests, Pending
@@ -67,6 +68,8 @@ IDLE_CHECK_NS = 5 * SECOND
 KEEPALIVE_NS = 20 * SECOND
 KEEPALIVE_PATIENCE_NS = 120 * SECOND
 """Without application data for this long the NATs may forget: no battery is spent on it."""
+EPOCH_LIFETIME_NS = 24 * 3600 * SECOND
+"""Of a tunnel that carries nothing: a busy one rekeys long before."""
 STALL_NS = 1_500_000_000
 """Sending, and hearing nothing for this long: ask the path whether it lives."""
 DEAD_NS = 3 * SECOND
@@ -89,6 +92,7 @@ class Purpose(Enum):
 class Epoch:
     """One agreed Kmncn."""
 
+    key: Kmncn
     secrets: Secrets
     remote_index: int
     born: Instant
@@ -165,6 +169,7 @@ class Tunnel:
         index: int,
         observations: Observations,
         entropy: Entropy,
+        keyring: Keyring,
         journal: Journal,
         mtu: Callable[[Endpoint], int],
         idle_ns: int,
@@ -183,12 +188,15 @@ class Tunnel:
         self.closed = False
         self._observations = observations
         self._entropy = entropy
+        self._keyring = keyring
         self._journal = journal
         self._mtu = mtu
         self._idle_ns = idle_ns
         self._epochs: dict[int, Epoch] = {}
         self._sending: int | None = None
         self._before: Path | None = None
+        self._parked: Path | None = None
+        """The path as it was when no uplink was left."""
         self._moving_since: Instant | None = None
         self._moving_from: Endpoint | None = None
         self._update_sequence = 0
@@ -242,18 +250,20 @@ class Tunnel:
         if agreed.sent_request or self.is_moving:
             self._send_update(now)
 
-    def move(self, usable: bool, now: Instant) -> None:
-        """This node's addresses changed; usable tells whether the path's family is still there."""
+    def move(self, families: set[int], now: Instant) -> None:
+        """This node's addresses changed; families are those it has now."""
         if self._moving_since is None:
             self._moving_since = now
             self._moving_from = None if self.path is None else self.path.remote
-        if self.path is None:
+        last = self.path or self._parked
+        if last is None:
             return
-        if not usable:
-            self.path = None
+        remote = self._remote_in(families, last)
+        if remote is None:
+            self._parked, self.path = last, None
             self._commands.append(ClearPath(self.index))
             return
-        self._set_path(Path(self.path.remote, self.path.relayed))
+        self._set_path(Path(remote, last.relayed))
         self._send_update(now)
 
     def update(self, relay: Endpoint, now: Instant) -> None:
@@ -298,7 +308,7 @@ class Tunnel:
             case TunnelResponse():
                 self._handle_rekey_response(message, now)
             case TunnelClose(reason):
-                self._end(reason)
+                self._end(reason, now)
             case TunnelKeepAlive():
                 pass
 
@@ -334,7 +344,7 @@ class Tunnel:
         """Tell the peer and forget the tunnel."""
         if self._sending is not None and self.path is not None:
             self._send(TunnelClose(reason), now)
-        self._end(reason)
+        self._end(reason, now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Ask again, check, rekey, keep alive."""
@@ -347,8 +357,7 @@ class Tunnel:
             self._give_up(pending)
         for number, epoch in list(self._epochs.items()):
             if epoch.retire_at is not None and now >= epoch.retire_at:
-                del self._epochs[number]
-                self._commands.append(RetireKeys(self.index, number))
+                self._retire(number, now)
         if now >= self._check_at:
             self._check(now)
 
@@ -379,11 +388,12 @@ class Tunnel:
         replaced = any(epoch.remote_index != remote_index for epoch in self._epochs.values())
         if replaced:
             for old in list(self._epochs):
-                del self._epochs[old]
-                self._commands.append(RetireKeys(self.index, old))
+                self._retire(old, now)
             self._sending = None
         before = None if self._sending is None else self._epochs.get(self._sending)
-        self._epochs[number] = Epoch(secrets, remote_index, now)
+        if number in self._epochs:
+            self._keyring.erase(self._epochs[number].key, now)
+        self._epochs[number] = Epoch(self._own(secrets, proven, now), secrets, remote_index, now)
         self._commands.append(
             InstallKeys(
                 self.index,
@@ -401,6 +411,18 @@ class Tunnel:
         elif proven:
             self._activate(number, now)
 
+    def _own(self, secrets: Secrets, created: bool, now: Instant) -> Kmncn:
+        """Kmncn under its Table 1 name; its creator is who sent the Tunnel Request."""
+        expires = _after(now, EPOCH_LIFETIME_NS)
+        key = Kmncn(rekey_psk(secrets), secrets.hash[:IDENTIFIER_SIZE], expires)
+        if created:
+            self._keyring.create(key, now)
+        return self._keyring.own(key, now)
+
+    def _retire(self, number: int, now: Instant) -> None:
+        self._keyring.erase(self._epochs.pop(number).key, now)
+        self._commands.append(RetireKeys(self.index, number))
+
     def _activate(self, number: int, now: Instant) -> None:
         self._sending = number
         self._commands.append(ActivateKeys(self.index, number))
@@ -414,8 +436,14 @@ class Tunnel:
         if epoch is not None and number != self._sending and epoch.retire_at is None:
             self._activate(number, now)
 
+    def _remote_in(self, families: set[int], last: Path) -> Endpoint | None:
+        """The far end of the path, or where the same end is known in a family that is left."""
+        others = self.relay if last.relayed else self.ends.peer.reachable
+        ways = (last.remote, *others)
+        return next((way for way in ways if way.version in families), None)
+
     def _set_path(self, path: Path) -> None:
-        self.path = path
+        self.path, self._parked = path, None
         mtu = self._mtu(path.remote)
         self._commands.append(SetPath(self.index, path.remote, path.interface, mtu))
 
@@ -597,9 +625,11 @@ class Tunnel:
         payload = encode_control(message)
         self._commands.append(SendControl(self.index, payload, destination, interface))
 
-    def _end(self, reason: CloseReason) -> None:
+    def _end(self, reason: CloseReason, now: Instant) -> None:
         if not self.closed:
             self.closed = True
+            for epoch in self._epochs.values():
+                self._keyring.erase(epoch.key, now)
             self._commands.append(CloseTunnel(self.index))
             self._notes.append(TunnelClosed(self.fqdn, reason))
 
