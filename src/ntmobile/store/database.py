@@ -126,7 +126,7 @@ def create(url: str) -> None:
     if is_sqlite(parsed):
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         os.close(os.open(parsed.database or "", flags, 0o600))
-        # Here and once: two processes that both turn a fresh file to WAL do not wait for each other.
+        # Here, once: processes that turn a fresh file to WAL together do not wait for each other.
         with closing(sqlite3.connect(parsed.database or "")) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
 
