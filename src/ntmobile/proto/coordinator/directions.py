@@ -12,7 +12,7 @@ section 7.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ntmobile.keys.table import (
     IDENTIFIER_SIZE,
@@ -103,6 +103,8 @@ class Directing:
     cn: NodeInformation
     pending: frozenset[str]
     keys: tuple[CommonKey, ...]
+    relay: str | None
+    """Name of the RS, where the path goes through one."""
 
 
 @dataclass(slots=True)
@@ -189,6 +191,7 @@ class Directions:
         """Ask again, search again, give up."""
         for server in self._servers():
             server.handle_timeout(now)
+        self._leave_silent_relays(now)
         for negotiation in list(self._open.values()):
             if now - negotiation.began >= PATIENCE_NS:
                 self._refuse(negotiation, Reason.TIMED_OUT, now)
@@ -199,6 +202,17 @@ class Directions:
                 case _:
                     pass
         self._drain(now)
+
+    def _leave_silent_relays(self, now: Instant) -> None:
+        """Call off what waits for an RS that is silent while another is not: ends ask again."""
+        if all(relay.is_silent for relay in self._relays.values()):
+            return
+        for negotiation in list(self._open.values()):
+            state = negotiation.state
+            if not isinstance(state, Directing) or "rs" not in state.pending:
+                continue
+            if state.relay is not None and self._relays[state.relay].is_silent:
+                self._refuse(negotiation, Reason.NO_RELAY, now)
 
     def poll_timeouts(self) -> Iterator[Timeout]:
         """All times at which handle_timeout wants to be called."""
@@ -341,18 +355,19 @@ class Directions:
         mn = negotiation.mn.information(private=True)
         if not own and not same_mapped(mn, cn):
             mn = negotiation.mn.information(private=False)
-        relays = common.settings.relays
-        decision = decide(mn, cn, relays, negotiation.request.purpose)
+        relays = sorted(common.settings.relays, key=lambda relay: self._relay(relay).is_silent)
+        decision = decide(mn, cn, tuple(relays), negotiation.request.purpose)
         if decision is None:
             return self._refuse(negotiation, Reason.NO_RELAY, now)
         ktmp, ktun = self._create_keys(negotiation.id, now)
+        name = None if decision.relay is None else decision.relay.name
         pending = {Role.MN.value, Role.CN.value}
         if decision.relay is not None:
             pending.add("rs")
             self._relay(decision.relay).ask(
                 self._relay_direction(negotiation, ktun), AskedRelay(negotiation.id), now
             )
-        negotiation.state = Directing(domain, cn, frozenset(pending), (ktmp, ktun))
+        negotiation.state = Directing(domain, cn, frozenset(pending), (ktmp, ktun), name)
         common.remember_partners(mn.fqdn, cn.fqdn)
         to_cn = self._route(negotiation, Role.CN, cn.fqdn, mn, decision, ktmp, ktun, cn, mn)
         to_mn = self._route(negotiation, Role.MN, mn.fqdn, cn, decision, ktmp, ktun, cn, mn)
@@ -435,7 +450,7 @@ class Directions:
             refused = answer.reason if isinstance(answer, Refusal) else reason
             return self._refuse(negotiation, refused, now)
         pending = state.pending - {str(who)}
-        negotiation.state = Directing(state.domain, state.cn, pending, state.keys)
+        negotiation.state = replace(state, pending=pending)
         if not pending:
             self._forget(negotiation, now)
         return None

@@ -104,6 +104,8 @@ class Peering(Generic[Tag]):
         """Talks as a DC of domain; converse opens a conversation under a key."""
         self.target = target
         self.endpoints = endpoints
+        self.is_silent = False
+        """The server left the last thing it was asked unanswered."""
         self._domain = domain
         self._lifetime_s = lifetime_s
         self._keyring = keyring
@@ -152,6 +154,7 @@ class Peering(Generic[Tag]):
         if isinstance(self._state, Shared):
             heard = self._state.conversation.handle_datagram(header, source, data, now)
             if isinstance(heard, Answered):
+                self.is_silent = False
                 self._outcomes.append(
                     Answered(
                         heard.tag.tag, heard.message, heard.sender, heard.source, heard.elapsed_ns
@@ -165,6 +168,7 @@ class Peering(Generic[Tag]):
         key = self._state.key
         if isinstance(reply, NtmAck):
             self._journal.note(now, reply, self._name(), sent=False)
+            self.is_silent = False
             conversation = self._converse(key)
             self._state = Shared(conversation, key)
             while self._waiting:
@@ -174,6 +178,7 @@ class Peering(Generic[Tag]):
         self._keyring.erase(key, now)
         reason = reply.reason if isinstance(reply, Failed | Refusal) else Reason.NOT_ALLOWED
         if reason is Reason.DOMAIN_UNREACHABLE:
+            self.is_silent = True
             self._state = Strange(Instant(now + RETRY_NS))
             self._give_up(now, reason, patience_ns=PATIENCE_NS)
         else:
@@ -195,6 +200,7 @@ class Peering(Generic[Tag]):
                     self._waiting.append(lost.tag)
                     silent = True
                 if silent:
+                    self.is_silent = True
                     self._keyring.erase(key, now)
                     self._state = Strange()
                     self._give_up(now, Reason.DOMAIN_UNREACHABLE, patience_ns=PATIENCE_NS)
