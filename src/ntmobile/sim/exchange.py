@@ -28,7 +28,8 @@ HTTPS = 4
 """Flights before the request may go on a new connection."""
 DNS = 0
 FIRST_RETRY_NS = 300 * MILLISECOND
-PATIENCE_NS = 10 * SECOND
+LONGEST_RETRY_NS = SECOND
+PATIENCE_NS = 15 * SECOND
 FIRST_CLIENT_PORT = 50_000
 _FRAME = struct.Struct("!QQBB")
 _RESET = 255
@@ -107,7 +108,7 @@ class Client:
         frame = head + (pending.body if last else b"")
         self._host.send(self._transport, self._port, pending.to, frame)
         pending.retry = self._calendar.after(pending.wait_ns, lambda: self._send(pending))
-        pending.wait_ns *= 2
+        pending.wait_ns = min(2 * pending.wait_ns, LONGEST_RETRY_NS)
 
     def _receive(self, source: Endpoint, data: bytes, _number: int) -> None:
         _, call, flight, _ = _FRAME.unpack_from(data)

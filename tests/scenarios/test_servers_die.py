@@ -1,0 +1,144 @@
+"""Killing servers: what stands goes on, what is new waits, nobody has to help."""
+
+import pytest
+
+from ntmobile.proto.node.events import NameRefused, NameResolved, TunnelClosed
+from ntmobile.sim.node import SimNode
+from ntmobile.sim.organisation import Organisation
+from ntmobile.sim.quality import MILLISECOND
+from ntmobile.sim.traffic import Flow
+from ntmobile.sim.world import World
+from ntmobile.wire.endpoint import Host
+
+
+def test_a_direct_tunnel_works_for_hours_without_any_server() -> None:
+    world, mn, cn = a_world(behind_nats=False)
+    world.connect(mn, cn)
+    for organisation in world.organisations.values():
+        organisation.coordinator.kill()
+        organisation.account.kill()
+        organisation.relay.kill()
+
+    flow = Flow(mn, address(mn, cn), cn, 10_000 * MILLISECOND)
+    world.run_for(3 * 3600)
+    flow.stop()
+    world.run_for(1)
+
+    assert flow.lost == 0
+    assert not mn.events_of(TunnelClosed)
+
+
+@pytest.mark.parametrize("domain", ["example.org", "example.net"])
+def test_a_dc_that_restarts_forgets_no_registration_and_new_tunnels_come_up(domain: str) -> None:
+    world, mn, cn = a_world(behind_nats=True)
+
+    world.organisations[domain].restart_coordinator()
+
+    world.connect(mn, cn)
+    assert world.echo(mn, cn, b"hello")
+
+
+@pytest.mark.parametrize("domain", ["example.org", "example.net"])
+def test_a_dc_that_restarts_in_the_middle_of_a_negotiation_delays_it_only(domain: str) -> None:
+    for after_ms in range(5, 100, 10):
+        world, mn, cn = a_world(behind_nats=True)
+        organisation = world.organisations[domain]
+        world.internet.calendar.after(after_ms * MILLISECOND, organisation.restart_coordinator)
+
+        query = mn.resolve(cn.fqdn)
+        world.run_for(20)
+
+        answered = [e for e in mn.events_of(NameResolved) if e.query == query]
+        if not answered:
+            again = world.resolve(mn, cn.fqdn)
+            assert not isinstance(again, NameRefused), (after_ms, again)
+        world.run_for(3)
+        assert world.echo(mn, cn, b"hello"), after_ms
+
+
+def test_a_relay_that_restarts_costs_a_relayed_tunnel_seconds_and_not_its_life() -> None:
+    world, mn, cn = a_world(behind_nats=True)
+    world.connect(mn, cn)
+    flow = Flow(mn, address(mn, cn), cn, 100 * MILLISECOND)
+    world.run_for(3)
+
+    world.organisations["example.org"].restart_relay()
+    world.run_for(20)
+    flow.stop()
+    world.run_for(1)
+
+    assert not mn.events_of(TunnelClosed)
+    assert flow.longest_gap_ns < 8_000 * MILLISECOND
+
+
+def test_another_relay_takes_over_from_one_that_died() -> None:
+    world = World()
+    org, net = world.organisation(relays=2), world.organisation("example.net")
+    mn = world.node("laptop.alice", org, world.internet.home("mn home"))
+    cn = world.node("pc.bob", net, world.internet.home("cn home"))
+    world.connect(mn, cn)
+    flow = Flow(mn, address(mn, cn), cn, 100 * MILLISECOND)
+    world.run_for(3)
+
+    org.relay.kill()
+    world.run_for(40)
+
+    assert org.relays[1].forwarded > 0
+    assert flow.arrivals[-1][0] > world.now - 1_000 * MILLISECOND
+
+
+def test_with_its_only_relay_dead_a_relayed_flow_stops_and_goes_on_when_it_is_back() -> None:
+    """The negative twin of the two above."""
+    world, mn, cn = a_world(behind_nats=True)
+    world.connect(mn, cn)
+    flow = Flow(mn, address(mn, cn), cn, 100 * MILLISECOND)
+    world.run_for(3)
+
+    org: Organisation = world.organisations["example.org"]
+    org.relay.kill()
+    world.run_for(1)
+    arrived = len(flow.arrivals)
+    world.run_for(60)
+    assert len(flow.arrivals) == arrived
+    org.restart_relay()
+    world.run_for(20)
+
+    assert flow.arrivals[-1][0] > world.now - 1_000 * MILLISECOND
+
+
+def test_a_node_that_crashes_and_starts_again_is_reached_by_its_old_peer() -> None:
+    world, mn, cn = a_world(behind_nats=True)
+    world.connect(mn, cn)
+
+    again = world.restart(cn)
+    world.await_registration(again)
+    flow = Flow(mn, address(mn, cn), again, 500 * MILLISECOND)
+    world.run_for(20)
+
+    assert flow.arrivals
+    assert flow.arrivals[-1][0] > world.now - 2_000 * MILLISECOND
+
+
+def test_a_key_of_the_nodes_that_ran_out_is_renewed_without_anybody_asking() -> None:
+    world = World()
+    org = world.organisation(kntmdc_s=600)
+    mn, cn = world.node("laptop.alice", org), world.node("pc.bob", org)
+
+    world.run_for(3000)
+
+    world.connect(mn, cn)
+    assert world.echo(mn, cn, b"hello")
+
+
+def a_world(*, behind_nats: bool) -> tuple[World, SimNode, SimNode]:
+    world = World()
+    internet = world.internet
+    org, net = world.organisation(), world.organisation("example.net")
+    mn = world.node("laptop.alice", org, internet.home("mn home") if behind_nats else None)
+    cn = world.node("pc.bob", net, internet.home("cn home") if behind_nats else None)
+    return world, mn, cn
+
+
+def address(node: SimNode, peer: SimNode) -> Host:
+    """The peer's virtual address as the node sees it."""
+    return next(p.virtual_ipv6 for p in node.machine.peers() if p.fqdn == peer.fqdn)
