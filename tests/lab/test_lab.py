@@ -116,7 +116,8 @@ def interpreter_for_anyone() -> str:
 
 def as_nobody(command: list[str]) -> subprocess.CompletedProcess[str]:
     ordinary = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    ordinary += ["--bounding-set=-all", "--inh-caps=-all"]
+    # Through a shell: what setpriv itself starts, it may still start as root.
+    ordinary += ["--bounding-set=-all", "--inh-caps=-all", "sh", "-c", 'exec "$@"', "sh"]
     environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
     return subprocess.run(
         [*ordinary, *command], capture_output=True, text=True, cwd="/", env=environment
