@@ -169,6 +169,23 @@ def test_a_taken_port_ends_it_with_what_to_do(
     assert ask_dns(directory).answer
 
 
+def test_a_log_on_a_full_disk_does_not_end_it(directory: Path) -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.Popen(
+            [*NTM, "serve", str(directory), "-v"], stdout=subprocess.PIPE, stderr=full, text=True
+        )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        assert ask_dns(directory).answer
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_directory_that_is_none_is_named(tmp_path: Path) -> None:
     command = [*NTM, "serve", str(tmp_path)]
 
