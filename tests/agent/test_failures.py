@@ -1,6 +1,6 @@
 import pytest
 
-from ntmobile.agent.failures import login_failure, name_failure
+from ntmobile.agent.failures import login_failure, name_failure, registration_failure
 from ntmobile.agent.records import SavedAccount
 from ntmobile.proto.node.events import LoginFailed
 from ntmobile.time import Instant
@@ -38,6 +38,14 @@ def test_a_servers_own_words_are_shown_as_they_are() -> None:
     remedy = login_failure(ACCOUNT, LoginFailed("unexpected", "500 {oops}", None))
 
     assert "500 {oops}" in remedy.problem
+
+
+@pytest.mark.parametrize("reason", [*Reason, "something new"], ids=str)
+def test_a_node_that_is_not_registered_is_told_why(reason: str) -> None:
+    remedy = registration_failure(ACCOUNT, reason)
+
+    assert remedy.remedy
+    assert ACCOUNT.fqdn in remedy.problem or reason == Reason.SUPERSEDED
 
 
 @pytest.mark.parametrize("reason", list(Reason), ids=str)

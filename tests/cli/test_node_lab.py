@@ -332,6 +332,33 @@ def test_a_node_whose_servers_are_down_goes_on_trying(new_node: NewNode, world: 
     assert node.json("status")["state"] == "up"
 
 
+def test_a_coordinator_that_cannot_be_reached_is_told_apart(new_node: NewNode) -> None:
+    node = new_node("walled")
+    node.host.run(["nft", "add table inet wall"])
+    node.host.run(["nft", "add chain inet wall out { type filter hook output priority 0; }"])
+    node.host.run(["nft", "add rule inet wall out udp dport 4330 drop"])
+
+    done = node.login()
+
+    assert done.returncode == 1
+    assert "logged in and not registered" in done.stderr
+    assert "goes on trying" in done.stderr
+    node.host.run(["nft", "delete table inet wall"])
+    assert node.ntm("wait", "--timeout", "30").returncode == 0
+
+
+def test_without_the_right_to_make_devices_no_agent_stays(new_node: NewNode) -> None:
+    node = new_node("plain")
+    lesser = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]
+    command = ["up", f"alice@{DOMAIN}", "--password-stdin", "--state", str(node.state)]
+
+    done = node.host.run([*lesser, *node.world.ntm_command, *command], check=False, input=PASSWORD)
+
+    assert done.returncode == 1
+    assert "as root" in done.stderr
+    assert node.ntm("status").returncode == 3
+
+
 def test_in_the_foreground_the_agent_ends_with_the_command(new_node: NewNode) -> None:
     node = new_node("front")
     node.up()

@@ -50,7 +50,8 @@ class Agent:
         self._model: SystemModel | None = None
         self._session: Session | None = None
         self._changing = asyncio.Lock()
-        self._attach_trouble: str | None = None
+        self.attach_failure: Remedy | None = None
+        """Why the node could not be hooked into the machine."""
 
     @property
     def session(self) -> Session | None:
@@ -85,7 +86,7 @@ class Agent:
                 resolver = Resolver(model.servers, Clock(), mark=model.mark)
                 session = Session(self.state, account, resolver, self._entropy, model)
                 session.on_registered = self._handle_registered
-                await stack.enter_async_context(session)
+                await _enter(stack, session)
                 stack.push_async_callback(model.detach)
                 self._stack = stack.pop_all()
             self._model, self._session = model, session
@@ -115,7 +116,8 @@ class Agent:
 
     def troubles(self) -> list[str]:
         """What the agent suffers from, each with its remedy."""
-        found = [self.state.trouble, self._attach_trouble]
+        refused = self.attach_failure
+        found = [self.state.trouble, refused.problem if refused is not None else None]
         if self._model is not None:
             found += self._model.troubles()
         return [text for text in found if text]
@@ -136,9 +138,9 @@ class Agent:
                 return
             try:
                 await model.attach(session, registered)
-                self._attach_trouble = None
+                self.attach_failure = None
             except (Remedy, OSError) as error:
-                self._attach_trouble = str(error)
+                self.attach_failure = _as_remedy(error)
                 _LOG.error("cannot hook into the machine", error=str(error))
             session.changed.ring()
 
@@ -159,3 +161,16 @@ class Agent:
         except Remedy:
             # The user is gone from this machine; the node must start all the same.
             return None
+
+
+async def _enter(stack: AsyncExitStack, session: Session) -> None:
+    try:
+        await stack.enter_async_context(session)
+    except OSError as error:
+        raise _as_remedy(error) from error
+
+
+def _as_remedy(error: Remedy | OSError) -> Remedy:
+    if isinstance(error, Remedy):
+        return error
+    return Remedy(f"the system refused: {error}", remedy="run ntm up as root; ntm bugreport")

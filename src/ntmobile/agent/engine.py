@@ -10,6 +10,7 @@ from typing import Literal, Protocol, assert_never
 import structlog
 
 from ntmobile._core import Control, Datagram, Engine, Moved, RekeyDue, SendFailed, Wanted
+from ntmobile.agent.traffic import DataTraffic
 from ntmobile.proto.io import Transmit
 from ntmobile.proto.node.events import (
     ActivateKeys,
@@ -26,10 +27,12 @@ from ntmobile.proto.node.events import (
     Traffic,
 )
 from ntmobile.runtime.clock import Clock
-from ntmobile.time import Instant
+from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.tunnel import ReceiveState
 
+SILENT_NS = 30 * SECOND
+"""Far more than a round trip: nothing sent before will be asked for again."""
 _LOG = structlog.get_logger(__name__)
 
 Signal = Datagram | Control | Moved | Wanted | RekeyDue | SendFailed
@@ -74,6 +77,7 @@ class PacketLoops:
         self.on_path: Callable[[tuple[Host, Host], int], None] = lambda hosts, mtu: None
         """Called with a peer's virtual addresses and the largest inner packet of its path."""
         self._open: dict[int, OpenTunnel] = {}
+        self._traffic: dict[int, DataTraffic] = {}
         self._paths: dict[str, SetPath] = {}
 
     def path(self, fqdn: str) -> SetPath | None:
@@ -86,14 +90,16 @@ class PacketLoops:
         return () if state is None else (ReceiveState(*state),)
 
     def traffic(self, index: int) -> Traffic:
-        """Counters of the tunnel."""
-        seen, now = self._engine.statistics(index), self._clock.now()
-        return Traffic(
-            seen.tx_bytes,
-            seen.rx_bytes,
-            _before(now, seen.last_tx_ns),
-            _before(now, seen.last_rx_ns),
-        )
+        """Application data of the tunnel."""
+        now = self._clock.now()
+        return self._traffic[index].observe(self._engine.statistics(index), now)
+
+    def shrink_silent(self) -> None:
+        """Give back what tunnels keep for resending, where nothing was sent for a while."""
+        for index in self._open:
+            age_ns = self._engine.statistics(index).last_tx_ns
+            if age_ns is not None and age_ns > SILENT_NS:
+                self._engine.shrink(index)
 
     def transmit(self, transmit: Transmit) -> None:
         """Send a signalling datagram; a refusal comes back as a signal."""
@@ -154,6 +160,8 @@ class PacketLoops:
                     _source(signal), signal.payload, now, interface=signal.interface
                 )
             case Control():
+                if (traffic := self._traffic.get(signal.index)) is not None:
+                    traffic.heard_control(len(signal.payload))
                 receiver.handle_control(
                     signal.index,
                     signal.epoch,
@@ -181,9 +189,11 @@ class PacketLoops:
             peer_ipv6=command.peer_ipv6.packed,
         )
         self._open[command.index] = command
+        self._traffic[command.index] = DataTraffic()
 
     def _forget(self, index: int) -> None:
         fqdn = self._open.pop(index).fqdn
+        del self._traffic[index]
         path = self._paths.get(fqdn)
         if path is not None and path.index == index:
             del self._paths[fqdn]
@@ -208,6 +218,8 @@ class PacketLoops:
             interface=command.interface,
         )
         self.counters["controls_sent" if sent else "controls_not_sent"] += 1
+        if sent:
+            self._traffic[command.index].sent_control(len(command.payload))
 
 
 def _cipher(name: str) -> Literal["aes-256-gcm", "chacha20-poly1305"]:
@@ -217,7 +229,3 @@ def _cipher(name: str) -> Literal["aes-256-gcm", "chacha20-poly1305"]:
 
 def _source(signal: Datagram | Control | Moved) -> Endpoint:
     return Endpoint.of(signal.source_host, signal.source_port)
-
-
-def _before(now: Instant, age_ns: int | None) -> Instant | None:
-    return None if age_ns is None else Instant(now - age_ns)

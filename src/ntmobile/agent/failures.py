@@ -107,6 +107,19 @@ def login_failure(account: SavedAccount, event: LoginFailed) -> Remedy:
     return Remedy(_fill(problem, words), remedy=_fill(remedy, words))
 
 
+def registration_failure(account: SavedAccount, reason: str) -> Remedy:
+    """Explain why a node that logged in is not registered; reason is the machine's."""
+    known = Reason(reason) if reason in set(Reason) else None
+    if known is Reason.SUPERSEDED:
+        return login_failure(account, LoginFailed(reason, "", None))
+    said = reason_text(known) if known else reason
+    return Remedy(
+        f"{account.fqdn} is logged in and not registered: {said}\n"
+        "     the agent goes on trying in the background",
+        remedy="ntm wait; ntm status",
+    )
+
+
 def name_failure(fqdn: str, reason: Reason) -> Remedy:
     """Explain why there is no tunnel to a name."""
     problem, remedy = _NAMES[reason]

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from ntmobile.agent.failures import login_failure, name_failure
+from ntmobile.agent.failures import login_failure, name_failure, registration_failure
 from ntmobile.agent.records import Choices, SavedAccount
 from ntmobile.agent.report import report_text
 from ntmobile.agent.requests import (
@@ -80,6 +80,11 @@ class Running(Protocol):
 
     def is_ready(self) -> bool:
         """Registered, and hooked into the machine."""
+        ...
+
+    @property
+    def attach_failure(self) -> Remedy | None:
+        """Why the node could not be hooked into the machine."""
         ...
 
     async def apply(self, choices: Choices) -> tuple[str, ...]:
@@ -169,25 +174,41 @@ class Operations:
             if account is None:
                 raise Remedy("this node has no account yet", remedy="ntm up USER@DOMAIN")
             yield Said(f"logging in as {account.fqdn}")
-            session = await agent.open(account)
+            session = await self._open(account)
             session.login(request.password, request.authority)
         session = self._session()
-        if not agent.is_ready() and session.registered is None:
+        if not agent.is_ready():
             await self._changed(session, lambda: _logged_in(session) or _failed(session))
             if not _failed(session):
                 yield Said(f"registering at {session.node.view().coordinator}")
-            await self._changed(session, lambda: agent.is_ready() or _failed(session))
-        await self._end_of_up(session)
+            await self._changed(session, lambda: self._is_decided(session))
+            await self._check(session)
         yield done(self._status())
 
-    async def _end_of_up(self, session: Session) -> None:
-        failure = session.login_failure
-        if failure is None:
-            return
-        if failure.retry_at is None and not session.account.enrolled:
-            # Nothing stands and nothing will without a person: a second try starts afresh.
+    async def _open(self, account: SavedAccount) -> Session:
+        try:
+            return await self._agent.open(account)
+        except Remedy:
+            # An agent without a node is of no use to anybody.
             await self._agent.close(forget=False)
-        raise login_failure(session.account, failure)
+            raise
+
+    def _is_decided(self, session: Session) -> bool:
+        decided = self._agent.is_ready() or self._agent.attach_failure is not None
+        return decided or _failed(session) or bool(session.node.view().reason)
+
+    async def _check(self, session: Session) -> None:
+        """Raise what keeps a node from being up; where only a person can help, it ends."""
+        failure, refused = session.login_failure, self._agent.attach_failure
+        if failure is not None:
+            if failure.retry_at is None and not session.account.enrolled:
+                await self._agent.close(forget=False)
+            raise login_failure(session.account, failure)
+        if refused is not None:
+            await self._agent.close(forget=False)
+            raise refused
+        if not self._agent.is_ready():
+            raise registration_failure(session.account, session.node.view().reason)
 
     async def _changed(self, session: Session, condition: Callable[[], bool]) -> None:
         await session.changed.until(lambda: condition() or self._agent.session is not session)

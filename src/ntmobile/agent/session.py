@@ -52,6 +52,7 @@ from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.login import LoginAnswer, LoginRequest, NonceRequest
 
 INSTANCE_SIZE = 16
+SHRINK_S = 30.0
 MOST_PONGS = 256
 _LOG = structlog.get_logger(__name__)
 
@@ -122,6 +123,7 @@ class Session:
             loop.add_reader(self.engine.fileno(), self._receive)
             stack.callback(loop.remove_reader, self.engine.fileno())
             self.driver.start()
+            self._tasks.repeat(self._shrink, SHRINK_S)
             self.links = await stack.enter_async_context(
                 Links(self._handle_links, port=self.engine.port)
             )
@@ -182,6 +184,9 @@ class Session:
 
     def _receive(self) -> None:
         self.driver.do(lambda now: self.loops.deliver(self.node, now))
+
+    async def _shrink(self) -> None:
+        self.loops.shrink_silent()
 
     def _handle_links(self, addresses: tuple[LocalAddress, ...]) -> None:
         _LOG.info("uplinks changed", addresses=len(addresses))

@@ -1,6 +1,7 @@
 """`ntm up`, `ntm down` and `ntm logout`."""
 
 import getpass
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from ntmobile.cli.node_unbuilt import not_built
 from ntmobile.errors import Remedy
 
 MAX_PASSWORD = 1024
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @command
@@ -144,11 +146,20 @@ def _account(
             "several identities in one agent are not built yet",
             remedy=f"ntm logout, or another state for {who}: ntm --state DIR up {who}",
         )
-    user, at, domain = who.lower().rpartition("@")
-    if not (user and at and domain):
-        raise typer.BadParameter(f"{who!r} is not USER@DOMAIN", param_hint="USER@DOMAIN")
+    user, _, domain = who.lower().rpartition("@")
+    domain = domain.rstrip(".")
     own = (name or socket.gethostname().partition(".")[0]).lower()
-    return SavedAccount(user=user, name=own, domain=domain.rstrip("."), server=server, trust=trust)
+    _check_labels(who, own, (user, *domain.split(".")))
+    return SavedAccount(user=user, name=own, domain=domain, server=server, trust=trust)
+
+
+def _check_labels(who: str, name: str, labels: tuple[str, ...]) -> None:
+    if not all(map(_LABEL.fullmatch, labels)):
+        raise typer.BadParameter(f"{who!r} is not USER@DOMAIN", param_hint="USER@DOMAIN")
+    if not _LABEL.fullmatch(name):
+        raise typer.BadParameter(
+            f"{name!r} is not letters, digits and hyphens", param_hint="--name"
+        )
 
 
 def _running(account: SavedAccount, saved: SavedAccount | None) -> SavedAccount | None:

@@ -1,0 +1,137 @@
+"""What `ntm up` refuses before anything is started."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ntmobile.agent.records import SavedAccount, encode
+from ntmobile.cli.main import application
+
+ACCOUNT = SavedAccount(user="alice", name="laptop", domain="ntm.example.org", enrolled=True)
+
+
+def ntm(state: Path, *arguments: str, input: str | None = None) -> Result:
+    command = [*arguments, "--state", str(state)]
+    return CliRunner().invoke(application(arguments[0]), command, input=input)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def enrolled(state: Path) -> Path:
+    state.mkdir()
+    (state / "account.json").write_bytes(encode(ACCOUNT))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--keepalive", "tcp"),
+        ("--keepalive", "push"),
+        ("--keepalive", "auto"),
+        ("--model", "proxy"),
+        ("--push", "fcm:token"),
+        ("--certificate", "cert.pem"),
+        ("--key", "key.pem"),
+    ],
+)
+def test_what_is_not_built_is_refused_with_a_word(state: Path, option: str, value: str) -> None:
+    done = ntm(state, "up", "alice@ntm.example.org", option, value)
+
+    assert done.exit_code == 1
+    assert "not built yet" in done.stderr
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("command", [["netcheck"], ["wake"], ["proxy"], ["expose", "80"]])
+def test_a_command_that_is_not_built_is_refused_with_a_word(command: list[str]) -> None:
+    done = CliRunner().invoke(application(command[0]), command)
+
+    assert done.exit_code == 1
+    assert "not built yet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["alice"],
+        ["@ntm.example.org"],
+        ["alice@"],
+        ["alice@ntm.example.org", "--model", "magic"],
+        ["alice@ntm.example.org", "--keepalive", "never"],
+        ["alice@ntm.example.org", "--fingerprint", "SHA256:12"],
+        ["alice@ntm.example.org", "--ca", "no such file"],
+        ["alice@ntm.example.org", "--ca", "x", "--fingerprint", "SHA256:" + "0" * 64],
+        ["alice@ntm.example.org", "--as", "http://as.ntm.example.org"],
+        ["alice@ntm.example.org", "--name", "my laptop"],
+        ["al ice@ntm.example.org"],
+        ["alice@ntm..org"],
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(state: Path, arguments: list[str]) -> None:
+    done = ntm(state, "up", *arguments, "--password-stdin", input="secret password")
+
+    assert done.exit_code == 2
+    assert not state.exists()
+
+
+def test_a_node_without_an_account_is_told_how_to_get_one(state: Path) -> None:
+    done = ntm(state, "up")
+
+    assert done.exit_code == 1
+    assert "ntm up USER@DOMAIN" in done.stderr
+
+
+def test_without_a_terminal_a_first_login_asks_for_the_password_on_stdin(state: Path) -> None:
+    done = ntm(state, "up", "alice@ntm.example.org", input="secret password")
+
+    assert done.exit_code == 1
+    assert "--password-stdin" in done.stderr
+
+
+@pytest.mark.parametrize("password", ["", "\n", "x" * 1025])
+def test_an_empty_or_endless_password_is_refused(state: Path, password: str) -> None:
+    done = ntm(state, "up", "alice@ntm.example.org", "--password-stdin", input=password)
+
+    assert done.exit_code == 1
+    assert "empty or too long" in done.stderr
+
+
+def test_a_second_identity_is_refused_with_a_way_out(enrolled: Path) -> None:
+    done = ntm(enrolled, "up", "bob@ntm.example.net")
+
+    assert done.exit_code == 1
+    assert "belongs to alice@ntm.example.org" in done.stderr
+    assert "--state DIR" in done.stderr
+
+
+def test_a_damaged_account_is_named(enrolled: Path) -> None:
+    (enrolled / "account.json").write_bytes(b"{")
+
+    done = ntm(enrolled, "up")
+
+    assert done.exit_code == 1
+    assert "account.json is damaged" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status"], ["down"], ["peers"], ["keys"], ["wait"], ["handovers"], ["set"], ["bugreport"]],
+)
+def test_without_an_agent_every_command_exits_with_three(state: Path, command: list[str]) -> None:
+    done = ntm(state, *command)
+
+    assert done.exit_code == 3
+    assert "ntm up" in done.stderr
+
+
+def test_logout_works_without_an_agent(enrolled: Path) -> None:
+    done = ntm(enrolled, "logout")
+
+    assert done.exit_code == 0
+    assert not (enrolled / "account.json").exists()
