@@ -10,6 +10,7 @@
 //! | [`Session`] | the three together: one tunnel |
 //! | [`Inner`], [`stamp`] | the inner packet and its virtual addresses |
 //! | [`Trailer`], [`Template`] | segments of a super-packet |
+//! | [`Single`], [`Row`] | packets that came one by one and make up a super-packet |
 //! | [`icmp`], [`clamp`], [`ecn`] | what a router on the path would do |
 
 mod aead;
@@ -26,6 +27,7 @@ mod opener;
 mod sealer;
 mod segment;
 mod session;
+mod single;
 mod stamp;
 mod window;
 
@@ -39,5 +41,6 @@ pub use opener::{Opened, Opener, ReceiveState, Refusal};
 pub use sealer::{NotReady, Sealer};
 pub use segment::{Kind, Slice, Super, TRAILER, Template, Trailer};
 pub use session::{MOST_CONTENT, Session};
+pub use single::{Row, Single};
 pub use stamp::{Addresses, Checksum, stamp};
 pub use window::{WINDOW, Window};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ntmobile_capsule::{Form, Header, KIND, OVERHEAD, Opened};
+use ntmobile_capsule::{Form, Header, KIND, Opened};
 use ntmobile_port::{Buffers, Received, Socket, Wake};
 
 use crate::counters::add;
@@ -12,10 +12,12 @@ use crate::rebuild::{Arrival, Rebuild, Sink};
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::tunnel::{Receiving, Tunnel};
-use crate::view::Seen;
+use crate::view::View;
 
-/// Messages taken in one receive call, each up to 64 datagrams.
-const BATCH: usize = 32;
+/// Messages asked for when nothing is known about what waits, and when much
+/// does. Each may be 64 datagrams; room for many costs time even if few come.
+const FEW: usize = 2;
+const MANY: usize = 32;
 /// Receive calls after which the loop looks at its other sources.
 const TURN: usize = 16;
 /// How often a move to one address is told until it is acted on.
@@ -23,57 +25,84 @@ const REMIND_NS: u64 = 1_000_000_000;
 
 /// Receives until `stop` is set.
 pub(crate) fn run(shared: &Shared, stop: &Wake) {
-    let mut incoming = Incoming {
-        shared,
-        seen: shared.present.see(),
-        rebuild: Rebuild::default(),
-        tunnel: None,
-        now_ns: 0,
-    };
-    let mut buffers = Buffers::new(BATCH);
+    let mut seen = shared.present.see();
+    let mut rebuild = Rebuild::default();
+    let mut rooms = [Buffers::new(FEW), Buffers::new(MANY)];
     while let Ok(ready) = stop.wait(&shared.pair) {
         if shared.stopped.load(Ordering::Relaxed) {
             return;
         }
+        seen.refresh(&shared.present);
+        let view = Arc::clone(&seen.view);
+        let mut drain = Drain::new(shared, &view, &mut rebuild);
         if ready.v4 {
-            incoming.drain(&shared.pair.v4, &mut buffers);
+            drain.socket(&shared.pair.v4, &mut rooms);
         }
         if let Some(v6) = shared.pair.v6.as_ref().filter(|_| ready.v6) {
-            incoming.drain(v6, &mut buffers);
+            drain.socket(v6, &mut rooms);
         }
     }
 }
 
-struct Incoming<'a> {
+/// One turn: what waits in the sockets now, with the tunnels there are now.
+struct Drain<'a> {
     shared: &'a Shared,
-    seen: Seen,
-    rebuild: Rebuild,
+    view: &'a View,
+    rebuild: &'a mut Rebuild,
+    sink: Sink<'a>,
     /// The last capsule's tunnel: most likely the next one's too.
-    tunnel: Option<Arc<Tunnel>>,
+    tunnel: Option<&'a Tunnel>,
     now_ns: u64,
 }
 
-impl Incoming<'_> {
-    fn drain(&mut self, socket: &Socket, buffers: &mut Buffers) {
-        self.seen.refresh(&self.shared.present);
-        self.tunnel = None;
-        self.now_ns = self.shared.now_ns();
-        for _ in 0..TURN {
-            // An error is an ICMP report about an earlier send; reading it clears it.
-            if socket.receive(buffers).unwrap_or(0) == 0 {
-                break;
-            }
-            for received in buffers.received() {
-                for datagram in received.datagrams() {
-                    self.take(datagram, &received);
-                }
-            }
+impl<'a> Drain<'a> {
+    fn new(shared: &'a Shared, view: &'a View, rebuild: &'a mut Rebuild) -> Self {
+        let sink = Sink {
+            packets: view.packets.as_deref(),
+            counters: &shared.counters,
+        };
+        Self {
+            shared,
+            view,
+            rebuild,
+            sink,
+            tunnel: None,
+            now_ns: shared.now_ns(),
         }
-        let view = Arc::clone(&self.seen.view);
-        self.rebuild.finish(self.sink(&view));
     }
 
-    fn take(&mut self, datagram: &[u8], received: &Received<'_>) {
+    fn socket(&mut self, socket: &Socket, rooms: &mut [Buffers; 2]) {
+        let [few, many] = rooms;
+        let mut full = self.receive(socket, few) == FEW;
+        for _ in 0..TURN {
+            // A super-packet that is not complete is worth another look.
+            if !full && !self.rebuild.has_begun() {
+                break;
+            }
+            let count = self.receive(socket, many);
+            full = count == MANY;
+            if count == 0 {
+                break;
+            }
+        }
+        self.rebuild.finish(self.sink);
+    }
+
+    /// Works off one receive call; returns how many messages it brought.
+    fn receive(&mut self, socket: &Socket, room: &mut Buffers) -> usize {
+        // An error is an ICMP report about an earlier send; reading it clears it.
+        let count = socket.receive(room).unwrap_or(0);
+        for (message, received) in room.received().enumerate() {
+            let mut datagrams = received.datagrams().peekable();
+            while let Some(datagram) = datagrams.next() {
+                let more = datagrams.peek().is_some() || message + 1 < count;
+                self.take(datagram, &received, more);
+            }
+        }
+        count
+    }
+
+    fn take(&mut self, datagram: &[u8], received: &Received<'_>, more: bool) {
         if datagram.first() != Some(&KIND) {
             self.shared
                 .hand_over(received.source, received.interface, datagram);
@@ -87,23 +116,32 @@ impl Incoming<'_> {
             return add(&counters.stranger);
         };
         let mut receiving = tunnel.receiving();
-        let room = self.rebuild.room();
-        match receiving.opener.open(&header, datagram, room) {
+        match receiving
+            .opener
+            .open(&header, datagram, self.rebuild.room())
+        {
             Err(refusal) => counters.refused(refusal),
             Ok(opened) => {
-                self.note(&tunnel, &mut receiving, opened, received);
-                let mtu = receiving.path.map(|path| path.mtu);
+                self.note(tunnel, &mut receiving, opened, received);
+                let arrival = Arrival {
+                    index: tunnel.index,
+                    addresses: &tunnel.addresses,
+                    mtu: receiving.path.map(|path| path.mtu),
+                    ecn: received.ecn,
+                    length: opened.length,
+                    more,
+                };
                 drop(receiving);
-                self.opened(&tunnel, &header, opened, mtu, received);
+                self.opened(&header, &arrival, received);
             }
         }
     }
 
-    fn find(&mut self, index: u32) -> Option<Arc<Tunnel>> {
-        if self.tunnel.as_ref().is_none_or(|last| last.index != index) {
-            self.tunnel = self.seen.view.tunnels.get(&index).cloned();
+    fn find(&mut self, index: u32) -> Option<&'a Tunnel> {
+        if self.tunnel.is_none_or(|last| last.index != index) {
+            self.tunnel = self.view.tunnels.get(&index).map(Arc::as_ref);
         }
-        self.tunnel.clone()
+        self.tunnel
     }
 
     /// Counts, and tells of a peer that has moved.
@@ -135,56 +173,20 @@ impl Incoming<'_> {
         }
     }
 
-    fn opened(
-        &mut self,
-        tunnel: &Tunnel,
-        header: &Header,
-        opened: Opened,
-        mtu: Option<u16>,
-        received: &Received<'_>,
-    ) {
-        let view = Arc::clone(&self.seen.view);
-        let sink = self.sink(&view);
-        let arrival = Arrival {
-            index: tunnel.index,
-            addresses: &tunnel.addresses,
-            mtu,
-            ecn: received.ecn,
-            length: opened.length,
-        };
+    fn opened(&mut self, header: &Header, arrival: &Arrival<'_>, received: &Received<'_>) {
         match header.form {
-            Form::Plain { partial } => self.rebuild.plain(&arrival, partial, sink),
-            Form::Segment => self.rebuild.segment(&arrival, sink),
-            Form::Control => self.control(tunnel, header, opened, received),
-        }
-    }
-
-    fn control(
-        &mut self,
-        tunnel: &Tunnel,
-        header: &Header,
-        opened: Opened,
-        received: &Received<'_>,
-    ) {
-        let payload = &self.rebuild.room()[..opened.length];
-        self.shared.tell_with(|| Signal::Control {
-            index: tunnel.index,
-            epoch: header.epoch,
-            source: received.source,
-            interface: received.interface,
-            payload: payload.to_vec(),
-        });
-    }
-
-    fn sink<'v>(&self, view: &'v crate::view::View) -> Sink<'v>
-    where
-        Self: 'v,
-    {
-        Sink {
-            packets: view.packets.as_deref(),
-            counters: &self.shared.counters,
+            Form::Plain { partial } => self.rebuild.plain(arrival, partial, self.sink),
+            Form::Segment => self.rebuild.segment(arrival, self.sink),
+            Form::Control => {
+                let payload = &self.rebuild.room()[..arrival.length];
+                self.shared.tell_with(|| Signal::Control {
+                    index: arrival.index,
+                    epoch: header.epoch,
+                    source: received.source,
+                    interface: received.interface,
+                    payload: payload.to_vec(),
+                });
+            }
         }
     }
 }
-
-const _: () = assert!(OVERHEAD == 32, "the layout on the wire is fixed");

@@ -1,9 +1,11 @@
 //! Super-packets put together again from the segments that arrive, across
 //! batches and across receive calls, until the socket is empty.
 
+use std::ops::Range;
+
 use ntmobile_capsule::{
-    Addresses, Checksum, Dropped, Inner, Kind, Slice, Template, Trailer, clamp, ecn, finish_at,
-    stamp,
+    Addresses, Checksum, Dropped, Inner, Kind, Row, Single, Slice, Super, Template, Trailer, clamp,
+    ecn, finish_at, stamp,
 };
 
 use crate::counters::{Counters, add};
@@ -30,6 +32,8 @@ pub(crate) struct Arrival<'a> {
     /// ECN bits of the outer header.
     pub ecn: u8,
     pub length: usize,
+    /// Other capsules came with it and are yet to be opened.
+    pub more: bool,
 }
 
 /// Where finished packets go.
@@ -39,14 +43,24 @@ pub(crate) struct Sink<'a> {
     pub counters: &'a Counters,
 }
 
-/// Consecutive segments of one super-packet; their payload fills the buffer.
+/// A super-packet in the making; its payload fills the buffer.
 struct Run {
     index: u32,
     ecn: u8,
-    first: u16,
-    trailer: Trailer,
-    template: [u8; LONGEST_HEADERS],
     stamped: [u8; LONGEST_HEADERS],
+    parts: Parts,
+}
+
+/// What it is made of.
+enum Parts {
+    /// Consecutive segments of one super-packet of the other end's.
+    Segments {
+        first: u16,
+        trailer: Trailer,
+        template: [u8; LONGEST_HEADERS],
+    },
+    /// Packets that the other end had one by one.
+    Singles(Row),
 }
 
 impl Default for Rebuild {
@@ -65,13 +79,60 @@ impl Rebuild {
         &mut self.buffer[self.filled..]
     }
 
+    /// Something waits for more, or for [`Rebuild::finish`].
+    pub(crate) fn has_begun(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// The room holds an inner packet.
     pub(crate) fn plain(&mut self, arrival: &Arrival<'_>, partial: bool, sink: Sink<'_>) {
         let from = self.filled;
-        self.finish(sink);
         let packet = &mut self.buffer[from..from + arrival.length];
-        if let Err(reason) = plain(packet, arrival, partial, sink) {
+        let inner = match Inner::parse(packet) {
+            Ok(inner) => inner,
+            Err(reason) => return sink.counters.dropped(reason),
+        };
+        let checksum = if partial {
+            Checksum::Partial
+        } else {
+            Checksum::Full
+        };
+        // A packet that comes alone has no neighbours, and is not searched for any.
+        let neighbours = self.run.is_some() || arrival.more;
+        let single = neighbours
+            .then(|| Single::new(packet, &inner, checksum))
+            .flatten()
+            .filter(|single| sink.cuts(single.whole().kind));
+        if let Some(single) = single {
+            return self.single(arrival, &inner, &single, sink);
+        }
+        self.finish(sink);
+        let packet = &mut self.buffer[from..from + inner.total];
+        if let Err(reason) = plain(packet, &inner, arrival, checksum, sink) {
             sink.counters.dropped(reason);
+        }
+    }
+
+    /// The room holds `single`.
+    fn single(&mut self, arrival: &Arrival<'_>, inner: &Inner, single: &Single, sink: Sink<'_>) {
+        let from = self.filled;
+        let packet = &self.buffer[from..from + inner.total];
+        let payload = from + single.payload().start..from + single.payload().end;
+        let taken = self
+            .run
+            .as_mut()
+            .is_some_and(|run| run.takes_single(arrival, single, packet));
+        if taken {
+            self.buffer.copy_within(payload.clone(), from);
+        } else {
+            match Run::of_single(arrival, inner, single, packet) {
+                Err(reason) => return sink.counters.dropped(reason),
+                Ok(run) => self.begin(run, payload.clone(), sink),
+            }
+        }
+        self.filled += payload.len();
+        if self.run.as_ref().is_some_and(Run::is_complete) {
+            self.finish(sink);
         }
     }
 
@@ -83,12 +144,15 @@ impl Rebuild {
             Err(reason) => return sink.counters.dropped(reason),
         };
         let (trailer, payload) = (template.trailer, template.payload.len());
-        match &mut self.run {
-            Some(run) if run.takes(arrival, &template) => run.trailer = trailer,
-            _ => match Run::new(arrival, &template) {
+        let taken = self
+            .run
+            .as_mut()
+            .is_some_and(|run| run.takes(arrival, &template));
+        if !taken {
+            match Run::of_segment(arrival, &template) {
                 Err(reason) => return sink.counters.dropped(reason),
-                Ok(run) => self.begin(run, payload, sink),
-            },
+                Ok(run) => self.begin(run, self.filled..self.filled + payload, sink),
+            }
         }
         self.filled += payload;
         if trailer.last {
@@ -104,89 +168,170 @@ impl Rebuild {
         self.filled = 0;
     }
 
-    /// Finishes the run before; the payload in the room begins another.
-    fn begin(&mut self, run: Run, payload: usize, sink: Sink<'_>) {
-        let from = self.filled;
+    /// Finishes the run before; what lies at `payload` begins another.
+    fn begin(&mut self, run: Run, payload: Range<usize>, sink: Sink<'_>) {
         self.finish(sink);
-        self.buffer.copy_within(from..from + payload, 0);
+        self.buffer.copy_within(payload, 0);
         self.run = Some(run);
     }
 }
 
 impl Run {
-    fn new(arrival: &Arrival<'_>, segment: &Template<'_>) -> Result<Self, Dropped> {
-        let length = segment.headers.len();
+    fn of_segment(arrival: &Arrival<'_>, segment: &Template<'_>) -> Result<Self, Dropped> {
         let inner = Inner::parse_headers(segment.headers)?;
-        let mut run = Self {
-            index: arrival.index,
-            ecn: arrival.ecn,
+        let parts = Parts::Segments {
             first: segment.trailer.index,
             trailer: segment.trailer,
-            template: [0; LONGEST_HEADERS],
-            stamped: [0; LONGEST_HEADERS],
+            template: padded(segment.headers),
         };
-        run.template[..length].copy_from_slice(segment.headers);
-        run.stamped = run.template;
-        let headers = &mut run.stamped[..length];
-        stamp(headers, &inner, arrival.addresses, Checksum::Partial);
-        ecn::decapsulate(headers, arrival.ecn)?;
-        Ok(run)
+        Self::new(arrival, &inner, segment.headers, parts)
     }
 
-    fn takes(&self, arrival: &Arrival<'_>, segment: &Template<'_>) -> bool {
-        let headers = &self.template[..usize::from(self.trailer.whole.headers)];
-        self.index == arrival.index
-            && self.ecn == arrival.ecn
-            && segment.follows(&self.trailer, headers)
+    fn of_single(
+        arrival: &Arrival<'_>,
+        inner: &Inner,
+        single: &Single,
+        packet: &[u8],
+    ) -> Result<Self, Dropped> {
+        let headers = &packet[..single.payload().start];
+        let parts = Parts::Singles(Row::new(single, packet));
+        Self::new(arrival, inner, headers, parts)
+    }
+
+    fn new(
+        arrival: &Arrival<'_>,
+        inner: &Inner,
+        headers: &[u8],
+        parts: Parts,
+    ) -> Result<Self, Dropped> {
+        let mut stamped = padded(headers);
+        let headers = &mut stamped[..headers.len()];
+        // Whatever the checksum is, narrowing writes it anew.
+        stamp(headers, inner, arrival.addresses, Checksum::Partial);
+        ecn::decapsulate(headers, arrival.ecn)?;
+        Ok(Self {
+            index: arrival.index,
+            ecn: arrival.ecn,
+            stamped,
+            parts,
+        })
+    }
+
+    /// Adds `segment` if it comes right behind.
+    fn takes(&mut self, arrival: &Arrival<'_>, segment: &Template<'_>) -> bool {
+        let same = self.comes_as(arrival);
+        match &mut self.parts {
+            Parts::Segments {
+                trailer, template, ..
+            } if same => {
+                let headers = &template[..usize::from(trailer.whole.headers)];
+                let follows = segment.follows(trailer, headers);
+                if follows {
+                    *trailer = segment.trailer;
+                }
+                follows
+            }
+            _ => false,
+        }
+    }
+
+    /// Adds `single`, which is `packet`, if it comes right behind.
+    fn takes_single(&mut self, arrival: &Arrival<'_>, single: &Single, packet: &[u8]) -> bool {
+        let same = self.comes_as(arrival);
+        match &mut self.parts {
+            Parts::Singles(row) => same && row.takes(single, packet),
+            Parts::Segments { .. } => false,
+        }
+    }
+
+    fn comes_as(&self, arrival: &Arrival<'_>) -> bool {
+        self.index == arrival.index && self.ecn == arrival.ecn
+    }
+
+    fn is_complete(&self) -> bool {
+        match &self.parts {
+            Parts::Segments { trailer, .. } => trailer.last,
+            Parts::Singles(row) => row.is_complete(),
+        }
     }
 
     fn write(&self, payload: &[u8], sink: Sink<'_>) {
-        let takes = |packets: &dyn Packets| packets.capability().takes(self.trailer.whole.kind);
-        if self.first == self.trailer.index || sink.packets.is_some_and(takes) {
-            let slice = Slice {
-                first: self.first,
-                payload: payload.len(),
-                last: self.trailer.last,
-            };
-            return self.write_slice(&slice, payload, sink);
-        }
-        let pieces = payload.chunks(usize::from(self.trailer.whole.size));
-        for (piece, index) in pieces.zip(self.first..) {
-            let slice = Slice {
-                first: index,
-                payload: piece.len(),
-                last: self.trailer.last && index == self.trailer.index,
-            };
-            self.write_slice(&slice, piece, sink);
+        match &self.parts {
+            Parts::Singles(row) => {
+                let mut run = self.stamped;
+                row.close(&mut run);
+                let slice = Slice {
+                    first: 0,
+                    payload: payload.len(),
+                    last: true,
+                };
+                write_slice(&row.whole(), run, &slice, payload, sink);
+            }
+            Parts::Segments { first, trailer, .. } => {
+                self.write_segments(*first, trailer, payload, sink);
+            }
         }
     }
 
-    fn write_slice(&self, slice: &Slice, payload: &[u8], sink: Sink<'_>) {
-        let whole = &self.trailer.whole;
-        let length = usize::from(whole.headers);
-        let mut headers = self.stamped;
-        let headers = &mut headers[..length];
-        whole.narrow(headers, slice);
-        if payload.len() > usize::from(whole.size) {
-            return sink.write(Left::Segments(*whole), [headers, payload]);
-        }
-        if sink.finishes_checksums() {
-            let left = Left::Checksum {
-                start: whole.upper.into(),
-                offset: whole.kind.checksum().into(),
+    fn write_segments(&self, first: u16, trailer: &Trailer, payload: &[u8], sink: Sink<'_>) {
+        let whole = &trailer.whole;
+        let pieces = if sink.cuts(whole.kind) {
+            payload.len()
+        } else {
+            usize::from(whole.size)
+        };
+        let mut left = payload.len();
+        for (piece, index) in payload.chunks(pieces).zip(first..) {
+            left -= piece.len();
+            let slice = Slice {
+                first: index,
+                payload: piece.len(),
+                last: trailer.last && left == 0,
             };
-            return sink.write(left, [headers, payload]);
+            write_slice(whole, self.stamped, &slice, piece, sink);
         }
-        let mut packet = [headers, payload].concat();
-        whole.finish(&mut packet);
-        sink.write(Left::Nothing, [&packet, &[]]);
     }
+}
+
+/// Hands over `payload` behind the headers `stamped`, narrowed to `slice`.
+fn write_slice(
+    whole: &Super,
+    mut stamped: [u8; LONGEST_HEADERS],
+    slice: &Slice,
+    payload: &[u8],
+    sink: Sink<'_>,
+) {
+    let headers = &mut stamped[..usize::from(whole.headers)];
+    whole.narrow(headers, slice);
+    if payload.len() > usize::from(whole.size) {
+        return sink.write(Left::Segments(*whole), [headers, payload]);
+    }
+    if sink.finishes_checksums() {
+        let left = Left::Checksum {
+            start: whole.upper.into(),
+            offset: whole.kind.checksum().into(),
+        };
+        return sink.write(left, [headers, payload]);
+    }
+    let mut packet = [headers, payload].concat();
+    whole.finish(&mut packet);
+    sink.write(Left::Nothing, [&packet, &[]]);
+}
+
+fn padded(headers: &[u8]) -> [u8; LONGEST_HEADERS] {
+    let mut all = [0; LONGEST_HEADERS];
+    all[..headers.len()].copy_from_slice(headers);
+    all
 }
 
 impl Sink<'_> {
     fn finishes_checksums(&self) -> bool {
+        self.cuts(Kind::TcpV4)
+    }
+
+    fn cuts(&self, kind: Kind) -> bool {
         self.packets
-            .is_some_and(|packets| packets.capability().takes(Kind::TcpV4))
+            .is_some_and(|packets| packets.capability().takes(kind))
     }
 
     fn write(&self, left: Left, pieces: [&[u8]; 2]) {
@@ -201,27 +346,22 @@ impl Sink<'_> {
     }
 }
 
+/// Hands over a packet that makes no super-packet.
 fn plain(
     packet: &mut [u8],
+    inner: &Inner,
     arrival: &Arrival<'_>,
-    partial: bool,
+    checksum: Checksum,
     sink: Sink<'_>,
 ) -> Result<(), Dropped> {
-    let inner = Inner::parse(packet)?;
-    let packet = &mut packet[..inner.total];
-    let checksum = if partial {
-        Checksum::Partial
-    } else {
-        Checksum::Full
-    };
-    stamp(packet, &inner, arrival.addresses, checksum);
+    stamp(packet, inner, arrival.addresses, checksum);
     ecn::decapsulate(packet, arrival.ecn)?;
     if let Some(mtu) = arrival.mtu {
-        clamp::clamp(packet, &inner, usize::from(mtu), checksum);
+        clamp::clamp(packet, inner, usize::from(mtu), checksum);
     }
-    let left = match partial {
-        true => offload(packet, &inner, sink)?,
-        false => Left::Nothing,
+    let left = match checksum {
+        Checksum::Partial => offload(packet, inner, sink)?,
+        Checksum::Full => Left::Nothing,
     };
     sink.write(left, [packet, &[]]);
     Ok(())
@@ -243,5 +383,7 @@ fn offload(packet: &mut [u8], inner: &Inner, sink: Sink<'_>) -> Result<Left, Dro
     Ok(Left::Nothing)
 }
 
+#[cfg(test)]
+mod singles_tests;
 #[cfg(test)]
 mod tests;

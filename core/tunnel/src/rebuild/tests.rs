@@ -13,11 +13,11 @@ use super::*;
 use crate::packets::Capability;
 
 #[path = "../../../capsule/tests/builder/mod.rs"]
-mod builder;
+pub(super) mod builder;
 
 use builder::{Ends, Fragment, Spec, Sums, Tcp, Upper, build};
 
-const ADDRESSES: Addresses = Addresses {
+pub(super) const ADDRESSES: Addresses = Addresses {
     own_v4: [100, 64, 0, 1],
     own_v6: [0xfd; 16],
     peer_v4: [100, 64, 0, 2],
@@ -27,7 +27,7 @@ const NO_OFFLOAD: Capability = Capability {
     tcp: false,
     udp: false,
 };
-const OFFLOAD: Capability = Capability {
+pub(super) const OFFLOAD: Capability = Capability {
     tcp: true,
     udp: true,
 };
@@ -35,9 +35,22 @@ const FIN_AND_PUSH: u8 = 0x09;
 const CONGESTION_REDUCED: u8 = 0x80;
 
 /// A device that keeps what it is given.
-struct Shelf {
+pub(super) struct Shelf {
     capability: Capability,
     packets: Mutex<Vec<(Left, Vec<u8>)>>,
+}
+
+impl Shelf {
+    pub(super) fn new(capability: Capability) -> Self {
+        Self {
+            capability,
+            packets: Mutex::default(),
+        }
+    }
+
+    pub(super) fn into_packets(self) -> Vec<(Left, Vec<u8>)> {
+        self.packets.into_inner().expect("not poisoned")
+    }
 }
 
 impl Packets for Shelf {
@@ -187,10 +200,7 @@ impl Case {
 
     /// Feeds what arrives, and returns what the device got.
     fn run(&self, capability: Capability) -> Vec<(Left, Vec<u8>)> {
-        let shelf = Shelf {
-            capability,
-            packets: Mutex::default(),
-        };
+        let shelf = Shelf::new(capability);
         let counters = Counters::default();
         let sink = Sink {
             packets: Some(&shelf),
@@ -208,17 +218,18 @@ impl Case {
         }
         rebuild.finish(sink);
         assert!(counters.read().iter().all(|(_, count)| *count == 0));
-        shelf.packets.into_inner().expect("not poisoned")
+        shelf.into_packets()
     }
 }
 
-fn arrival(length: usize) -> Arrival<'static> {
+pub(super) fn arrival(length: usize) -> Arrival<'static> {
     Arrival {
         index: 1,
         addresses: &ADDRESSES,
         mtu: Some(1400),
         ecn: 0,
         length,
+        more: true,
     }
 }
 
