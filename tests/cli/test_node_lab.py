@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -357,6 +358,36 @@ def test_without_the_right_to_make_devices_no_agent_stays(new_node: NewNode) -> 
     assert done.returncode == 1
     assert "as root" in done.stderr
     assert node.ntm("status").returncode == 3
+
+
+HOLD_EVERY_PLACE = """
+import contextlib, sys
+from ntmobile.agent.dns_hook_table import LEVELS, OwnerTable
+with contextlib.ExitStack() as stack:
+    for _ in range(LEVELS):
+        stack.enter_context(OwnerTable())
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_where_queries_cannot_be_redirected_resolv_conf_names_the_stub(
+    new_node: NewNode, pair: Pair
+) -> None:
+    node = new_node("crowded")
+    holding = node.host.popen([sys.executable, "-c", HOLD_EVERY_PLACE], stdin=-1, stdout=-1)
+    assert holding.stdout is not None
+    assert holding.stdout.readline() == "held\n"
+    before = node.host.run(["cat", "/etc/resolv.conf"]).stdout
+
+    node.up()
+
+    assert node.json("dns", "status")["hook"] == "resolv.conf"
+    assert resolves(node, PC)
+    assert resolves(node, f"dc.{DOMAIN}")
+    node.ntm("down")
+    assert node.host.run(["cat", "/etc/resolv.conf"]).stdout == before
+    holding.communicate(timeout=20)
 
 
 def test_in_the_foreground_the_agent_ends_with_the_command(new_node: NewNode) -> None:
