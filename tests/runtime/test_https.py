@@ -159,6 +159,14 @@ async def test_the_domain_key_vouches_for_the_certificate(server: Server, files:
     assert answer == b"ba"
 
 
+async def test_a_certificate_that_was_stated_before_is_not_asked_about_again(
+    server: Server, files: Files
+) -> None:
+    trust = DomainKey(DOMAIN, public_of(KEY), files.digest)
+
+    assert await exchange(server.place, trust, "/echo", b"ab") == b"ba"
+
+
 @pytest.mark.parametrize("wrong", ["key", "certificate", "domain"])
 async def test_a_statement_that_proves_nothing_stops_the_request(
     server: Server, files: Files, wrong: str

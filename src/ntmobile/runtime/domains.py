@@ -241,8 +241,11 @@ class Domains:
     async def _locate(self, name: str) -> tuple[tuple[Endpoint, ...], tuple[Place, ...]]:
         """NS names the DCs; SRV says that they are ones, and their ports."""
         try:
-            zone = await self._resolver.zone(name)
-            services = await self._resolver.services(f"{SIGNALLING}.{name}")
+            zone, services, ports = await asyncio.gather(
+                self._resolver.zone(name),
+                self._resolver.services(f"{SIGNALLING}.{name}"),
+                self._https_ports(name),
+            )
         except NoSuchName as error:
             raise Refused(Reason.UNKNOWN_NAME, f"{name} is no NTMobile domain: {error}") from None
         except ResolverError as error:
@@ -251,7 +254,6 @@ class Domains:
         if zone.name != name or not coordinators:
             detail = f"no NS record of {name} names a host that {SIGNALLING}.{name} lists"
             raise Refused(Reason.UNKNOWN_NAME, detail)
-        ports = await self._https_ports(name)
         endpoints: list[Endpoint] = []
         places: list[Place] = []
         for each in coordinators:

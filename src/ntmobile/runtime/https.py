@@ -54,6 +54,8 @@ class DomainKey:
 
     domain: str
     key: bytes
+    stated: bytes | None = None
+    """SHA-256 of a certificate that it was seen to state: need not be asked about again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ async def _judge(connection: Connection, trust: Trust) -> None:
             raise CertificateWrong(
                 connection.place, "another certificate", seen=seen, expected=expected
             )
-        case DomainKey(domain, key):
+        case DomainKey(domain, key, stated) if stated != seen:
             answer = await connection.get(STATEMENT_PATH)
             try:
                 check_statement(message_of(connection.place, answer), domain, key, seen)

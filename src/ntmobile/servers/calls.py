@@ -103,10 +103,9 @@ class Calls:
 
     async def _call_foreign(self, domain: Domain, message: Message) -> Message | Failed:
         answer: Message | Failed = Failed(Reason.DOMAIN_UNREACHABLE, f"{domain.name} has no DC")
+        trust = DomainKey(domain.name, domain.key, domain.certificate)
         for place in domain.places:
-            answer = await self._post(
-                place, DomainKey(domain.name, domain.key), domain.name, message
-            )
+            answer = await self._post(place, trust, domain.name, message)
             if not isinstance(answer, Failed) or answer.reason is not Reason.DOMAIN_UNREACHABLE:
                 break
         return answer
