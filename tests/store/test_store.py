@@ -1,11 +1,15 @@
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from ntmobile.store import Counter, Decision, Store, create
+from ntmobile.store import Counter, Decision, Store, StoreUnavailable, create, migrations
 from ntmobile.store.audit import Audit
 from ntmobile.store.database import Database
 from ntmobile.store.schema import metadata
@@ -22,6 +26,21 @@ async def test_the_migrations_make_the_schema_that_the_program_uses(
     engine.dispose()
 
     assert differences == []
+
+
+def test_the_program_knows_the_newest_revision() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+
+    assert scripts.get_current_head() == migrations.HEAD
+
+
+async def test_a_database_of_a_later_version_is_refused(file_url: str, file: Path) -> None:
+    await (await Store.open(file_url)).close()
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(StoreUnavailable, match="later version"):
+        await Store.open(file_url)
 
 
 async def test_two_processes_that_start_at_once_migrate_once(url: str) -> None:

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, event, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -25,6 +25,9 @@ from sqlalchemy.schema import Table
 from ntmobile.errors import Remedy
 from ntmobile.store.errors import StoreUnavailable, reason_of
 from ntmobile.store.migrations import upgrade
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 BUSY_MS = 5000
 """How long a transaction waits for another program's."""
@@ -133,9 +136,11 @@ def create(url: str) -> None:
 
 def inserting(connection: AsyncConnection, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """Return an INSERT that may say what to do when the row is there already."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
 
 
 async def upsert(

@@ -40,7 +40,11 @@ class Store:
     async def open(cls, url: str) -> Self:
         """Connect and migrate; raises StoreUnavailable (`Store(Database(url))` waits instead)."""
         store = cls(Database(url))
-        await store.check()
+        try:
+            await store.check()
+        except BaseException:
+            await store.close()
+            raise
         return store
 
     async def check(self) -> None:
