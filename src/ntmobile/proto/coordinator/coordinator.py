@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ntmobile.errors import DecodeError
 from ntmobile.keys.table import Keyring, Kntmdc
-from ntmobile.proto.conversation import Answered, Asked
+from ntmobile.proto.conversation import Answered, Asked, Conversation
 from ntmobile.proto.coordinator.carriage import Carriage
 from ntmobile.proto.coordinator.common import Common, Event
 from ntmobile.proto.coordinator.directions import Directions
@@ -253,8 +253,9 @@ class Coordinator:
         node = Node(stored, common.converse_with_node(key, message.fqdn))
         if before is not None:
             node.last_seen = before.last_seen
+            node.previous = before.conversation
             common.busy.pop(before.fqdn, None)
-            common.keyring.erase(before.conversation.key, now)
+            self._forget_previous(before, now)
         common.registry.add(node)
         common.events.append(NodeStored(stored))
         return NtmAck()
@@ -268,6 +269,8 @@ class Coordinator:
         now: Instant,
         interface: int,
     ) -> None:
+        if node.previous is not None and header.identifier == node.previous.key.identifier:
+            return self._handle_superseded(node, node.previous, header, source, data, now)
         heard = node.conversation.handle_datagram(header, source, data, now, interface=interface)
         match heard:
             case Asked():
@@ -276,7 +279,22 @@ class Coordinator:
                 self._handle_node_answer(tag, message, now)
             case None:
                 pass
-        self._common.drain(node.conversation)
+        return self._common.drain(node.conversation)
+
+    def _handle_superseded(
+        self,
+        node: Node,
+        previous: Conversation[NodeTag],
+        header: Header,
+        source: Endpoint,
+        data: bytes,
+        now: Instant,
+    ) -> None:
+        """A datagram under the node's key before: an older instance that does not know yet."""
+        heard = previous.handle_datagram(header, source, data, now)
+        if isinstance(heard, Asked) and node.superseded is not None:
+            previous.answer(heard, Superseded(node.superseded), now)
+        self._common.drain(previous)
 
     def _handle_asked(self, node: Node, asked: Asked, now: Instant) -> None:
         match asked.message:
@@ -317,6 +335,8 @@ class Coordinator:
             case Accepted(stored, superseded):
                 if superseded:
                     self._tell_superseded(node, now)
+                elif node.superseded is None:
+                    self._forget_previous(node, now)
                 node.stored = stored
                 node.last_seen = now if request.endpoints else None
                 self._common.events.append(NodeStored(stored))
@@ -324,9 +344,17 @@ class Coordinator:
                 self._directions.warm_relays(now)
 
     def _tell_superseded(self, node: Node, now: Instant) -> None:
+        node.superseded = node.stored.instance
         notice = Superseded(node.stored.instance)
+        conversation = node.previous or node.conversation
         for source in node.sources():
-            node.conversation.tell(notice, source, now)
+            conversation.tell(notice, source, now)
+        self._common.drain(conversation)
+
+    def _forget_previous(self, node: Node, now: Instant) -> None:
+        key = self._common.registry.forget_previous(node)
+        if key is not None:
+            self._common.keyring.erase(key, now)
 
     def _response(self, node: Node, asked: Asked) -> RegistrationResponse:
         settings = self._common.settings
@@ -340,6 +368,7 @@ class Coordinator:
         )
 
     def _forget(self, node: Node, now: Instant) -> None:
+        self._forget_previous(node, now)
         self._common.registry.remove(node.fqdn)
         self._common.busy.pop(node.fqdn, None)
         self._common.keyring.erase(node.conversation.key, now)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
+from ntmobile.keys.table import CommonKey
 from ntmobile.proto.conversation import Asked, Conversation
 from ntmobile.proto.coordinator.settings import StoredNode
 from ntmobile.proto.coordinator.tags import NodeTag
@@ -27,6 +28,11 @@ class Node:
     stored: StoredNode
     conversation: Conversation[NodeTag]
     last_seen: Instant | None = None
+    previous: Conversation[NodeTag] | None = None
+    """Under the key before this one, until the node uses the new key: a copy of its state
+    directory may have logged in meanwhile, and must hear that it is superseded."""
+    superseded: bytes | None = None
+    """The instance that the previous key belongs to, once a newer one registered."""
 
     @property
     def fqdn(self) -> str:
@@ -94,7 +100,9 @@ class Registry:
         """Keep a node; returns the one of the same name that it replaces."""
         before = self._by_name.get(node.fqdn)
         if before is not None:
-            self._by_identifier.pop(before.stored.identifier, None)
+            self._forget_keys(before)
+        if node.previous is not None:
+            self._by_identifier[node.previous.key.identifier] = node
         self._by_name[node.fqdn] = node
         self._by_identifier[node.stored.identifier] = node
         self._taken[node.stored.virtual_ipv4] = node.fqdn
@@ -104,9 +112,17 @@ class Registry:
         """Forget a node and free its addresses."""
         node = self._by_name.pop(fqdn, None)
         if node is not None:
-            self._by_identifier.pop(node.stored.identifier, None)
+            self._forget_keys(node)
             self._taken.pop(node.stored.virtual_ipv4, None)
         return node
+
+    def forget_previous(self, node: Node) -> CommonKey | None:
+        """The previous key is of no more use; returns it, to be erased."""
+        previous, node.previous = node.previous, None
+        if previous is None:
+            return None
+        self._by_identifier.pop(previous.key.identifier, None)
+        return previous.key
 
     def allot(self, fqdn: str) -> tuple[IPv4Address, IPv6Address]:
         """Return virtual addresses for a new name; raises OverflowError when the pool is empty."""
@@ -118,6 +134,11 @@ class Registry:
             if address not in self._taken:
                 return address, self._host(fqdn)
         raise OverflowError("no virtual IPv4 address is left")
+
+    def _forget_keys(self, node: Node) -> None:
+        self._by_identifier.pop(node.stored.identifier, None)
+        if node.previous is not None:
+            self._by_identifier.pop(node.previous.key.identifier, None)
 
     def _host(self, fqdn: str) -> IPv6Address:
         tail = hashlib.sha256(b"ntm host 1\0" + fqdn.encode()).digest()[:8]

@@ -149,7 +149,7 @@ class Node:
 
     def leave(self, now: Instant) -> None:
         """Close all tunnels, tell the DC, stop."""
-        self._stopped = True
+        self._stopped, self._trouble = True, ""
         self._peers.close(CloseReason.LEAVING, now)
         self._registration.end(now)
         self._login.stop()
@@ -267,11 +267,12 @@ class Node:
     def view(self) -> NodeView:
         """Return what `ntm status` says of this node."""
         responses = self._registration.responses
-        state = "up" if responses else "degraded" if not self._login.is_over else "down"
+        at_fault = bool(self._trouble) or not (responses or self._login.is_over)
+        state = "degraded" if at_fault else "up" if responses else "down"
         own = self._peers.addresses.own
         return NodeView(
             self.fqdn,
-            "degraded" if self._trouble and state == "up" else state,
+            state,
             self._trouble,
             None if own is None else own[0],
             None if own is None else own[1],
