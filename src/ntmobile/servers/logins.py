@@ -26,7 +26,7 @@ from ntmobile.store import Enrolled, Enrolment, Store, StoreUnavailable
 from ntmobile.wire.login import LoginRefusal, LoginRefused, LoginRequest
 
 AT_ONCE = 2
-"""Checks of a password that run at the same time: each takes 64 MiB and a core."""
+"""Checks of a password that run at the same time: each takes 46 MiB and a core."""
 WAITING = 64
 """Logins by password that wait for their check; further ones are told to come back."""
 WAITING_A_PREFIX = 16
