@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntmobile.agent.records import (
@@ -94,6 +94,7 @@ def test_logout_forgets_the_account_but_not_the_keys_and_pins(tmp_path: Path) ->
     assert after.peers == {"pc.bob.ntm.example.net": PEER}
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(0, 2**40), min_size=2, max_size=6))
 def test_the_start_number_grows_whatever_the_clock_does(clocks: list[int]) -> None:
     with TemporaryDirectory() as directory:
@@ -169,6 +170,7 @@ def test_an_unchanged_record_is_not_written_again(tmp_path: Path) -> None:
     assert state.trouble is not None
 
 
+@settings(deadline=None)
 @given(endpoints)
 def test_an_endpoint_reads_back_from_its_text(endpoint: Endpoint) -> None:
     assert parse_endpoint(str(endpoint)) == endpoint
@@ -180,6 +182,7 @@ def test_text_that_is_no_endpoint_is_refused(text: str) -> None:
         parse_endpoint(text)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         LastGood,

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntmobile.cli.chart import Arrow, draw, participants
@@ -46,6 +46,7 @@ def test_a_chart_of_nothing_still_names_who_looked() -> None:
     assert [line.strip() for line in draw([], first="MN")] == ["MN", "|"]
 
 
+@settings(deadline=None)
 @given(arrows)
 def test_every_label_and_arrow_is_in_the_chart_whole(drawn: list[Arrow]) -> None:
     lines = draw(drawn, first="MN")

@@ -130,6 +130,18 @@ def test_without_an_agent_every_command_exits_with_three(state: Path, command: l
     assert "ntm up" in done.stderr
 
 
+def test_the_state_may_be_named_before_the_command(
+    enrolled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NTM_STATE", raising=False)
+
+    done = CliRunner().invoke(application("--state"), ["--state", str(enrolled), "status"])
+
+    assert done.exit_code == 3
+    assert str(enrolled) in done.stderr
+    monkeypatch.delenv("NTM_STATE")
+
+
 def test_logout_works_without_an_agent(enrolled: Path) -> None:
     done = ntm(enrolled, "logout")
 

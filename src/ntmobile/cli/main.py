@@ -1,9 +1,11 @@
 """`ntm`: finds the command's module, and imports only that one."""
 
 import importlib
+import os
 import sys
 from importlib.util import find_spec
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
@@ -47,5 +49,11 @@ def _modules(command: str | None) -> list[str]:
 def _keep_group(app: typer.Typer) -> None:
     # With a single command typer would leave its name out of the command line.
     @app.callback()
-    def ntm() -> None:
+    def ntm(
+        state: Annotated[
+            Path | None, typer.Option("--state", help="Which node: its state directory.")
+        ] = None,
+    ) -> None:
         """NTMobile: a permanent name and permanent addresses for every machine."""
+        if state is not None:
+            os.environ["NTM_STATE"] = str(state)
