@@ -93,6 +93,16 @@ class World:
         copy.log_in()
         return copy
 
+    def impostor(self, node: SimNode) -> SimNode:
+        """Start a node of that name with keys of its own, on the same host, by password."""
+        entropy = self.internet.entropy.fork(f"impostor of {node.fqdn}")
+        state = StateDirectory.new(node.state.user, node.state.name, entropy)
+        made = SimNode(
+            self.internet, self.recorder, node.host, node.organisation, state, node.options
+        )
+        made.log_in(PASSWORD)
+        return made
+
     def restart(self, node: SimNode) -> SimNode:
         """Kill a node and start it from its state directory, logged in by its device key."""
         node.kill()
