@@ -2,23 +2,27 @@
 
 with Lab() as lab:
     world = World(lab)
-    org = world.organisation("ntm.example.org")
-    net = world.organisation("ntm.example.net")
-    world.federate(org, net)
-    laptop = world.node("laptop", "alice", org, lab.nat("home", world.internet))
-    pc = world.node("pc", "bob", net, lab.nat("office", world.internet))
+    org, net = world.federation("ntm.example.org", "ntm.example.net")
+    laptop = world.machine("laptop", "alice", org, lab.nat("home", world.internet))
+    pc = world.machine("pc", "bob", net, lab.nat("office", world.internet))
+    world.bring_up(laptop, pc)
     laptop.host.run(["ping", "-c", "1", pc.fqdn])
+
+Starting a command is mostly Python reading its modules, so `federation` and `bring_up`
+start as many at once as there are processors.
 """
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ntmobile.lab.addresses import AUTO
 from ntmobile.lab.errors import LabError
@@ -30,8 +34,13 @@ PASSWORD = "correct horse battery staple"
 NTM = str(Path(sys.executable).with_name("ntm"))
 """The command of the environment that runs the lab."""
 ROLES = ("as", "dc", "rs")
+WIDTH = max(2, os.cpu_count() or 1)
+"""How many commands are started at once."""
 APART = {"as": 443, "dc": 444, "rs": 445}
 """HTTPS ports where each role is a process of its own."""
+
+One = TypeVar("One")
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -41,10 +50,12 @@ class Organisation:
     domain: str
     host: Host
     directory: Path
-    records: tuple[str, ...]
+    records: tuple[str, ...] = ()
     """What the parent zone must hold, as `ntm server init` printed it."""
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     """By roles: "as,dc,rs" where they run together."""
+    users: set[str] = field(default_factory=set)
+    """Who was let in by `add_user`."""
 
     def serve(self, *, apart: bool = False) -> None:
         """Start the servers, each role alone if so said; returns when all are ready."""
@@ -86,6 +97,7 @@ class Organisation:
     def add_user(self, user: str, password: str = PASSWORD) -> None:
         """Let somebody log in."""
         self.admin("user", "add", user, "--password-stdin", input=password + "\n")
+        self.users.add(user)
 
     def show(self) -> dict[str, Any]:
         """Return `ntm server show --json`."""
@@ -180,25 +192,47 @@ class World:
         self, domain: str, *, apart: bool = False, ipv4: str | None = AUTO, ipv6: str | None = AUTO
     ) -> Organisation:
         """Make an operator of a zone under example.org or example.net and start its servers."""
-        host = self.lab.host(f"dc-{domain.rsplit('.', 1)[1]}", self.internet, ipv4=ipv4, ipv6=ipv6)
-        directory = self.directory / domain
-        uplink = host.uplink
-        addresses = [str(end.ip) for end in (uplink.ipv4, uplink.ipv6) if end is not None]
-        command = [NTM, "server", "init", str(directory), "--domain", domain, "--offline"]
-        for address in addresses:
-            command += ["--address", address]
-        records = tuple(host.run(command).stdout.splitlines())
-        made = Organisation(domain, host, directory, records)
-        self.dns.add(*(line for line in records if line.strip()))
-        made.serve(apart=apart)
-        self.organisations.append(made)
+        made = self._operator(domain, ipv4, ipv6)
+        self._establish(made, apart=apart)
+        return made
+
+    def federation(self, *domains: str, apart: bool = False) -> tuple[Organisation, ...]:
+        """Make several such operators at once, each of which pins the others' domain keys."""
+        made = tuple(self._operator(domain, AUTO, AUTO) for domain in domains)
+        together(lambda one: self._establish(one, apart=apart), made)
+        self.federate(*made)
         return made
 
     def federate(self, *organisations: Organisation) -> None:
         """Have each pin the others' domain keys."""
-        keys = {made.domain: made.show()["domain_key"] for made in organisations}
-        for one, other in permutations(organisations, 2):
-            one.admin("federation", "add", other.domain, "--key", keys[other.domain])
+        keys = together(lambda one: str(one.show()["domain_key"]), organisations)
+
+        def pin(one: Organisation) -> None:
+            for other, key in zip(organisations, keys, strict=True):
+                if other is not one:
+                    one.admin("federation", "add", other.domain, "--key", key)
+
+        together(pin, organisations)
+
+    def machine(
+        self,
+        name: str,
+        user: str,
+        organisation: Organisation,
+        network: Network,
+        *,
+        ipv4: str | None = AUTO,
+        ipv6: str | None = AUTO,
+    ) -> NtmNode:
+        """Make a machine that is not up yet, adding its user first."""
+        host = self.lab.host(name, network, ipv4=ipv4, ipv6=ipv6)
+        if user not in organisation.users:
+            organisation.add_user(user)
+        return NtmNode(name, user, organisation, host, self.directory / f"state-{name}")
+
+    def bring_up(self, *nodes: NtmNode) -> None:
+        """Log in machines, several at once."""
+        together(NtmNode.up, nodes)
 
     def node(
         self,
@@ -211,9 +245,27 @@ class World:
         ipv6: str | None = AUTO,
     ) -> NtmNode:
         """Make a machine and bring it up, adding its user first."""
-        host = self.lab.host(name, network, ipv4=ipv4, ipv6=ipv6)
-        node = NtmNode(name, user, organisation, host, self.directory / f"state-{name}")
-        if user not in organisation.admin("user", "list"):
-            organisation.add_user(user)
+        node = self.machine(name, user, organisation, network, ipv4=ipv4, ipv6=ipv6)
         node.up()
         return node
+
+    def _operator(self, domain: str, ipv4: str | None, ipv6: str | None) -> Organisation:
+        host = self.lab.host(f"dc-{domain.rsplit('.', 1)[1]}", self.internet, ipv4=ipv4, ipv6=ipv6)
+        made = Organisation(domain, host, self.directory / domain)
+        self.organisations.append(made)
+        return made
+
+    def _establish(self, made: Organisation, *, apart: bool) -> None:
+        uplink = made.host.uplink
+        command = [NTM, "server", "init", str(made.directory), "--domain", made.domain, "--offline"]
+        for end in (uplink.ipv4, uplink.ipv6):
+            command += ["--address", str(end.ip)] if end is not None else []
+        made.records = tuple(made.host.run(command).stdout.splitlines())
+        self.dns.add(*(line for line in made.records if line.strip()))
+        made.serve(apart=apart)
+
+
+def together(act: Callable[[One], Made], ones: Iterable[One]) -> list[Made]:
+    """Do the same to all, several at once; returns the results in their order, or raises."""
+    with ThreadPoolExecutor(WIDTH) as pool:
+        return list(pool.map(act, ones))
