@@ -29,6 +29,10 @@ class Figure:
     columns: dict[str, str]
     start: Instant
     end: Instant
+    text: str = ""
+    """What to look for, in a sentence."""
+    counts: bool = True
+    """Whether the time from start to end means anything: not where keep-alives are waited for."""
 
     @property
     def delays(self) -> float:
@@ -64,7 +68,8 @@ def figure_2() -> Figure:
     node.log_in(PASSWORD)
     world.run_until(lambda: bool(node.events_of(LoggedIn)), "the login")
     columns = {MN: "node", "as.example.org": "AS", "dc.example.org": "DC"}
-    return Figure("Fig. 2: node authentication", world, columns, start, world.now)
+    text = "The nonce is ours: it proves the device key without comparing clocks."
+    return Figure("Fig. 2: node authentication", world, columns, start, world.now, text)
 
 
 def figure_3() -> Figure:
@@ -78,14 +83,16 @@ def figure_3() -> Figure:
     world.await_registration(node)
     world.run_for(61)
     columns = {MN: "node", "dc.example.org": "DC"}
-    return Figure("Fig. 3: registration", world, columns, start, world.now)
+    text = "The Challenge is ours: a new source is believed only after a round trip."
+    return Figure("Fig. 3: registration", world, columns, start, world.now, text, counts=False)
 
 
 def figure_5() -> Figure:
     """Name resolution between two domains that meet for the first time. Source: paper, Fig. 5."""
     world, mn, cn = two_domains(mn_behind_nat=False)
     columns = {MN: "MN", **SERVERS, CN: "CN"}
-    return _resolved("Fig. 5: name resolution, domains meet", world, mn, cn, columns)
+    text = "Nothing is shared yet: NS record, Key Sharing, then the path of Fig. 6."
+    return _resolved("Fig. 5: name resolution, domains meet", world, mn, cn, columns, text)
 
 
 def figure_6() -> Figure:
@@ -93,7 +100,8 @@ def figure_6() -> Figure:
     world, mn, cn = two_domains(mn_behind_nat=False)
     warm_up(world, mn)
     columns = {MN: "MN", **SERVERS, CN: "CN"}
-    return _resolved("Fig. 6: CN behind a NAT", world, mn, cn, columns)
+    text = "Route Directions go out in parallel; the paper's order takes 8."
+    return _resolved("Fig. 6: CN behind a NAT", world, mn, cn, columns, text)
 
 
 def figure_7() -> Figure:
@@ -107,7 +115,8 @@ def figure_7() -> Figure:
         "dc.example.net": "DCcn",
         CN: "CN",
     }
-    return _resolved("Fig. 7: both behind NATs", world, mn, cn, columns)
+    text = "RS is directed in parallel too; the paper's order takes 14."
+    return _resolved("Fig. 7: both behind NATs", world, mn, cn, columns, text)
 
 
 FIGURES: tuple[Callable[[], Figure], ...] = (figure_2, figure_3, figure_5, figure_6, figure_7)
@@ -133,7 +142,7 @@ def warm_up(world: World, mn: SimNode) -> None:
 
 
 def _resolved(
-    title: str, world: World, mn: SimNode, cn: SimNode, columns: dict[str, str]
+    title: str, world: World, mn: SimNode, cn: SimNode, columns: dict[str, str], text: str
 ) -> Figure:
     start = world.now
     answer = world.resolve(mn, cn.fqdn)
@@ -141,4 +150,4 @@ def _resolved(
         raise SimulationError(world.now, str(answer), world.recorder.tail())
     end = world.now
     world.run_for(1)
-    return Figure(title, world, columns, start, end)
+    return Figure(title, world, columns, start, end, text)
