@@ -9,6 +9,7 @@ __all__ = [
     "Datagram",
     "Engine",
     "HandshakeError",
+    "Link",
     "Moved",
     "Noise",
     "Port",
@@ -489,3 +490,43 @@ def open_tun(name: str, *, offload: bool) -> tuple[int, str, bool]:
     takes the next free number) and whether the kernel grants offload; pass that
     to Engine.attach_tun. OSError without the right to do so (CAP_NET_ADMIN).
     """
+
+@final
+class Link:
+    """A link with delay, loss and the rest between an interface and a new TAP device.
+
+    Directions are "out", from the interface to the TAP device, and "back". Whoever
+    makes it sees to it that nobody else takes what arrives at the interface. After
+    close every method but close raises ValueError.
+    """
+
+    def __new__(cls, interface: str, tap: str, *, seed: int = 1) -> Link:
+        """Starts as a plain wire; needs CAP_NET_RAW and CAP_NET_ADMIN.
+
+        seed decides what the settings leave to chance. Raises OSError when there is
+        no such interface, or the TAP device cannot be made.
+        """
+
+    def set(
+        self,
+        way: Literal["out", "back"],
+        *,
+        delay_ns: int = 0,
+        jitter_ns: int = 0,
+        loss: float = 0.0,
+        duplicate: float = 0.0,
+        reorder: float = 0.0,
+        reorder_ns: int = 0,
+        rate_bps: int = 0,
+        queue_ns: int = 0,
+    ) -> None:
+        """Settings for what arrives from now on; loss, duplicate and reorder are
+        probabilities."""
+
+    def statistics(self, way: Literal["out", "back"]) -> dict[str, int]:
+        """Packets arrived, delivered, lost, duplicated, overflowed (the rate's queue
+        or the memory was full), refused by the other end; late_ns is the longest that
+        one left behind its time."""
+
+    def close(self) -> None:
+        """Stops the link; what is on the way is lost."""

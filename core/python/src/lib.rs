@@ -4,6 +4,7 @@
 mod address;
 mod capsules;
 mod engine;
+mod link;
 mod noise;
 mod open;
 mod port;
@@ -31,6 +32,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.py().get_type::<capsules::CapsuleError>(),
     )?;
     module.add_class::<engine::Engine>()?;
+    module.add_class::<link::Link>()?;
     module.add_class::<engine::TunnelStatistics>()?;
     module.add_function(wrap_pyfunction!(engine::open_tun, module)?)?;
     module.add_class::<signals::Control>()?;
