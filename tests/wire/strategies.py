@@ -71,6 +71,7 @@ signals: st.SearchStrategy[Signal] = st.one_of(
     st.builds(registration.NtmAck, st.none() | identities),
     st.builds(registration.Refusal, st.sampled_from(registration.Reason), st.none() | id128),
     st.builds(registration.Superseded, id128),
+    st.builds(registration.ReachabilityReport, sequences),
     st.builds(direction.DirectionRequest, fqdns, id128, identities, purposes),
     st.builds(direction.NodeInformationRequest, fqdns, information, id128, purposes),
     st.builds(direction.NodeInformationResponse, information),

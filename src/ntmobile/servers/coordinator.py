@@ -100,6 +100,7 @@ def coordinator_settings(settings: ServerConfig) -> CoordinatorSettings:
     return CoordinatorSettings(
         settings.domain,
         relays_of(settings),
+        settings.server.addresses,
         settings.nodes.ipv4_pool,
         settings.nodes.keepalive_s,
         registration_s=4 * settings.nodes.keepalive_s + 10,

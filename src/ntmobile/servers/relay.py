@@ -1,5 +1,7 @@
 """RS as a program: the role's machine over the Rust packet loop."""
 
+from collections import Counter
+
 import structlog
 
 from ntmobile import _core
@@ -7,7 +9,7 @@ from ntmobile.proto.io import Caller, Entropy
 from ntmobile.proto.journal import Step
 from ntmobile.proto.relay.relay import Bind, Command, ForgetPath, RelayRole, Unbind
 from ntmobile.runtime.clock import Clock
-from ntmobile.runtime.driver import Driver, Outlet
+from ntmobile.runtime.driver import Driver, Outlet, sender
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
@@ -25,11 +27,15 @@ class RelayServer:
         """Opens the UDP port; raises OSError. Must be made inside the event loop."""
         self.port = _core.Relay(port=port)
         self.signalling = Signalling(self.port)
+        self.stranger = _core.Port()
+        """Knocks leave from here: a port that no node ever sent to."""
+        self._knocked: Counter[str] = Counter()
         self.machine = RelayRole(domain, entropy, self._idle_ns)
         self._requests = Requests()
         outlets = (
             Outlet[Command](self.machine.poll_command, self._command),
             Outlet(self.machine.poll_transmit, self.signalling.send),
+            Outlet(self.machine.poll_knock, sender(self.stranger, self._knocked)),
             Outlet(self.machine.poll_reply, self._requests.answer),
             Outlet(self.machine.poll_event, log_step),
         )
@@ -48,6 +54,7 @@ class RelayServer:
         """Stops relaying."""
         self.driver.close()
         self.port.close()
+        self.stranger.close()
 
     def _command(self, command: Command) -> None:
         match command:

@@ -32,6 +32,8 @@ from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.login import LoginRefusal, LoginRefused, LoginRequest
 from ntmobile.wire.registration import Reason
 
+KNOCK_PORT = 4399
+"""Where an RS knocks from: no node ever sends there."""
 CAPSULE_INDEX = slice(4, 8)
 """Where a capsule carries the receiver index."""
 
@@ -265,6 +267,9 @@ class RelayForwarder(Server):
         self.host.send(Transport.UDP, self.port, binding.destination, data)
 
     def _drain_more(self) -> bool:
+        if (knock := self.machine.poll_knock()) is not None:
+            self.host.send(Transport.UDP, KNOCK_PORT, knock.destination, knock.payload)
+            return True
         command = self.machine.poll_command()
         match command:
             case Bind(path, source, index, destination):

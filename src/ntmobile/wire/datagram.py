@@ -100,6 +100,7 @@ Signal = (
     | registration.NtmAck
     | registration.Refusal
     | registration.Superseded
+    | registration.ReachabilityReport
     | direction.DirectionRequest
     | direction.NodeInformationRequest
     | direction.NodeInformationResponse

@@ -1,7 +1,7 @@
 """Registration and keep-alive, node <-> DC, sealed under Kntmdc.
 
 Tags: 1 Registration Request, 2 Registration Response, 3 UDP Keep Alive, 4 Keep Alive Answer,
-5 Challenge, 6 NTM ACK, 7 Refusal, 8 Superseded. Source: paper, Fig. 3.
+5 Challenge, 6 NTM ACK, 7 Refusal, 8 Superseded, 9 Reachability Report. Source: paper, Fig. 3.
 
 Ours: the Challenge (a new source or a new boot salt is believed only after a round trip), the
 sequence number, the instance id, the mapped address and the boot id in the answers.
@@ -132,3 +132,9 @@ class Superseded(Message, frozen=True, tag=8):
     """A newer instance of this node registered; this one must not fight it."""
 
     instance: Id128
+
+
+class ReachabilityReport(Message, frozen=True, tag=9):
+    """A stranger's knock got in: the node brings its token (wire.probe) to its DC."""
+
+    token: Sequence

@@ -121,9 +121,9 @@ class Carriage:
             return Refusal(hides(reason), request.negotiation)
         if not node.is_registered(now, common.settings.registration_s):
             return Refusal(Reason.NOT_REGISTERED, request.negotiation)
-        told = node.information(private=True)
+        told = node.information(now, private=True)
         if not same_mapped(request.mn, told):
-            told = node.information(private=False)
+            told = node.information(now, private=False)
         common.remember_partners(node.fqdn, mn.fqdn)
         return NodeInformationResponse(told)
 

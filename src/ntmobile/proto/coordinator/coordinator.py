@@ -13,6 +13,7 @@ from ntmobile.proto.coordinator.carriage import Carriage
 from ntmobile.proto.coordinator.common import Common, Event
 from ntmobile.proto.coordinator.directions import Directions
 from ntmobile.proto.coordinator.policy import Policy, is_below
+from ntmobile.proto.coordinator.reachability import Reachability
 from ntmobile.proto.coordinator.registry import (
     Accepted,
     Node,
@@ -48,6 +49,7 @@ from ntmobile.wire.message import Message
 from ntmobile.wire.registration import (
     KeepAliveAnswer,
     NtmAck,
+    ReachabilityReport,
     Reason,
     Refusal,
     RegistrationRequest,
@@ -76,6 +78,7 @@ class Coordinator:
         """Serves settings.domain; stored is what NodeStored gave out before a restart."""
         self._common = Common(settings, policy, entropy)
         self._directions = Directions(self._common)
+        self._reachability = Reachability(self._common, self._directions)
         self._carriage = Carriage(self._common)
         self._boot = entropy.getrandbits(62)
         self._sweep_at = Instant(now + EXPIRY_SWEEP_NS)
@@ -306,6 +309,9 @@ class Coordinator:
                 if answer:
                     mapped = KeepAliveAnswer(asked.source, self._boot)
                     node.conversation.answer(asked, mapped, now)
+            case ReachabilityReport(token):
+                node.conversation.answer(asked, NtmAck(), now)
+                self._reachability.report(node, token, now)
             case DirectionRequest() as request:
                 self._directions.start(node, asked, request, now)
             case _:
@@ -337,11 +343,12 @@ class Coordinator:
                     self._tell_superseded(node, now)
                 elif node.superseded is None:
                     self._forget_previous(node, now)
-                node.stored = stored
+                node.move(stored)
                 node.last_seen = now if request.endpoints else None
                 self._common.events.append(NodeStored(stored))
                 node.conversation.answer(asked, self._response(node, asked), now)
                 self._directions.warm_relays(now)
+                self._reachability.check(node, now)
 
     def _tell_superseded(self, node: Node, now: Instant) -> None:
         node.superseded = node.stored.instance

@@ -149,7 +149,9 @@ class Directions:
             return self._refuse(negotiation, Reason.UNKNOWN_NAME, now)
         if not cn.is_registered(now, common.settings.registration_s):
             return self._refuse(negotiation, Reason.NOT_REGISTERED, now)
-        return self._direct(negotiation, common.settings.domain, cn.information(private=True), now)
+        return self._direct(
+            negotiation, common.settings.domain, cn.information(now, private=True), now
+        )
 
     def handle_reply(self, id: int, reply: object, now: Instant) -> bool:
         """Take the outcome of a search or of a Key Sharing; False when it is not ours."""
@@ -179,6 +181,11 @@ class Directions:
         """Share Kdcrs with every RS of the domain before a negotiation needs it."""
         for relay in self._common.settings.relays:
             self._relay(relay).warm(now)
+        self._drain(now)
+
+    def ask_relay(self, relay: Relay, message: Signal, now: Instant) -> None:
+        """Ask an RS something whose answer changes nothing here."""
+        self._relay(relay).ask(message, Notice(), now)
         self._drain(now)
 
     def handle_end(self, tag: RouteToEnd, answer: Signal | None, now: Instant) -> None:
@@ -266,7 +273,7 @@ class Directions:
             negotiation.state = Asking(reply.domain)
             request = NodeInformationRequest(
                 negotiation.request.fqdn,
-                negotiation.mn.information(private=False),
+                negotiation.mn.information(now, private=False),
                 negotiation.id,
                 negotiation.request.purpose,
             )
@@ -352,9 +359,9 @@ class Directions:
     ) -> None:
         common = self._common
         own = domain == common.settings.domain
-        mn = negotiation.mn.information(private=True)
+        mn = negotiation.mn.information(now, private=True)
         if not own and not same_mapped(mn, cn):
-            mn = negotiation.mn.information(private=False)
+            mn = negotiation.mn.information(now, private=False)
         relays = sorted(common.settings.relays, key=lambda relay: self._relay(relay).is_silent)
         decision = decide(mn, cn, tuple(relays), negotiation.request.purpose)
         if decision is None:

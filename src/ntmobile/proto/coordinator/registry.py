@@ -5,7 +5,7 @@ Source: paper, Fig. 3. Ours: instance and sequence numbers, proof of every new s
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from ntmobile.keys.table import CommonKey
@@ -17,6 +17,8 @@ from ntmobile.wire.direction import Cipher, NodeInformation
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import Reason, RegistrationRequest, Superseded
 
+KNOCK_LOST_NS = 2 * SECOND
+"""A knock that got in is reported long before."""
 CREATED_FIRST = 16
 """Host numbers below this stay free for the network itself."""
 
@@ -31,6 +33,10 @@ class Node:
     previous: Conversation[NodeTag] | None = None
     """Under the key before this one, until the node uses the new key: a copy of its state
     directory may have logged in meanwhile, and must hear that it is superseded."""
+    knocked: dict[Endpoint, Instant] = field(default_factory=dict)
+    """Mapped addresses at which a stranger knocked, and when."""
+    proven: set[Endpoint] = field(default_factory=set)
+    """Those where the knock got in."""
     superseded: bytes | None = None
     """The instance that the previous key belongs to, once a newer one registered."""
 
@@ -47,7 +53,21 @@ class Node:
         """Where the DC reaches it, IPv6 first."""
         return tuple(sorted(self.stored.mapped, key=lambda endpoint: -endpoint.version))
 
-    def information(self, *, private: bool) -> NodeInformation:
+    def is_reachable(self, endpoint: Endpoint, now: Instant) -> bool:
+        """Whether a stranger reaches this mapped address, or may well (see reachability)."""
+        if endpoint in self.proven:
+            return True
+        knocked = self.knocked.get(endpoint)
+        lost = knocked is not None and now - knocked > KNOCK_LOST_NS
+        return endpoint in self.stored.local and not lost
+
+    def move(self, stored: StoredNode) -> None:
+        """Take a new registration: what was found out of addresses it lost is forgotten."""
+        self.stored = stored
+        self.knocked = {end: at for end, at in self.knocked.items() if end in stored.mapped}
+        self.proven &= set(stored.mapped)
+
+    def information(self, now: Instant, *, private: bool) -> NodeInformation:
         """What may be told of it; its private addresses only if so said."""
         stored = self.stored
         ciphers = (Cipher.AES_256_GCM, Cipher.CHACHA20_POLY1305)
@@ -59,7 +79,7 @@ class Node:
             stored.identity,
             mapped if not stored.relay_only else _unspecified(stored.mapped),
             stored.local if private and not stored.relay_only else (),
-            tuple(endpoint for endpoint in mapped if endpoint in stored.local),
+            tuple(endpoint for endpoint in mapped if self.is_reachable(endpoint, now)),
             stored.groups,
             ciphers if stored.aes else ciphers[::-1],
         )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from ntmobile.time import Instant
-from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.identity import PublicIdentity
 from ntmobile.wire.registration import Reason
 
@@ -27,6 +27,8 @@ class CoordinatorSettings:
 
     domain: str
     relays: tuple[Relay, ...] = ()
+    hosts: tuple[Host, ...] = ()
+    """The DC's own addresses: an RS on one of them cannot tell what a stranger reaches."""
     ipv4_pool: IPv4Network = field(default=IPv4Network("100.64.0.0/10"))
     """Virtual IPv4 addresses are proposed from here; they mean something only locally."""
     keepalive_s: int = KEEPALIVE_S

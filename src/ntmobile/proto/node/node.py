@@ -30,9 +30,9 @@ from ntmobile.proto.node.peers import Peers
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.registration import Overtaken, Registration, RegistrationStood
 from ntmobile.proto.node.settings import NodeSettings, NodeView, PeerView, Pin
-from ntmobile.proto.node.tags import DCTag, Directing, KeptAlive, Registering
+from ntmobile.proto.node.tags import DCTag, Directing, KeptAlive, Registering, Reporting
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.datagram import Header, Sender, Signal
+from ntmobile.wire.datagram import Header, Kind, Sender, Signal
 from ntmobile.wire.direction import (
     DirectionRequest,
     Purpose,
@@ -42,10 +42,20 @@ from ntmobile.wire.direction import (
 )
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.message import Message
-from ntmobile.wire.registration import NtmAck, Reason, Refusal, Superseded
+from ntmobile.wire.probe import Knock
+from ntmobile.wire.registration import (
+    NtmAck,
+    ReachabilityReport,
+    Reason,
+    Refusal,
+    Superseded,
+)
 from ntmobile.wire.tunnel import CloseReason
 
 ASKED_NS = 15 * SECOND
+KNOCK_NS = SECOND
+MAX_KNOCKS = 4
+"""Reports a second: a stranger can make the node send no more than these, and only to its DC."""
 FINAL = {Reason.NOT_ALLOWED, Reason.REVOKED, Reason.UNKNOWN_NAME, Reason.FOREIGN_DOMAIN}
 """Refusals that also end a tunnel that stands."""
 
@@ -99,6 +109,8 @@ class Node:
         self._coordinators: tuple[Endpoint, ...] = ()
         self._coordinator = ""
         self._asking: dict[bytes, _Asking] = {}
+        self._knocked_at = Instant(0)
+        self._knocks: set[int] = set()
         self._trouble = ""
         self._stopped = False
         self._transmits: deque[Transmit] = deque()
@@ -168,6 +180,9 @@ class Node:
         self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
     ) -> None:
         """Take one datagram that is not a capsule; what is not ours is counted and dropped."""
+        if data[:1] == bytes((Kind.PROBE,)):
+            self._handle_knock(data, now)
+            return
         try:
             header = Header.decode(data)
         except DecodeError:
@@ -243,10 +258,10 @@ class Node:
         return self._requests.popleft() if self._requests else None
 
     def poll_event(self) -> Event | None:
-        """Next thing that happened, oldest first."""
-        if self._events:
-            return self._events.popleft()
-        return self._journal.poll()
+        """Next thing that happened: the steps first, then what they led to."""
+        if (step := self._journal.poll()) is not None:
+            return step
+        return self._events.popleft() if self._events else None
 
     def poll_timeout(self) -> Timeout | None:
         """When handle_timeout wants to be called."""
@@ -329,6 +344,24 @@ class Node:
                 self._handle_asked(heard, now)
             case _:
                 pass
+
+    def _handle_knock(self, data: bytes, now: Instant) -> None:
+        """A stranger's datagram got in: the DC wants to know."""
+        try:
+            knock = Knock.decode(data)
+        except DecodeError:
+            self.rejected["malformed"] += 1
+            return
+        if self._conversation is None or knock.token >> 63:
+            self.rejected["unasked knock"] += 1
+            return
+        if now - self._knocked_at >= KNOCK_NS:
+            self._knocked_at, self._knocks = now, set()
+        if knock.token not in self._knocks and len(self._knocks) < MAX_KNOCKS:
+            self._knocks.add(knock.token)
+            report = ReachabilityReport(knock.token)
+            self._conversation.ask(report, self._answering_coordinators(), now, Reporting())
+        self._drain(now)
 
     def _handle_silence(self, tag: DCTag, now: Instant) -> None:
         match tag:
@@ -445,7 +478,7 @@ class Node:
                 response.domain_key,
             )
         )
-        self._registration.begin(self._conversation, now)
+        self._registration.begin(self._conversation)
         self._registration.register(self._own_endpoints(), now)
 
     def _drain_registration(self, now: Instant) -> None:

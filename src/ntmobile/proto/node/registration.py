@@ -77,11 +77,10 @@ class Registration:
         """The DC's last answer by family (4 or 6)."""
         return dict(self._stood)
 
-    def begin(self, conversation: Conversation[DCTag], now: Instant) -> None:
-        """Use this conversation (a new Kntmdc) from now."""
+    def begin(self, conversation: Conversation[DCTag]) -> None:
+        """Use this conversation (a new Kntmdc) from now; `register` comes next."""
         self._conversation = conversation
         self._open.clear()
-        self.register(self._local, now)
 
     def end(self, now: Instant) -> None:
         """Tell the DC that the node leaves; nothing waits for the answer."""

@@ -24,4 +24,9 @@ class Directing:
     negotiation: bytes
 
 
-DCTag = Registering | KeptAlive | Directing
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """A Reachability Report."""
+
+
+DCTag = Registering | KeptAlive | Directing | Reporting

@@ -25,10 +25,11 @@ from ntmobile.proto.io import Caller, Entropy, Reply, Timeout, Transmit
 from ntmobile.proto.journal import Journal, Step
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header, Sender
-from ntmobile.wire.direction import RelayDirection, Role
+from ntmobile.wire.direction import ReachabilityProbe, RelayDirection, Role
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
 from ntmobile.wire.message import Message
+from ntmobile.wire.probe import Knock
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
 from ntmobile.wire.tunnel import HolePunching, TunnelRequest, TunnelResponse
 
@@ -37,6 +38,8 @@ MAX_KEYS_A_DOMAIN = 64
 SWEEP_NS = 5 * SECOND
 AMPLIFICATION = 3
 """RFC 9000, section 8.1."""
+KNOCKS = 3
+"""At once: one lost datagram must not make a node unreachable."""
 EARLY_NS = 2 * SECOND
 MAX_EARLY = 1024
 """Datagrams of ends that were directed before this RS was."""
@@ -134,6 +137,7 @@ class RelayRole:
         self._taken: dict[tuple[Endpoint, int], Path] = {}
         self._early: deque[Early] = deque(maxlen=MAX_EARLY)
         self._transmits: deque[Transmit] = deque()
+        self._knocks: deque[Transmit] = deque()
         self._commands: deque[Command] = deque()
         self._replies: deque[Reply] = deque()
         self._sweep_at: Instant | None = None
@@ -197,6 +201,10 @@ class RelayRole:
         """Next datagram to send, oldest first."""
         return self._transmits.popleft() if self._transmits else None
 
+    def poll_knock(self) -> Transmit | None:
+        """Next reachability probe; the driver sends it from a port that no node ever saw."""
+        return self._knocks.popleft() if self._knocks else None
+
     def poll_command(self) -> Command | None:
         """Next command to the packet loop."""
         return self._commands.popleft() if self._commands else None
@@ -230,7 +238,15 @@ class RelayRole:
             answer = self._open_path(heard.message, now)
             peer.answer(heard, answer, now)
             self._replay_early(heard.message.ktun_identifier, now)
+        elif isinstance(heard, Asked) and isinstance(heard.message, ReachabilityProbe):
+            peer.answer(heard, NtmAck(), now)
+            self._knock(heard.message)
         self._drain(peer)
+
+    def _knock(self, probe: ReachabilityProbe) -> None:
+        knock = Knock(probe.token).encode()
+        for target in probe.target[:1]:
+            self._knocks.extend([Transmit(target, knock)] * KNOCKS)
 
     def _replay_early(self, identifier: bytes, now: Instant) -> None:
         while self._early and now - self._early[0].at > EARLY_NS:
