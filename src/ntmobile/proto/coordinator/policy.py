@@ -1,7 +1,8 @@
 """Who may talk to whom. By FQDN only, never by address.
 
 Default: nodes of one domain may talk; a foreign domain as the operator listed it. A rule names
-patterns of FQDNs (`*` for any run of characters) or groups (`@name`); the first match decides.
+patterns of FQDNs (`*` for any run of characters) or groups (`@name`); the first match decides. A
+group has only nodes of the own domain: what a foreign DC says of its nodes' groups counts nothing.
 Ours: docs/protocol.md section 2.
 """
 
@@ -69,17 +70,16 @@ class Policy:
                 if (reason := self.refuses_domain(zone)) is not None:
                     return reason
         for rule in self.rules:
-            if _matches(rule.source, mn) and _matches(rule.destination, cn):
+            if self._matches(rule.source, mn) and self._matches(rule.destination, cn):
                 return None if rule.allow else Reason.NOT_ALLOWED
         return None
+
+    def _matches(self, pattern: str, subject: Subject) -> bool:
+        if pattern.startswith("@"):
+            return is_below(subject.fqdn, self.domain) and pattern[1:] in subject.groups
+        return fnmatchcase(subject.fqdn, pattern)
 
 
 def is_below(fqdn: str, domain: str) -> bool:
     """Whether a name lies under a domain."""
     return fqdn.endswith("." + domain)
-
-
-def _matches(pattern: str, subject: Subject) -> bool:
-    if pattern.startswith("@"):
-        return pattern[1:] in subject.groups
-    return fnmatchcase(subject.fqdn, pattern)
