@@ -157,7 +157,7 @@ impl Direction {
 
     /// Schedules the frame in the buffer, or writes it if it need not wait.
     fn send_on(&mut self, length: usize) {
-        if self.settings == Settings::default() && self.queue.next_due().is_none() {
+        if self.settings.is_a_wire() && self.queue.next_due().is_none() {
             count(&self.shared.counters.arrived);
             self.write(&self.buffer[..length]);
             return;

@@ -48,6 +48,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether packets pass at once and as they are.
+    pub fn is_a_wire(&self) -> bool {
+        self.delay_ns == 0 && self.spares_super_packets()
+    }
+
     /// Whether a super-packet may pass as one.
     pub fn spares_super_packets(&self) -> bool {
         self.rate_bps == 0

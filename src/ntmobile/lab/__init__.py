@@ -18,6 +18,7 @@ from ntmobile.lab.capture import Capture
 from ntmobile.lab.dns import ParentDns
 from ntmobile.lab.errors import LabError, LabUnavailable
 from ntmobile.lab.host import Host
+from ntmobile.lab.impairment import Direction, Impairment, Link, Statistics
 from ntmobile.lab.internet import Internet
 from ntmobile.lab.lab import Lab, unavailable
 from ntmobile.lab.namespace import Namespace
@@ -28,19 +29,23 @@ __all__ = [
     "AUTO",
     "Behaviour",
     "Capture",
+    "Direction",
     "Filtering",
     "Host",
     "IPv6Service",
+    "Impairment",
     "Internet",
     "Lab",
     "LabError",
     "LabUnavailable",
+    "Link",
     "Mapping",
     "Namespace",
     "Nat",
     "Network",
     "ParentDns",
     "Ports",
+    "Statistics",
     "Uplink",
     "unavailable",
 ]

@@ -51,9 +51,9 @@ class Internet(Network):
             lines.append(_route(delegated, uplink))
         self.ip(*lines)
 
-    def disconnect(self, uplink: Uplink) -> None:
-        """Take the router's addresses off the wire."""
-        self.ip(f"addr flush dev {uplink.port}")
+    def abandon(self, port: str) -> None:
+        """Take the router's addresses off the port."""
+        self.ip(f"addr flush dev {port}")
 
     def delegate(self, uplink: Uplink) -> IPv6Network | None:
         """Return a fresh /64, routed to the machine; None if it has no IPv6."""

@@ -15,10 +15,11 @@ from ntmobile.lab.behaviour import Behaviour
 from ntmobile.lab.dns import ParentDns
 from ntmobile.lab.errors import LabError, LabUnavailable
 from ntmobile.lab.host import Host
+from ntmobile.lab.impairment import Direction, Impairment, Link
 from ntmobile.lab.internet import IPV4, IPV6, Internet
 from ntmobile.lab.namespace import Namespace, Place
 from ntmobile.lab.nat import Nat
-from ntmobile.lab.network import Network
+from ntmobile.lab.network import Network, Uplink
 
 TOOLS = ("ip", "nft", "nsenter", "unshare", "conntrack", "mount", "ethtool")
 SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin")
@@ -140,6 +141,22 @@ class Lab:
         if self.dns is not None:
             host.resolv_conf(*self.dns.addresses)
         return host
+
+    def impair(
+        self,
+        target: Host | Nat | Uplink,
+        impairment: Impairment,
+        *directions: Direction,
+        seed: int = 1,
+    ) -> Link:
+        """Impair a wire, in both directions unless told; lasts until it is removed.
+
+        Of a machine it is the preferred uplink's, of a NAT the wire to its upstream.
+        Of a wire that is impaired already, change the link.
+        """
+        link = Link(target if isinstance(target, Uplink) else target.uplink, seed)
+        link.set(impairment, *directions)
+        return link
 
     def dns_parent(
         self,

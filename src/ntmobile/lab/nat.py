@@ -59,9 +59,9 @@ class Nat(Network):
         """Make the wire a port of the inside link."""
         self.ip(f"link set {uplink.port} master {LAN} up")
 
-    def disconnect(self, uplink: Uplink) -> None:
-        """Take the wire off the inside link."""
-        self.ip(f"link set {uplink.port} nomaster")
+    def abandon(self, port: str) -> None:
+        """Take the port off the inside link."""
+        self.ip(f"link set {port} nomaster")
 
     def delegate(self, uplink: Uplink) -> IPv6Network | None:
         """Pass another network of the upstream on to a NAT inside."""

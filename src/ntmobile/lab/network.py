@@ -9,6 +9,7 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
+from typing import Protocol
 
 from ntmobile.lab.addresses import AUTO, Pool
 from ntmobile.lab.errors import LabError
@@ -19,6 +20,13 @@ GATEWAY_IPV6 = "fe80::1"
 """Every network's router, as seen from its machines."""
 
 INTERFACE_NAME_MAX = 15
+
+
+class Removable(Protocol):
+    """An impairment of a wire."""
+
+    def remove(self) -> None:
+        """Mend the wire."""
 
 
 @dataclass(eq=False)
@@ -38,6 +46,8 @@ class Uplink:
     mtu: int
     port: str = ""
     """What the network is connected to: `far`, or an impairment's inner end."""
+    link: "Removable | None" = None
+    """What impairs the wire."""
 
     def __post_init__(self) -> None:
         """Start unimpaired."""
@@ -67,8 +77,8 @@ class Network(Namespace):
         """Configure `uplink.port`, again if need be, to lead to the machine."""
 
     @abstractmethod
-    def disconnect(self, uplink: Uplink) -> None:
-        """Undo connect."""
+    def abandon(self, port: str) -> None:
+        """Undo connect at a port that is not in use any more."""
 
     @abstractmethod
     def delegate(self, uplink: Uplink) -> IPv6Network | None:
@@ -103,7 +113,8 @@ class Network(Namespace):
 
     def detach(self, uplink: Uplink) -> None:
         """Pull the wire out; the machine's interface is gone with it."""
-        self.disconnect(uplink)
+        if uplink.link is not None:
+            uplink.link.remove()
         uplink.machine.ip(f"link del {uplink.interface}")
         if self.pool4 is not None and uplink.ipv4 is not None:
             self.pool4.release(uplink.ipv4.ip)
