@@ -261,7 +261,7 @@ def test_the_systems_resolvers_are_read_again_when_they_change(tmp_path: Path) -
     assert servers() == ()
 
     file.write_text("nameserver 192.0.2.53\nnameserver fe80::1%lo\n")
-    assert servers() == (Endpoint("192.0.2.53", 53), Endpoint("fe80::1", 53))
+    assert servers() == (Endpoint("192.0.2.53", 53), Endpoint("fe80::1%lo", 53))
 
     other = tmp_path / "other"
     other.write_text("nameserver 2001:db8::53\n")

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from ntmobile.agent.dns_stub_messages import question_of
+from ntmobile.runtime.socket_address import socket_address
 from ntmobile.wire.endpoint import Endpoint
 
 INTERVAL_S = 1.0
@@ -71,7 +72,7 @@ class Upstream:
     async def _send(self, exchange: "_Exchange", server: Endpoint) -> None:
         channel = self._socket(server, socket.SOCK_DGRAM)
         try:
-            channel.connect(_address(server))
+            channel.connect(socket_address(server))
         except OSError:
             channel.close()
             exchange.handle_failure(server)
@@ -82,7 +83,7 @@ class Upstream:
     async def _ask_one_tcp(self, query: bytes, server: Endpoint) -> bytes:
         channel = self._socket(server, socket.SOCK_STREAM)
         with closing(channel):
-            await asyncio.get_running_loop().sock_connect(channel, _address(server))
+            await asyncio.get_running_loop().sock_connect(channel, socket_address(server))
             reader, writer = await asyncio.open_connection(sock=channel)
             try:
                 writer.write(len(query).to_bytes(2) + query)
@@ -153,19 +154,6 @@ class _Channel(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         self._exchange.handle_failure(self._server)
-
-
-def _address(server: Endpoint) -> tuple[str, int] | tuple[str, int, int, int]:
-    """The socket module drops the interface that a link-local address names in its text.
-
-    Raises OSError when that interface is gone.
-    """
-    host = server.host
-    if host.version == 4 or host.scope_id is None:
-        return str(host), server.port
-    scope = host.scope_id
-    index = int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
-    return str(host).partition("%")[0], server.port, 0, index
 
 
 def _failed(answer: bytes) -> bool:

@@ -10,6 +10,7 @@ import dns.exception
 import dns.flags
 import dns.message
 
+from ntmobile.runtime.socket_address import socket_address
 from ntmobile.wire.endpoint import Endpoint
 
 UDP_SIZE = 1232
@@ -34,7 +35,7 @@ async def ask(
 async def _ask_udp(server: Endpoint, query: dns.message.Message, mark: int) -> dns.message.Message:
     loop = asyncio.get_running_loop()
     with _connecting(server, socket.SOCK_DGRAM, mark) as connected:
-        await loop.sock_connect(connected, (str(server.host), server.port))
+        await loop.sock_connect(connected, socket_address(server))
         await loop.sock_sendall(connected, query.to_wire())
         while True:
             answer = _parse(await loop.sock_recv(connected, 0xFFFF))
@@ -47,7 +48,7 @@ async def _ask_tcp(server: Endpoint, query: dns.message.Message, mark: int) -> d
     loop = asyncio.get_running_loop()
     wire = query.to_wire()
     with _connecting(server, socket.SOCK_STREAM, mark) as connected:
-        await loop.sock_connect(connected, (str(server.host), server.port))
+        await loop.sock_connect(connected, socket_address(server))
         await loop.sock_sendall(connected, _LENGTH.pack(len(wire)) + wire)
         [size] = _LENGTH.unpack(await _read(connected, _LENGTH.size))
         answer = _parse(await _read(connected, size))

@@ -84,8 +84,7 @@ def system_servers(file: str = RESOLV_CONF) -> tuple[Endpoint, ...]:
         configured = dns.resolver.Resolver(filename=file)
     except (dns.exception.DNSException, OSError):
         return ()
-    hosts = [str(server) for server in configured.nameservers]
-    return tuple(Endpoint(host.partition("%")[0], configured.port) for host in hosts)
+    return tuple(Endpoint(str(host), configured.port) for host in configured.nameservers)
 
 
 class SystemServers:
