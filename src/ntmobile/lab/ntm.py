@@ -163,8 +163,9 @@ class NtmNode:
         raise LabError(f"{self.fqdn} has no tunnel to {other.fqdn}")
 
     def handovers(self) -> list[dict[str, Any]]:
-        """Return `ntm handovers --json`."""
-        moves: list[dict[str, Any]] = json.loads(self.ntm("handovers", "--json").stdout)
+        """Return the moves of `ntm handovers --json`, oldest first."""
+        told = json.loads(self.ntm("handovers", "--json").stdout)
+        moves: list[dict[str, Any]] = told["handovers"]
         return moves
 
     @property
