@@ -415,7 +415,8 @@ class Peers:
     def _fail(self, negotiation: Negotiation, failed: NegotiationFailed, now: Instant) -> None:
         fqdn, asked = negotiation.route.peer.fqdn, negotiation.route.role is Role.MN
         self._close_negotiation(negotiation, now)
-        if asked and failed.relay_next:
+        if failed.relay_next:
+            # CN asks too: MN may have heard its Tunnel Request and answered into a NAT's filter.
             self._wishes.append(Wish(fqdn, Purpose.RELAY))
         elif not self.is_negotiating(fqdn):
             if asked:
