@@ -4,11 +4,9 @@ import pytest
 
 from ntmobile.proto.node.events import NameResolved, TunnelClosed
 from ntmobile.sim.nat import NatBehaviour
-from ntmobile.sim.node import SimNode
 from ntmobile.sim.quality import MILLISECOND, Quality
 from ntmobile.sim.traffic import Flow, Stream
 from ntmobile.sim.world import World
-from ntmobile.wire.endpoint import Host
 
 BAD = Quality(10 * MILLISECOND, 3 * MILLISECOND, loss=0.2, duplication=0.1, reordering=0.1)
 
@@ -20,7 +18,7 @@ def test_a_tunnel_is_built_and_moved_over_a_network_that_loses_a_fifth(seed: int
     mn = world.node("laptop.alice", org, world.internet.home("mn home"))
     cn = world.node("pc.bob", net, world.internet.home("cn home"))
     world.connect(mn, cn)
-    stream = Stream(mn, address(mn, cn), cn, 200)
+    stream = Stream(mn, mn.address_of(cn), cn, 200)
 
     world.run_for(1)
     world.move(mn, world.internet.home("cafe"))
@@ -48,7 +46,7 @@ def test_a_tunnel_carries_no_datagram_twice_and_loses_no_more_than_the_path() ->
     mn, cn = world.node("laptop.alice", org), world.node("pc.bob", org)
     world.connect(mn, cn)
 
-    flow = Flow(mn, address(mn, cn), cn, 5 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), cn, 5 * MILLISECOND)
     world.run_for(10)
     flow.stop()
     world.run_for(1)
@@ -83,7 +81,7 @@ def test_a_tunnel_in_use_outlives_mappings_of_thirty_seconds(relayed: bool) -> N
 
     for number in range(4):
         world.run_for(100)
-        cn.send(address(cn, mn), 5, b"%d" % number)
+        cn.send(cn.address_of(mn), 5, b"%d" % number)
     world.run_for(1)
 
     assert received == [b"0", b"1", b"2", b"3"]
@@ -96,7 +94,7 @@ def test_a_nat_that_reboots_under_a_busy_stream_does_not_break_it(relayed: bool)
     mn = world.node("laptop.alice", org, world.internet.home("mn home"))
     cn = world.node("pc.bob", org, world.internet.home("cn home") if relayed else None)
     world.connect(mn, cn)
-    stream = Stream(cn, address(cn, mn), mn, 3000)
+    stream = Stream(cn, cn.address_of(mn), mn, 3000)
     world.run_for(0.5)
 
     world.internet.gateways["mn home"].reboot(None)
@@ -113,12 +111,7 @@ def test_a_mapping_that_dies_of_age_costs_an_established_stream_seconds_at_most(
     cn = world.node("pc.bob", org)
     world.connect(mn, cn)
 
-    flow = Flow(cn, address(cn, mn), mn, 100 * MILLISECOND)
+    flow = Flow(cn, cn.address_of(mn), mn, 100 * MILLISECOND)
     world.run_for(200)
 
     assert flow.longest_gap_ns < 8_000_000_000
-
-
-def address(node: SimNode, peer: SimNode) -> Host:
-    """The peer's virtual address as the node sees it."""
-    return next(p.virtual_ipv6 for p in node.machine.peers() if p.fqdn == peer.fqdn)

@@ -10,7 +10,6 @@ from ntmobile.sim.quality import MILLISECOND
 from ntmobile.sim.traffic import Flow, Stream
 from ntmobile.sim.world import World
 from ntmobile.time import SECOND
-from ntmobile.wire.endpoint import Host
 
 RTT_NS = 20 * MILLISECOND
 COMBINATIONS = [("core", "home"), ("home", "core"), ("home", "other"), ("core", "site")]
@@ -59,7 +58,7 @@ def test_after_a_hole_the_stream_goes_on_within_a_round_trip_and_200_ms(hole_s: 
 
 def test_a_flow_loses_nothing_that_was_sent_before_or_after_the_move() -> None:
     world, mn, cn = a_pair("home")
-    flow = Flow(cn, address(cn, mn), mn, 10 * MILLISECOND)
+    flow = Flow(cn, cn.address_of(mn), mn, 10 * MILLISECOND)
     world.run_for(2)
 
     world.move(mn, a_place(world, "other"))
@@ -134,9 +133,4 @@ def a_place(world: World, kind: str) -> Network:
 
 def a_stream(world: World, mn: SimNode, cn: SimNode, *, mover_sends: bool) -> Stream:
     sender, receiver = (mn, cn) if mover_sends else (cn, mn)
-    return Stream(sender, address(sender, receiver), receiver, 5000)
-
-
-def address(node: SimNode, peer: SimNode) -> Host:
-    """The peer's virtual address as the node sees it."""
-    return next(p.virtual_ipv6 for p in node.machine.peers() if p.fqdn == peer.fqdn)
+    return Stream(sender, sender.address_of(receiver), receiver, 5000)

@@ -8,7 +8,6 @@ from ntmobile.sim.organisation import Organisation
 from ntmobile.sim.quality import MILLISECOND
 from ntmobile.sim.traffic import Flow
 from ntmobile.sim.world import World
-from ntmobile.wire.endpoint import Host
 
 
 def test_a_direct_tunnel_works_for_hours_without_any_server() -> None:
@@ -19,7 +18,7 @@ def test_a_direct_tunnel_works_for_hours_without_any_server() -> None:
         organisation.account.kill()
         organisation.relay.kill()
 
-    flow = Flow(mn, address(mn, cn), cn, 10_000 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), cn, 10_000 * MILLISECOND)
     world.run_for(3 * 3600)
     flow.stop()
     world.run_for(1)
@@ -59,7 +58,7 @@ def test_a_dc_that_restarts_in_the_middle_of_a_negotiation_delays_it_only(domain
 def test_a_relay_that_restarts_costs_a_relayed_tunnel_seconds_and_not_its_life() -> None:
     world, mn, cn = a_world(behind_nats=True)
     world.connect(mn, cn)
-    flow = Flow(mn, address(mn, cn), cn, 100 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), cn, 100 * MILLISECOND)
     world.run_for(3)
 
     world.organisations["example.org"].restart_relay()
@@ -77,7 +76,7 @@ def test_another_relay_takes_over_from_one_that_died() -> None:
     mn = world.node("laptop.alice", org, world.internet.home("mn home"))
     cn = world.node("pc.bob", net, world.internet.home("cn home"))
     world.connect(mn, cn)
-    flow = Flow(mn, address(mn, cn), cn, 100 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), cn, 100 * MILLISECOND)
     world.run_for(3)
 
     org.relay.kill()
@@ -91,7 +90,7 @@ def test_with_its_only_relay_dead_a_relayed_flow_stops_and_goes_on_when_it_is_ba
     """The negative twin of the two above."""
     world, mn, cn = a_world(behind_nats=True)
     world.connect(mn, cn)
-    flow = Flow(mn, address(mn, cn), cn, 100 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), cn, 100 * MILLISECOND)
     world.run_for(3)
 
     org: Organisation = world.organisations["example.org"]
@@ -112,7 +111,7 @@ def test_a_node_that_crashes_and_starts_again_is_reached_by_its_old_peer() -> No
 
     again = world.restart(cn)
     world.await_registration(again)
-    flow = Flow(mn, address(mn, cn), again, 500 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), again, 500 * MILLISECOND)
     world.run_for(20)
 
     assert flow.arrivals
@@ -137,8 +136,3 @@ def a_world(*, behind_nats: bool) -> tuple[World, SimNode, SimNode]:
     mn = world.node("laptop.alice", org, internet.home("mn home") if behind_nats else None)
     cn = world.node("pc.bob", net, internet.home("cn home") if behind_nats else None)
     return world, mn, cn
-
-
-def address(node: SimNode, peer: SimNode) -> Host:
-    """The peer's virtual address as the node sees it."""
-    return next(p.virtual_ipv6 for p in node.machine.peers() if p.fqdn == peer.fqdn)

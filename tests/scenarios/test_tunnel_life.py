@@ -10,7 +10,6 @@ from ntmobile.sim.node import NodeOptions, SimNode
 from ntmobile.sim.quality import MILLISECOND, Quality
 from ntmobile.sim.traffic import Flow
 from ntmobile.sim.world import World
-from ntmobile.wire.endpoint import Host
 from ntmobile.wire.tunnel import CloseReason
 
 
@@ -40,7 +39,7 @@ def test_both_ends_may_start_at_once_and_still_share_one_tunnel(
 
 def test_a_busy_tunnel_changes_its_keys_without_losing_a_datagram() -> None:
     world, mn, cn = a_pair()
-    flow = Flow(mn, address(mn, cn), cn, 50 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), cn, 50 * MILLISECOND)
 
     world.run_for(600)
     flow.stop()
@@ -66,7 +65,7 @@ def test_an_idle_tunnel_does_not_change_its_keys() -> None:
 def test_keys_change_over_a_network_that_loses_a_fifth() -> None:
     world, mn, cn = a_pair()
     world.internet.core.quality = Quality(10 * MILLISECOND, loss=0.2, duplication=0.1)
-    flow = Flow(mn, address(mn, cn), cn, 50 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), cn, 50 * MILLISECOND)
 
     world.run_for(600)
 
@@ -80,7 +79,7 @@ def test_a_tunnel_that_carries_nothing_closes_at_both_ends_and_the_next_packet_r
 ):
     options = NodeOptions(idle_s=60)
     world, mn, cn = a_pair(options)
-    to = address(mn, cn)
+    to = mn.address_of(cn)
 
     world.run_for(100)
     assert CloseReason.IDLE in [event.reason for event in mn.events_of(TunnelClosed)]
@@ -105,7 +104,7 @@ def test_a_node_that_leaves_tells_its_peers_and_its_dc() -> None:
 
 def test_a_packet_to_a_name_that_left_is_refused_and_does_not_hang() -> None:
     world, mn, cn = a_pair()
-    to = address(cn, mn)
+    to = cn.address_of(mn)
     mn.call(mn.machine.leave)
     world.run_for(1)
 
@@ -128,7 +127,7 @@ def test_a_revoked_node_loses_its_tunnels_at_once_in_both_domains() -> None:
 
 def test_a_pair_that_policy_forbids_later_is_parted_when_its_leave_is_renewed() -> None:
     world, mn, cn = a_pair()
-    flow = Flow(mn, address(mn, cn), cn, 10_000 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), cn, 10_000 * MILLISECOND)
     rule = Rule("*", cn.fqdn, allow=False)
     world.organisations["example.net"].set_policy(
         Policy("example.net", Federation.OPEN, rules=(rule,))
@@ -144,7 +143,7 @@ def test_a_pair_that_policy_forbids_later_is_parted_when_its_leave_is_renewed() 
 def test_a_pair_that_policy_allows_goes_on_when_its_leave_is_renewed() -> None:
     """The negative twin."""
     world, mn, cn = a_pair()
-    flow = Flow(mn, address(mn, cn), cn, 10_000 * MILLISECOND)
+    flow = Flow(mn, mn.address_of(cn), cn, 10_000 * MILLISECOND)
 
     world.run_for(3700)
     flow.stop()
@@ -195,8 +194,3 @@ def a_pair(options: NodeOptions | None = None) -> tuple[World, SimNode, SimNode]
     world.connect(mn, cn)
     world.run_for(2)
     return world, mn, cn
-
-
-def address(node: SimNode, peer: SimNode) -> Host:
-    """The peer's virtual address as the node sees it."""
-    return next(p.virtual_ipv6 for p in node.machine.peers() if p.fqdn == peer.fqdn)

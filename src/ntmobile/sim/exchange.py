@@ -111,6 +111,8 @@ class Client:
         pending.wait_ns = min(2 * pending.wait_ns, LONGEST_RETRY_NS)
 
     def _receive(self, source: Endpoint, data: bytes, _number: int) -> None:
+        if len(data) < _FRAME.size:
+            return
         _, call, flight, _ = _FRAME.unpack_from(data)
         pending = self._pending.get(call)
         if pending is None or source != pending.to:

@@ -136,6 +136,10 @@ class SimNode(Process):
         """Return the events of one type, oldest first."""
         return [event for event in self.events if isinstance(event, kind)]
 
+    def address_of(self, peer: "SimNode") -> Host:
+        """Return a peer's virtual IPv6 address as this node sees it; KeyError if never met."""
+        return self.state.pins[peer.fqdn].ipv6
+
     def listen(self, port: int, application: Application) -> None:
         """Put an application behind a UDP port of the virtual addresses."""
         self._applications[port] = application

@@ -158,8 +158,7 @@ class World:
         answers: list[Received] = []
         peer.listen(ECHO_PORT, lambda got: peer.send(got.source, got.source_port, got.data))
         node.listen(ECHO_PORT + 1, answers.append)
-        address = next(e.ipv6 for e in node.events_of(NameResolved) if e.fqdn == peer.fqdn)
-        node.send(address, ECHO_PORT, data, ECHO_PORT + 1)
+        node.send(node.address_of(peer), ECHO_PORT, data, ECHO_PORT + 1)
         limit = Instant(self.now + round(limit_s * SECOND))
         self.internet.calendar.run_until(lambda: bool(answers), limit)
         return [got.data for got in answers] == [data]
