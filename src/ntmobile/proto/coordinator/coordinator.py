@@ -295,8 +295,12 @@ class Coordinator:
     ) -> None:
         """A datagram under the node's key before: an older instance that does not know yet."""
         heard = previous.handle_datagram(header, source, data, now)
-        if isinstance(heard, Asked) and node.superseded is not None:
-            previous.answer(heard, Superseded(node.superseded), now)
+        match heard:
+            case Asked(_, RegistrationRequest() | UdpKeepAlive() | DirectionRequest()):
+                if node.superseded is not None:
+                    previous.answer(heard, Superseded(node.superseded), now)
+            case _:
+                pass
         self._common.drain(previous)
 
     def _handle_asked(self, node: Node, asked: Asked, now: Instant) -> None:
