@@ -14,7 +14,8 @@ pytestmark = pytest.mark.lab
 
 PORT = 5000
 SO_RCVBUFFORCE = 33
-"""Missing in Python's own module."""
+UDP_SEGMENT = 103
+"""Both missing in Python's own module."""
 PATIENCE_S = 0.5
 """Longer than anything here is on its way."""
 
@@ -129,6 +130,25 @@ def test_tcp_survives_loss_with_every_segment_lost_by_itself(lab: Lab) -> None:
     assert seen.lost > 0
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_batch_of_datagrams_passes_whole_or_each_by_itself(
+    lab: Lab, family: socket.AddressFamily
+) -> None:
+    laptop, server = pair(lab)
+    address = str(server.ipv4 if family == socket.AF_INET else server.ipv6)
+    link = lab.impair(laptop, Impairment(delay_ms=1))
+
+    whole = send_batch(laptop, server, address, family)
+    after_whole = link.statistics(Direction.UP).arrived
+    link.set(Impairment(jitter_ms=1))
+    apart = send_batch(laptop, server, address, family)
+    after_apart = link.statistics(Direction.UP).arrived
+
+    assert whole == apart == [bytes([number]) * 1000 for number in range(40)]
+    assert after_whole < 40
+    assert after_apart - after_whole >= 40
+
+
 def test_the_machine_does_not_notice_that_its_wire_is_taken_over(lab: Lab) -> None:
     laptop, server = pair(lab)
     changes = laptop.path("/sys/class/net/eth0/carrier_changes")
@@ -210,6 +230,19 @@ def send(laptop: Host, server: Host, count: int, size: int = 8) -> list[int]:
         while (data := receive(receiver)) is not None:
             arrived.append(int.from_bytes(data, "big"))
         return arrived
+
+
+def send_batch(
+    laptop: Host, server: Host, address: str, family: socket.AddressFamily
+) -> list[bytes]:
+    """Send 40 datagrams by one call, which the kernel cuts, and return what arrived."""
+    batch = b"".join(bytes([number]) * 1000 for number in range(40))
+    with server.socket(family) as receiver, laptop.socket(family) as sender:
+        receiver.settimeout(PATIENCE_S)
+        receiver.bind((address, PORT))
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+        sender.sendto(batch, (address, PORT))
+        return [receiver.recv(2048) for _ in range(40)]
 
 
 def receive(receiver: socket.socket) -> bytes | None:
