@@ -1,0 +1,66 @@
+"""The end of the demo: its figures, in a few lines."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from ntmobile.lab.demo_delays import PAPER
+from ntmobile.lab.demo_findings import Findings, Outage, RoundTrip, SetUp
+from ntmobile.lab.demo_story import RATE
+
+LABEL = 12
+NS_PER_MS = 1_000_000
+
+
+def print_summary(console: Console, findings: Findings, elapsed_s: float) -> None:
+    """Print every figure, then whether all that was promised held."""
+    console.print()
+    for label, text in lines(findings):
+        console.print(Text(label.ljust(LABEL), "bold").append(text, "default"), soft_wrap=True)
+    broken = findings.broken_promises()
+    for promise in broken:
+        console.print(Text(f"FAILED: {promise}", "bold red"), soft_wrap=True)
+    if not broken:
+        said = f"All of it was real: processes, packets, NATs. It took {elapsed_s:.0f} s."
+        console.print(Text(said, "bold green"))
+
+
+def lines(findings: Findings) -> Iterator[tuple[str, str]]:
+    """Return what to say, each with the label it stands under."""
+    yield "set-up", _set_up(findings.first, "first contact of the two organisations")
+    yield "", _set_up(findings.warm, "keys warm")
+    for number, trip in enumerate(findings.round_trips):
+        yield ("" if number else "path"), _round_trip(trip)
+    for number, outage in enumerate(findings.outages):
+        yield ("" if number else "outage"), _outage(outage)
+    yield "download", _download(findings)
+
+
+def _set_up(made: SetUp, keys: str) -> str:
+    return (
+        f"{made.figure}, {keys}: {made.delays} one-way delays (the paper: {PAPER[made.figure]}), "
+        f"{made.query_ms:.1f} ms from DNS query to DNS answer"
+    )
+
+
+def _round_trip(trip: RoundTrip) -> str:
+    return f"from the {trip.where}: {trip.way}, round trip {trip.rtt_ms:.2f} ms"
+
+
+def _outage(outage: Outage) -> str:
+    move = outage.move
+    plug_ms = (move.back - move.away) / NS_PER_MS
+    told = "nothing" if outage.told_ms is None else f"{outage.told_ms:.0f} ms"
+    return (
+        f"{move.origin} -> {move.goal}: {outage.gap_ms:.0f} ms without a byte for curl (changing "
+        f"networks alone took {plug_ms:.0f} ms); ntm handovers says {told}"
+    )
+
+
+def _download(findings: Findings) -> str:
+    verdict = "right" if findings.right_hash else "WRONG"
+    return (
+        f"{findings.received:,} of {findings.size:,} bytes at {RATE / 1e6:.0f} MB/s, "
+        f"SHA-256 {verdict}, one TCP connection, {len(findings.outages)} moves"
+    )
