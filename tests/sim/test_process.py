@@ -81,6 +81,17 @@ def test_a_machine_that_wants_to_be_called_at_once_for_ever_ends_the_run() -> No
         internet.calendar.run_to(Instant(SECOND))
 
 
+def test_machines_that_talk_without_end_end_the_run() -> None:
+    internet, recorder = Internet(), Recorder()
+    beater, _ = a_pair(internet, recorder)
+    beater.machine.every_ns = SECOND // 1000
+
+    beater.call(beater.machine.beat)
+
+    with pytest.raises(SimulationError, match="storms"):
+        internet.calendar.run_to(Instant(10 * SECOND))
+
+
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_the_same_seed_gives_the_same_run_whatever_python_hashes(hash_seed: str) -> None:
     script = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"

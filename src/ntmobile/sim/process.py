@@ -11,11 +11,16 @@ from ntmobile.sim.host import SimHost
 from ntmobile.sim.internet import Internet
 from ntmobile.sim.packet import Transport
 from ntmobile.sim.recorder import Recorder
-from ntmobile.time import Instant
+from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
 
 SPINS = 1000
 """Time-outs at one and the same instant after which a machine is said to spin."""
+
+STORM_NS = 10 * SECOND
+STORM_MESSAGES = 1500
+"""Signalling messages of one process in that time after which it is said to storm: two machines
+that answer each other's answers do, and nothing in a story of a few nodes does."""
 
 T = TypeVar("T")
 
@@ -59,6 +64,7 @@ class Process:
         self.alive = True
         self._timer: Entry | None = None
         self._spins = (Instant(-1), 0)
+        self._storm = (self.now, 0)
         host.listen(Transport.UDP, port, self._receive)
 
     @property
@@ -117,11 +123,20 @@ class Process:
                 self._transmit(transmit)
                 busy = True
             while (event := self.machine.poll_event()) is not None:
-                if not self.recorder.take_step(self.host.name, event):
+                if self.recorder.take_step(self.host.name, event):
+                    self._count_step()
+                else:
                     self._handle_event(event)
                 busy = True
         self.recorder.take_keys(self.host.name, self.machine.keyring)
         self._arm()
+
+    def _count_step(self) -> None:
+        since, count = self._storm
+        fresh = self.now - since > STORM_NS
+        self._storm = (self.now, 1) if fresh else (since, count + 1)
+        if count > STORM_MESSAGES and not fresh:
+            raise SimulationError(self.now, f"{self.host.name} storms", self.recorder.tail())
 
     def _arm(self) -> None:
         if self._timer is not None:
