@@ -26,7 +26,7 @@ from ntmobile.keys.table import CommonKey
 from ntmobile.proto.io import Entropy, Timeout, Transmit, random_bytes
 from ntmobile.proto.journal import Journal
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.datagram import Envelope, Header, Sender, Signal
+from ntmobile.wire.datagram import HEADER_SIZE, TAG_SIZE, Envelope, Header, Sender, Signal
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import Challenge
 
@@ -39,6 +39,9 @@ ANSWERS_KEPT = 32
 TOKEN_SIZE = 16
 TOKEN_LIFETIME_NS = 30 * SECOND
 SALTS_KEPT = 4
+CHALLENGE_SIZE = 32
+"""Of its plaintext. A request is never shorter, so that no Challenge is longer than what it is for;
+shorter things are not answered, hence not challenged."""
 
 Tag = TypeVar("Tag")
 
@@ -286,7 +289,8 @@ class Conversation(Generic[Tag]):
         )
         if not believed:
             self.rejected[Rejection.UNPROVEN] += 1
-            if not isinstance(envelope.message, Challenge):
+            long_enough = len(data) >= HEADER_SIZE + CHALLENGE_SIZE + TAG_SIZE
+            if long_enough and not isinstance(envelope.message, Challenge):
                 there = self._there(source, header.sender)
                 self._journal.note(now, envelope.message, there, sent=False)
                 self._challenge(envelope.transaction, header, source, interface, now)
@@ -304,7 +308,10 @@ class Conversation(Generic[Tag]):
             if opened.token and source not in opened.destinations:
                 return None  # the other family's: the first to answer is the one proven
             again = replace(opened, token=envelope.message.token, destinations=(source,))
-            self._send_try(envelope.transaction, again, now)
+            if opened.token:  # a NAT that changes its mapping with every datagram: do not hurry
+                self._open[envelope.transaction] = again
+            else:
+                self._send_try(envelope.transaction, again, now)
             return None
         del self._open[envelope.transaction]
         elapsed = now - opened.began
@@ -338,7 +345,14 @@ class Conversation(Generic[Tag]):
         self._open[transaction] = replace(opened, retry_at=Instant(now + wait))
         everywhere = opened.at_once or opened.tries > 1
         for destination in opened.destinations if everywhere else opened.destinations[:1]:
-            self._transmit(transaction, opened.message, destination, now, token=opened.token)
+            self._transmit(
+                transaction,
+                opened.message,
+                destination,
+                now,
+                token=opened.token,
+                at_least=CHALLENGE_SIZE,
+            )
 
     def _challenge(
         self, transaction: int, header: Header, source: Endpoint, interface: int, now: Instant
@@ -355,9 +369,10 @@ class Conversation(Generic[Tag]):
         *,
         token: bytes = b"",
         interface: int = 0,
+        at_least: int = 0,
     ) -> None:
         self._journal.note(now, message, self._there(destination, None), sent=True)
-        plaintext = Envelope(transaction, token, message).encode()
+        plaintext = Envelope(transaction, token, message).encode(at_least)
         data = self._sealer.seal(self.identifier, plaintext)
         self._transmits.append(Transmit(destination, data, interface))
 

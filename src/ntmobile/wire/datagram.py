@@ -10,8 +10,8 @@ Header (28 bytes, big-endian; the AEAD's associated data)::
     salt        8   the sender's boot salt
     counter     8   nonce, and place in the replay window
 
-Then the ciphertext of the envelope, a msgpack array `[transaction, token, message]`, and a
-16-byte tag. At most 1200 bytes in all. Ours: the paper gives no formats.
+Then the ciphertext of the envelope, a msgpack array `[transaction, token, message]`, which a
+request fills up to the size of a Challenge, and a 16-byte tag. At most 1200 bytes in all. Ours: the paper gives no formats.
 """
 
 import struct
@@ -124,9 +124,13 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     token: Token
     message: Signal
 
-    def encode(self) -> bytes:
-        """Return the plaintext."""
-        return encode(self)
+    def encode(self, at_least: int = 0) -> bytes:
+        """Return the plaintext, filled up to a size with a field that no reader looks at."""
+        plaintext = encode(self)
+        if len(plaintext) >= at_least:
+            return plaintext
+        filling = bytes(at_least - len(plaintext))
+        return encode((self.transaction, self.token, self.message, filling))
 
     @classmethod
     def decode(cls, data: bytes) -> "Envelope":
