@@ -13,8 +13,8 @@ __all__ = [
     "Moved",
     "Noise",
     "Port",
-    "Relay",
     "RekeyDue",
+    "Relay",
     "SendFailed",
     "TunnelStatistics",
     "Wanted",
@@ -54,11 +54,24 @@ class Port:
     After close every method but close raises ValueError.
     """
 
-    def __new__(cls, *, port: int = 0, mark: int = 0, queue: int = 4096) -> Port:
-        """Opens the port on every address; 0 takes a number free in both families.
+    def __new__(
+        cls,
+        *,
+        port: int = 0,
+        mark: int = 0,
+        queue: int = 4096,
+        ipv4: bytes | None = None,
+        ipv6: bytes | None = None,
+        homes: int = 0,
+    ) -> Port:
+        """Opens the port; 0 takes a number free in both families.
 
         mark, unless 0, is put on everything sent (SO_MARK). queue bounds the
-        datagrams waiting for drain. Raises OSError when the number is taken.
+        datagrams waiting for drain. ipv4 (4 bytes) and ipv6 (16) are the one
+        address of this machine to be at; None is all of the family. Where it is at
+        all, what is sent to a peer leaves from the address that the peer's last
+        datagram came to, for at least the last homes peers, unless that is 0: NATs
+        drop answers from elsewhere. Raises OSError (EADDRINUSE, EADDRNOTAVAIL).
         """
 
     @property
@@ -95,7 +108,14 @@ class Relay:
     Source: paper, Fig. 7. Ours: docs/protocol.md section 7.
     """
 
-    def __new__(cls, *, port: int = 0, queue: int = 4096) -> Relay:
+    def __new__(
+        cls,
+        *,
+        port: int = 0,
+        queue: int = 4096,
+        ipv4: bytes | None = None,
+        ipv6: bytes | None = None,
+    ) -> Relay:
         """Opens the port, as Port does, and starts forwarding.
 
         Bindings are not bounded here: only what was authenticated may be bound.
@@ -376,6 +396,9 @@ class Engine:
 
     def fileno(self) -> int:
         """Descriptor that is readable exactly while drain has something."""
+
+    def sockets(self) -> list[int]:
+        """Descriptors of the UDP sockets, which stay the engine's: for protect()."""
 
     def drain(
         self, most: int = 256

@@ -1,6 +1,11 @@
+import errno
+import os
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -8,6 +13,7 @@ from ntmobile._core import Datagram, Port
 
 IPV4 = bytes([127, 0, 0, 1])
 IPV6 = bytes(15) + b"\x01"
+SECOND = bytes([127, 0, 0, 2])
 GUARD_S = 10.0
 
 
@@ -80,8 +86,65 @@ def test_a_host_of_another_length_is_the_callers_fault(here: Port, length: int) 
 
 
 def test_a_taken_number_is_an_oserror(here: Port) -> None:
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(OSError, match="in use") as raised:
         Port(port=here.port)
+
+    assert raised.value.errno == errno.EADDRINUSE
+
+
+def test_an_address_of_another_machine_is_an_oserror() -> None:
+    with pytest.raises(OSError, match="assign") as raised:
+        Port(ipv4=bytes([203, 0, 113, 10]))
+
+    assert raised.value.errno == errno.EADDRNOTAVAIL
+
+
+def test_a_refused_mark_is_a_permission_error() -> None:
+    program = (
+        "import os\nos.setuid(65534)\n"
+        "from ntmobile._core import Port\ntry: Port(mark=1)\n"
+        "except PermissionError as error: print(error.errno)"
+    )
+    if os.geteuid() != 0:
+        program = program.replace("os.setuid(65534)", "")
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.stdout == f"{errno.EPERM}\n", done.stderr
+
+
+@pytest.mark.parametrize("wrong", [{"ipv4": bytes(16)}, {"ipv6": bytes(4)}, {"ipv4": b""}])
+def test_a_local_address_of_another_length_is_the_callers_fault(wrong: dict[str, bytes]) -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        Port(**wrong)
+
+
+def test_a_port_at_one_address_answers_from_it() -> None:
+    with closing(Port(ipv4=SECOND, ipv6=IPV6)) as there, closing(Port()) as here:
+        for asked, back in ((SECOND, IPV4), (IPV6, IPV6)):
+            here.send(asked, there.port, b"asked")
+            take(there, 1)
+            there.send(back, here.port, b"answer")
+
+            assert take(here, 1)[0].source_host == asked
+
+
+def test_a_port_at_all_addresses_answers_from_where_it_was_asked() -> None:
+    assert answering(homes=8) == SECOND
+
+
+def test_a_port_that_remembers_no_peers_answers_from_the_systems_choice() -> None:
+    """The negative twin."""
+    assert answering(homes=0) == IPV4
+
+
+def answering(homes: int) -> bytes:
+    """From where a port answers that is asked at 127.0.0.2."""
+    with closing(Port(homes=homes)) as there, closing(Port()) as here:
+        here.send(SECOND, there.port, b"asked")
+        source = take(there, 1)[0]
+        there.send(source.source_host, source.source_port, b"answer")
+        return take(here, 1)[0].source_host
 
 
 def test_a_closed_port_refuses_every_use_but_close() -> None:

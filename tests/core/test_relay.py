@@ -1,6 +1,7 @@
 import select
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -8,6 +9,7 @@ from ntmobile._core import Relay
 
 IPV4 = bytes([127, 0, 0, 1])
 IPV6 = bytes(15) + b"\x01"
+SECOND = bytes([127, 0, 0, 2])
 GUARD_S = 10.0
 PATH = (1 << 128) - 1
 
@@ -83,6 +85,26 @@ def test_without_its_binding_the_same_capsule_is_dropped_and_counted(
     wait_for(relay, "unbound", 1)
     assert not relay.unbind(a.host, a.port, 1)
     assert relay.counters()["forwarded"] == 1
+
+
+def test_a_relay_at_one_address_forwards_from_it() -> None:
+    assert forwarding(at=SECOND) == SECOND
+
+
+def test_a_relay_at_all_addresses_forwards_from_the_systems_choice() -> None:
+    """The negative twin: a NAT would drop what comes from there."""
+    assert forwarding(at=None) == IPV4
+
+
+def forwarding(at: bytes | None) -> bytes:
+    """From where a relay that is asked at 127.0.0.2 forwards."""
+    with closing(Relay(ipv4=at)) as relay:
+        a, b = End(relay, IPV4), End(relay, IPV4)
+        with a.socket, b.socket:
+            bind(relay, a, b, index=1)
+            a.socket.sendto(capsule(1), (socket.inet_ntoa(SECOND), relay.port))
+            _, source = b.socket.recvfrom(65_535)
+    return socket.inet_aton(source[0])
 
 
 def test_forgetting_a_path_forgets_both_directions(relay: Relay, end: Make) -> None:

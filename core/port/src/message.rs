@@ -1,10 +1,11 @@
 //! The C structures of sendmsg: an address and the control messages.
 
 use std::mem;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// An address in the system's form, with the control messages that choose the
-/// uplink, the segment size and the ECN mark. Reusable, as it borrows nothing.
+/// uplink, the local address, the segment size and the ECN mark. Reusable, as
+/// it borrows nothing.
 #[derive(Clone, Copy)]
 pub struct Address {
     /// An IPv4 address lies in the first 16 of these 28 bytes.
@@ -23,6 +24,17 @@ impl Address {
     /// Where to send: `interface` 0 leaves the uplink to the system; `stride`
     /// 0 sends one datagram, otherwise the payload is cut every `stride` bytes.
     pub fn new(destination: SocketAddr, interface: u32, stride: u16) -> Self {
+        Self::leaving(None, destination, interface, stride)
+    }
+
+    /// The same, leaving from `source`, an address of this machine; None, or one
+    /// of the other family, leaves that to the system.
+    pub fn leaving(
+        source: Option<IpAddr>,
+        destination: SocketAddr,
+        interface: u32,
+        stride: u16,
+    ) -> Self {
         let (name, name_length) = match destination {
             SocketAddr::V4(v4) => (name_v4(v4), size_of::<libc::sockaddr_in>()),
             SocketAddr::V6(v6) => (name_v6(v6), size_of::<libc::sockaddr_in6>()),
@@ -34,7 +46,7 @@ impl Address {
             control_length: 0,
             v6: destination.is_ipv6(),
         };
-        address.choose_uplink(interface);
+        address.choose_uplink(interface, source);
         if stride != 0 {
             address.append(libc::SOL_UDP, libc::UDP_SEGMENT, stride);
         }
@@ -76,12 +88,16 @@ impl Address {
         header
     }
 
-    fn choose_uplink(&mut self, interface: u32) {
-        if interface == 0 {
-            return;
-        }
+    fn choose_uplink(&mut self, interface: u32, source: Option<IpAddr>) {
         // SAFETY: all-zero bytes are valid in both; they leave the source address open.
         let (mut v4, mut v6): (libc::in_pktinfo, libc::in6_pktinfo) = unsafe { mem::zeroed() };
+        let source = source.filter(|source| source.is_ipv6() == self.v6);
+        match source {
+            Some(IpAddr::V4(host)) => v4.ipi_spec_dst.s_addr = u32::from_ne_bytes(host.octets()),
+            Some(IpAddr::V6(host)) => v6.ipi6_addr.s6_addr = host.octets(),
+            None if interface == 0 => return,
+            None => {}
+        }
         if self.v6 {
             v6.ipi6_ifindex = interface as _;
             self.append(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, v6);

@@ -1,7 +1,7 @@
 //! The two sockets of a port.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
 use quinn_udp::UdpSocketState;
@@ -26,13 +26,50 @@ pub struct Pair {
     pub port: u16,
 }
 
-/// Opens UDP port `port` on every address of the machine; 0 takes a number
-/// that is free in both families. A `mark` other than 0 is put on everything
-/// sent (SO_MARK; needs the right to do so). Fails with AddrInUse when taken.
+/// Where a port is bound: a number, and per family one address of this machine
+/// or, unspecified, all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// 0 takes a number that is free in both families.
+    pub port: u16,
+    /// The IPv4 address.
+    pub v4: Ipv4Addr,
+    /// The IPv6 address.
+    pub v6: Ipv6Addr,
+}
+
+impl Local {
+    /// Every address of the machine.
+    pub fn any(port: u16) -> Self {
+        Self {
+            port,
+            v4: Ipv4Addr::UNSPECIFIED,
+            v6: Ipv6Addr::UNSPECIFIED,
+        }
+    }
+
+    /// Whether datagrams to several addresses of this family may come.
+    pub fn is_any(&self, ipv6: bool) -> bool {
+        if ipv6 {
+            self.v6.is_unspecified()
+        } else {
+            self.v4.is_unspecified()
+        }
+    }
+}
+
+/// Opens UDP port `port` on every address of the machine, as [`bind_to`] does.
 pub fn bind(port: u16, mark: u32) -> io::Result<Pair> {
-    let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
-    for _ in 0..if port == 0 { TRIES } else { 1 } {
-        match bind_both(port, mark) {
+    bind_to(Local::any(port), mark)
+}
+
+/// Opens a UDP port in both families. A `mark` other than 0 is put on everything
+/// sent (SO_MARK; needs the right to do so). Fails with EADDRINUSE when taken,
+/// and with EADDRNOTAVAIL when an address is not of this machine.
+pub fn bind_to(local: Local, mark: u32) -> io::Result<Pair> {
+    let mut taken = io::Error::from_raw_os_error(libc::EADDRINUSE);
+    for _ in 0..if local.port == 0 { TRIES } else { 1 } {
+        match bind_both(local, mark) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
             other => return other,
         }
@@ -58,23 +95,42 @@ impl Pair {
         payload: &[u8],
         interface: u32,
     ) -> io::Result<()> {
+        self.send_from(None, destination, payload, interface)
+    }
+
+    /// The same, leaving from `source`; one that the machine lost meanwhile is
+    /// replaced by the system's choice.
+    pub fn send_from(
+        &self,
+        source: Option<IpAddr>,
+        destination: SocketAddr,
+        payload: &[u8],
+        interface: u32,
+    ) -> io::Result<()> {
         let socket = self
             .toward(&destination)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
-        socket.send(&mut Address::new(destination, interface, 0), payload)
+        let send = |source| {
+            let mut address = Address::leaving(source, destination, interface, 0);
+            socket.send(&mut address, payload)
+        };
+        match send(source) {
+            Err(error) if source.is_some() && address_is_gone(&error) => send(None),
+            sent => sent,
+        }
     }
 }
 
-fn bind_both(port: u16, mark: u32) -> io::Result<Pair> {
-    let v4 = open((Ipv4Addr::UNSPECIFIED, port).into(), mark)?;
+fn bind_both(local: Local, mark: u32) -> io::Result<Pair> {
+    let v4 = open((local.v4, local.port).into(), mark)?;
     let port = v4
         .inner
         .local_addr()?
         .as_socket()
-        .map_or(port, |address| address.port());
-    let v6 = match open((Ipv6Addr::UNSPECIFIED, port).into(), mark) {
+        .map_or(local.port, |address| address.port());
+    let v6 = match open((local.v6, port).into(), mark) {
         Ok(socket) => Some(socket),
-        Err(error) if family_is_missing(&error) => None,
+        Err(error) if local.is_any(true) && family_is_missing(&error) => None,
         Err(error) => return Err(error),
     };
     Ok(Pair { v4, v6, port })
@@ -84,6 +140,13 @@ fn family_is_missing(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::EADDRNOTAVAIL)
+    )
+}
+
+fn address_is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH)
     )
 }
 

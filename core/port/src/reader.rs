@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::datagram::Datagram;
+use crate::homes::Homes;
 use crate::intake::Intake;
-use crate::pair::{Pair, bind};
-use crate::socket::{Buffers, Socket};
+use crate::pair::{Local, Pair, bind_to};
+use crate::socket::{Buffers, Received, Socket};
 use crate::wake::Wake;
 
 /// Messages taken in one receive call.
@@ -43,6 +44,8 @@ pub struct Port {
 #[derive(Debug)]
 struct Shared {
     pair: Pair,
+    local: Local,
+    homes: Option<Homes>,
     intake: Intake,
     stop: Wake,
     sent: AtomicU64,
@@ -50,11 +53,14 @@ struct Shared {
 }
 
 impl Port {
-    /// Opens `port` as [`bind`] does and starts reading into a queue of
-    /// `queue` datagrams.
-    pub fn open(port: u16, mark: u32, queue: usize) -> io::Result<Self> {
+    /// Opens `local` as [`bind_to`] does and starts reading into a queue of
+    /// `queue` datagrams. Of as many peers as `homes` says (0: of none), what is
+    /// sent leaves from where they last asked, in a family bound to all addresses.
+    pub fn open(local: Local, mark: u32, queue: usize, homes: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            pair: bind(port, mark)?,
+            pair: bind_to(local, mark)?,
+            local,
+            homes: (homes != 0).then(|| Homes::new(homes)),
             intake: Intake::new(queue)?,
             stop: Wake::new()?,
             sent: AtomicU64::new(0),
@@ -85,9 +91,17 @@ impl Port {
         self.shared.intake.inbox().drain(most)
     }
 
-    /// Sends one datagram, as [`Pair::send_to`] does.
+    /// Sends one datagram, as [`Pair::send_from`] does.
     pub fn send(&self, destination: SocketAddr, payload: &[u8], interface: u32) -> io::Result<()> {
-        let result = self.shared.pair.send_to(destination, payload, interface);
+        let source = self
+            .shared
+            .homes
+            .as_ref()
+            .and_then(|homes| homes.of(destination));
+        let result = self
+            .shared
+            .pair
+            .send_from(source, destination, payload, interface);
         let counter = if result.is_ok() {
             &self.shared.sent
         } else {
@@ -150,10 +164,20 @@ impl Shared {
         // An error here is an ICMP report about an earlier send; reading it clears it.
         if socket.receive(buffers).is_ok() {
             for received in buffers.received() {
+                self.note(&received);
                 for bytes in received.datagrams() {
                     self.intake.put(received.source, received.interface, bytes);
                 }
             }
+        }
+    }
+
+    fn note(&self, received: &Received<'_>) {
+        let Some(homes) = &self.homes else { return };
+        if let Some(local) = received.local
+            && self.local.is_any(local.is_ipv6())
+        {
+            homes.note(received.source, local);
         }
     }
 }

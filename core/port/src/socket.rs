@@ -1,15 +1,15 @@
 //! One socket of the pair: batched receiving, and sending through an uplink.
 
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 
 use crate::message::Address;
 
-/// A UDP socket of one family: not connected, not bound to an address, not
-/// blocking, reporting the interface, never fragmenting.
+/// A UDP socket of one family: not connected, not blocking, reporting the
+/// interface, never fragmenting.
 #[derive(Debug)]
 pub struct Socket {
     pub(crate) inner: socket2::Socket,
@@ -30,6 +30,8 @@ pub struct Received<'a> {
     pub source: SocketAddr,
     /// Index of the interface they came in through; 0 when unknown.
     pub interface: u32,
+    /// The address they were sent to, when the system said so.
+    pub local: Option<IpAddr>,
     /// The two ECN bits of the outer header.
     pub ecn: u8,
     /// Length of every datagram but the last, which may be shorter; never 0.
@@ -72,6 +74,7 @@ impl Buffers {
             .map(|(bytes, meta)| Received {
                 source: meta.addr,
                 interface: meta.interface_index.unwrap_or(0),
+                local: meta.dst_ip,
                 ecn: meta.ecn.map_or(0, |ecn| ecn as u8),
                 stride: meta.stride.max(1),
                 bytes: &bytes[..meta.len],

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::BorrowedFd;
 
-use ntmobile_port::{Buffers, Datagram, LONGEST, Port, Wake, bind};
+use ntmobile_port::{Buffers, Datagram, LONGEST, Local, Port, Wake, bind, bind_to};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const GUARD: Timespec = Timespec {
@@ -12,7 +12,7 @@ const GUARD: Timespec = Timespec {
 };
 
 fn open(queue: usize) -> Port {
-    Port::open(0, 0, queue).expect("a port")
+    Port::open(Local::any(0), 0, queue, 0).expect("a port")
 }
 
 fn v4(port: u16) -> SocketAddr {
@@ -164,7 +164,7 @@ fn a_segmented_send_arrives_as_single_datagrams() {
 fn closing_ends_the_thread_and_dropping_frees_the_number() {
     // Below the range that the system gives to sockets that ask for any number.
     let port = (20_000..20_500)
-        .find_map(|number| Port::open(number, 0, 4).ok())
+        .find_map(|number| Port::open(Local::any(number), 0, 4, 0).ok())
         .expect("a free number");
     let number = port.number();
 
@@ -173,4 +173,78 @@ fn closing_ends_the_thread_and_dropping_frees_the_number() {
     drop(port);
 
     bind(number, 0).expect("the number is free again");
+}
+
+#[test]
+fn a_port_bound_to_one_address_answers_from_it_and_hears_nothing_else() {
+    let second = Ipv4Addr::new(127, 0, 0, 2);
+    let local = Local {
+        v4: second,
+        v6: Ipv6Addr::LOCALHOST,
+        ..Local::any(0)
+    };
+    let there = Port::open(local, 0, 64, 0).expect("a port");
+    let here = open(64);
+
+    here.send(v4(there.number()), b"to the first", 0)
+        .expect("sent");
+    for to in [(second, there.number()).into(), v6(there.number())] {
+        here.send(to, b"asked", 0).expect("sent");
+        assert_eq!(take(&there, 1)[0].bytes, b"asked");
+        let back = if to.is_ipv4() { v4 } else { v6 };
+        there.send(back(here.number()), b"answer", 0).expect("sent");
+        assert_eq!(take(&here, 1)[0].source, to);
+    }
+    assert_eq!(there.counters().received, 2);
+}
+
+#[test]
+fn a_port_on_every_address_answers_from_where_it_was_asked() {
+    assert!(answers_from_where_it_was_asked(16));
+}
+
+/// The negative twin.
+#[test]
+fn a_port_that_remembers_no_peers_answers_from_the_systems_choice() {
+    assert!(!answers_from_where_it_was_asked(0));
+}
+
+fn answers_from_where_it_was_asked(homes: usize) -> bool {
+    let there = Port::open(Local::any(0), 0, 64, homes).expect("a port");
+    let here = open(64);
+    let asked = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), there.number()));
+
+    here.send(asked, b"asked", 0).expect("sent");
+    let source = take(&there, 1)[0].source;
+    there.send(source, b"answer", 0).expect("sent");
+
+    take(&here, 1)[0].source == asked
+}
+
+#[test]
+fn an_address_that_the_machine_lost_is_replaced_by_the_systems_choice() {
+    let (pair, there) = (bind(0, 0).expect("a pair"), open(64));
+    let lost = [
+        Ipv4Addr::new(203, 0, 113, 10).into(),
+        "2001:db8::10".parse().expect("an address"),
+    ];
+
+    for (source, to) in lost.into_iter().zip([v4, v6]) {
+        pair.send_from(Some(source), to(there.number()), b"still", 0)
+            .expect("sent");
+    }
+
+    assert_eq!(take(&there, 2).len(), 2);
+}
+
+#[test]
+fn an_address_of_another_machine_cannot_be_bound() {
+    let local = Local {
+        v4: Ipv4Addr::new(203, 0, 113, 10),
+        ..Local::any(0)
+    };
+
+    let refused = bind_to(local, 0).expect_err("not ours");
+
+    assert_eq!(refused.raw_os_error(), Some(libc::EADDRNOTAVAIL));
 }

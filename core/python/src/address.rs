@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ntmobile_port::Local;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -28,4 +29,21 @@ pub(crate) fn host_bytes(py: Python<'_>, address: SocketAddr) -> Py<PyBytes> {
         IpAddr::V4(v4) => PyBytes::new(py, &v4.octets()).unbind(),
         IpAddr::V6(v6) => PyBytes::new(py, &v6.octets()).unbind(),
     }
+}
+
+/// Where a port is bound: one address of a family, or, None, all of them.
+/// ValueError unless they have 4 and 16 bytes.
+pub(crate) fn local(port: u16, ipv4: Option<&[u8]>, ipv6: Option<&[u8]>) -> PyResult<Local> {
+    let mut local = Local::any(port);
+    if let Some(bytes) = ipv4 {
+        local.v4 = <[u8; 4]>::try_from(bytes)
+            .map_err(|_| PyValueError::new_err("ipv4 has 4 bytes"))?
+            .into();
+    }
+    if let Some(bytes) = ipv6 {
+        local.v6 = <[u8; 16]>::try_from(bytes)
+            .map_err(|_| PyValueError::new_err("ipv6 has 16 bytes"))?
+            .into();
+    }
+    Ok(local)
 }

@@ -83,11 +83,18 @@ pub(crate) struct Port(Open<ntmobile_port::Port>);
 #[pymethods]
 impl Port {
     #[new]
-    #[pyo3(signature = (*, port=0, mark=0, queue=4096))]
-    fn new(port: u16, mark: u32, queue: usize) -> PyResult<Self> {
-        Ok(Self(Open::new(ntmobile_port::Port::open(
-            port, mark, queue,
-        )?)))
+    #[pyo3(signature = (*, port=0, mark=0, queue=4096, ipv4=None, ipv6=None, homes=0))]
+    fn new(
+        port: u16,
+        mark: u32,
+        queue: usize,
+        ipv4: Option<&[u8]>,
+        ipv6: Option<&[u8]>,
+        homes: usize,
+    ) -> PyResult<Self> {
+        let local = address::local(port, ipv4, ipv6)?;
+        let opened = ntmobile_port::Port::open(local, mark, queue, homes).map_err(os_error)?;
+        Ok(Self(Open::new(opened)))
     }
 
     #[getter]
@@ -123,6 +130,17 @@ impl Port {
     fn close(&self, py: Python<'_>) {
         self.0.close(py);
     }
+}
+
+/// The OSError that Python's own sockets would raise: with its errno, and of the
+/// class that belongs to it.
+pub(crate) fn os_error(error: io::Error) -> PyErr {
+    let Some(number) = error.raw_os_error() else {
+        return error.into();
+    };
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    PyOSError::new_err((number, text.to_owned()))
 }
 
 /// 0, or the number of the system's error.

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::address;
 use crate::open::Open;
-use crate::port::{Datagram, errno};
+use crate::port::{Datagram, errno, os_error};
 
 #[pyclass(frozen, module = "ntmobile._core")]
 pub(crate) struct Relay(Open<ntmobile_relay::Relay>);
@@ -15,9 +15,11 @@ pub(crate) struct Relay(Open<ntmobile_relay::Relay>);
 #[pymethods]
 impl Relay {
     #[new]
-    #[pyo3(signature = (*, port=0, queue=4096))]
-    fn new(port: u16, queue: usize) -> PyResult<Self> {
-        Ok(Self(Open::new(ntmobile_relay::Relay::open(port, queue)?)))
+    #[pyo3(signature = (*, port=0, queue=4096, ipv4=None, ipv6=None))]
+    fn new(port: u16, queue: usize, ipv4: Option<&[u8]>, ipv6: Option<&[u8]>) -> PyResult<Self> {
+        let local = address::local(port, ipv4, ipv6)?;
+        let opened = ntmobile_relay::Relay::open(local, queue).map_err(os_error)?;
+        Ok(Self(Open::new(opened)))
     }
 
     #[getter]

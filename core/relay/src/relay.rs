@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use ntmobile_port::{Buffers, Datagram, Intake, Pair, Received, Socket, Wake, bind};
+use ntmobile_port::{Buffers, Datagram, Intake, Local, Pair, Received, Socket, Wake, bind_to};
 
 use crate::capsule::{Kind, classify};
 use crate::group::{Groups, Part};
@@ -84,11 +84,11 @@ struct Forwarder<'a> {
 }
 
 impl Relay {
-    /// Opens UDP port `port` (0: any free) and starts forwarding; at most
-    /// `queue` datagrams wait for [`Relay::drain`].
-    pub fn open(port: u16, queue: usize) -> io::Result<Self> {
+    /// Opens `local` as [`bind_to`] does and starts forwarding; at most `queue`
+    /// datagrams wait for [`Relay::drain`].
+    pub fn open(local: Local, queue: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            pair: bind(port, 0)?,
+            pair: bind_to(local, 0)?,
             intake: Intake::new(queue)?,
             stop: Wake::new()?,
             table: RwLock::default(),

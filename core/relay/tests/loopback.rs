@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use ntmobile_port::{Address, Buffers, Pair, Wake, bind};
+use ntmobile_port::{Address, Buffers, Local, Pair, Wake, bind};
 use ntmobile_relay::{Counters, Relay};
 
 const GUARD: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ fn capsule(index: u32, length: usize, fill: u8) -> Vec<u8> {
 }
 
 fn open() -> Relay {
-    Relay::open(0, 64).expect("a relay")
+    Relay::open(Local::any(0), 64).expect("a relay")
 }
 
 fn join(relay: &Relay, from: &End, to: &End, index: u32) {
@@ -186,7 +186,7 @@ fn all_that_is_no_capsule_waits_for_python() {
 
 #[test]
 fn a_full_queue_does_not_stop_the_forwarding() {
-    let relay = Relay::open(0, 2).expect("a relay");
+    let relay = Relay::open(Local::any(0), 2).expect("a relay");
     let (a, b) = (End::v4(&relay), End::v4(&relay));
     join(&relay, &a, &b, 1);
 
