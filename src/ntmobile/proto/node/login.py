@@ -33,6 +33,8 @@ from ntmobile.wire.message import Message
 
 FIRST_RETRY_NS = SECOND
 LONGEST_RETRY_NS = 60 * SECOND
+EAGER_TRIES = 30
+"""Tries before the wait begins to double: an AS that restarts finds its nodes back at once."""
 MIN_LIFETIME_S = 60
 """A shorter life granted to Kntmdc would make the node renew without end."""
 PASSING = {
@@ -228,7 +230,8 @@ class Login:
             self._state = LoggedOut()
             self._events.append(LoginFailed(code, detail, None))
             return
-        wait = min(max(FIRST_RETRY_NS << min(tries, 6), wait_s * SECOND), LONGEST_RETRY_NS)
+        doubled = FIRST_RETRY_NS << min(max(tries - EAGER_TRIES, 0), 6)
+        wait = min(max(doubled, wait_s * SECOND), LONGEST_RETRY_NS)
         retry_at = Instant(now + wait)
         self._state = Waiting(retry_at, tries + 1)
         self._events.append(LoginFailed(code, detail, retry_at))
