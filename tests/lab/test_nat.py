@@ -1,27 +1,41 @@
+from collections.abc import Iterator
 from itertools import pairwise, product
 
 import pytest
 
-from ntmobile.lab import Behaviour, Filtering, Host, Internet, Lab, Mapping, Ports
+from ntmobile.lab import Behaviour, Filtering, Host, Internet, Lab, Mapping, Ports, unavailable
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.prober import Prober, udp
 
 pytestmark = pytest.mark.lab
 
 BEHAVIOURS = list(product(Mapping, Filtering))
+Crowd = tuple[Lab, Internet, Prober]
 NAMES = [f"{mapping.value}-{filtering.value}" for mapping, filtering in BEHAVIOURS]
 
 
-@pytest.mark.parametrize("ports", Ports)
+@pytest.fixture(scope="module")
+def crowd() -> Iterator[Crowd]:
+    """One internet for all the NATs that do not change it."""
+    if (reason := unavailable()) is not None:
+        pytest.skip(f"no lab here: {reason}")
+    with Lab() as lab:
+        net, prober = world(lab)
+        with prober:
+            yield lab, net, prober
+
+
+@pytest.mark.parametrize("ports", Ports, ids=[ports.name for ports in Ports])
 @pytest.mark.parametrize(("mapping", "filtering"), BEHAVIOURS, ids=NAMES)
 def test_each_nat_behaves_as_it_is_named(
-    lab: Lab, mapping: Mapping, filtering: Filtering, ports: Ports
+    crowd: Crowd, mapping: Mapping, filtering: Filtering, ports: Ports
 ) -> None:
-    net, prober = world(lab)
-    behaviour = Behaviour(mapping, filtering, ports)
-    laptop = lab.host("laptop", lab.nat("home", net, behaviour))
+    lab, net, prober = crowd
+    number = len(lab.machines)
+    nat = lab.nat(f"nat{number}", net, Behaviour(mapping, filtering, ports))
+    laptop = lab.host(f"laptop{number}", nat)
 
-    with prober, udp(laptop) as one, udp(laptop) as two:
+    with udp(laptop) as one, udp(laptop) as two:
         assert prober.mapping(one) is mapping
         assert prober.filtering(two) is filtering
 
@@ -79,6 +93,16 @@ def test_random_ports_differ_from_the_inside_port_and_from_each_other(lab: Lab) 
     assert len(steps) == 3
 
 
+def test_two_machines_inside_reach_each_other_without_the_nat(lab: Lab) -> None:
+    home = lab.nat("home", lab.internet())
+    one, other = lab.host("one", home), lab.host("other", home)
+
+    seen = one.run(["ping", "-c", "1", "-W", "2", str(other.ipv4)], check=False).stdout
+
+    assert "1 received" in seen
+    assert home.connections() == 0
+
+
 @pytest.mark.parametrize("mapping", Mapping)
 def test_two_machines_inside_never_share_an_outside_port(lab: Lab, mapping: Mapping) -> None:
     net, prober = world(lab)
@@ -124,6 +148,20 @@ def test_a_nat_that_forgets_gives_another_port_and_refuses_the_old_one(
 
     assert mappings == 0
     assert after != before
+
+
+def test_a_nat_can_come_back_with_another_address(lab: Lab) -> None:
+    net, prober = world(lab)
+    home = lab.nat("home", net)
+    laptop = lab.host("laptop", home)
+
+    with prober, udp(laptop) as inside:
+        before = prober.mapped(inside)
+        home.reboot(new_address=True)
+        after = prober.mapped(inside)
+
+    assert after.host == str(home.outside)
+    assert after.host != before.host
 
 
 def test_a_refused_packet_does_not_take_the_port_from_the_inside(lab: Lab) -> None:

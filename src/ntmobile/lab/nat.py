@@ -40,6 +40,7 @@ class Nat(Network):
         self.lan6 = upstream.delegate(self.uplink) if has_ipv6 else None
         self.pool6 = None if self.lan6 is None else Pool(IPv6Address, self.lan6)
         self._make_bridge()
+        self._keep_rules_off_the_bridge()
         self._set_lifetimes()
         self._load()
 
@@ -71,8 +72,10 @@ class Nat(Network):
         self.ip(f"route replace {network} via {uplink.ipv6.ip} dev {LAN}")
         return network
 
-    def reboot(self) -> None:
-        """Forget every mapping and every connection, and start again."""
+    def reboot(self, *, new_address: bool = False) -> None:
+        """Forget every mapping and connection, and start again, perhaps elsewhere."""
+        if new_address:
+            self.uplink.network.renumber(self.uplink)
         self._load()
         self.run(["conntrack", "-F"])
 
@@ -108,6 +111,13 @@ class Nat(Network):
             lines.append(f"addr add {GATEWAY_IPV6}/64 dev {LAN} nodad")
             lines.append(f"addr add {self.lan6[1]}/64 dev {LAN} nodad")
         self.ip(*lines)
+
+    def _keep_rules_off_the_bridge(self) -> None:
+        # Where br_netfilter is loaded (Docker does so), what machines inside send each
+        # other would pass the rules for what is forwarded, and be dropped.
+        if self.path("/proc/sys/net/bridge").exists():
+            kinds = ("arptables", "iptables", "ip6tables")
+            self.configure({f"bridge/bridge-nf-call-{kind}": "0" for kind in kinds})
 
     def _set_lifetimes(self) -> None:
         seconds = str(self.behaviour.udp_lifetime_s)
