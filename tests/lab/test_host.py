@@ -55,6 +55,18 @@ def test_an_added_uplink_is_not_preferred_and_leaves_again(lab: Lab) -> None:
     assert list(laptop.uplinks) == ["eth0"]
 
 
+def test_a_renumbered_machine_is_reached_at_the_new_address_only(lab: Lab) -> None:
+    net = lab.internet()
+    server, laptop = lab.host("server", net), lab.host("laptop", net)
+    before = str(laptop.ipv4)
+
+    laptop.renumber()
+
+    assert str(laptop.ipv4) != before
+    assert reaches(server, str(laptop.ipv4))
+    assert not reaches(server, before)
+
+
 def test_a_pulled_plug_cuts_and_a_replaced_one_heals(lab: Lab) -> None:
     net = lab.internet()
     server, laptop = lab.host("server", net), lab.host("laptop", net)

@@ -71,6 +71,11 @@ class Host(Namespace):
         uplink = self.uplinks.pop(interface)
         uplink.network.detach(uplink)
 
+    def renumber(self, which: Uplink | str | None = None, *, ipv4: str = AUTO) -> None:
+        """Exchange the IPv4 address of an uplink, as when a lease was not renewed."""
+        uplink = self._named(which)
+        uplink.network.renumber(uplink, ipv4)
+
     def set_carrier(self, up: bool, which: Uplink | str | None = None) -> None:
         """Pull or replace the plug of an uplink, whose interface stays."""
         uplink = self._named(which)

@@ -121,6 +121,20 @@ class Network(Namespace):
         if self.pool6 is not None and uplink.ipv6 is not None:
             self.pool6.release(uplink.ipv6.ip)
 
+    def renumber(self, uplink: Uplink, ipv4: str = AUTO) -> None:
+        """Give the machine another IPv4 address here, in place of the one it has."""
+        old, new = uplink.ipv4, self._address4(ipv4)
+        if old is None or new is None:
+            raise LabError(f"{uplink.machine.name} has no IPv4 address to change")
+        device = uplink.interface
+        # In this order: the last address of an interface takes its routes along.
+        uplink.machine.ip(f"addr add {new} dev {device}", f"addr del {old} dev {device}")
+        uplink.ipv4 = new
+        self.connect(uplink)
+        self.ip(f"route flush {old.ip}/32")
+        if self.pool4 is not None:
+            self.pool4.release(old.ip)
+
     def set_carrier(self, uplink: Uplink, up: bool) -> None:
         """Pull the plug at the network's end, or put it back; done on return."""
         self.ip(f"link set {uplink.far} {'up' if up else 'down'}")
