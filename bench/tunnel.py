@@ -200,8 +200,8 @@ def iperf3(net: Net, running: Running, arguments: list[str]) -> tuple[Any, float
         net.inside("b", "iperf3", "-s", "-1", "--forceflush"), stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None
-    while "listening" not in server.stdout.readline():
-        pass
+    if not any("listening" in line for line in iter(server.stdout.readline, "")):
+        raise RuntimeError("iperf3 does not listen")
     before = sum(map(cpu_seconds, running.daemons))
     command = ["iperf3", "-c", running.address, "-J", *arguments]
     client = subprocess.Popen(net.inside("a", *command), stdout=subprocess.PIPE, text=True)
@@ -301,7 +301,9 @@ def wireguard_go(net: Net) -> Iterator[Running]:
 
 def configure_wireguard(device: str, private: bytes, peer: bytes, host: str) -> None:
     path = f"/var/run/wireguard/{device}.sock"
-    while not os.path.exists(path):
+    for _ in range(500):
+        if os.path.exists(path):
+            break
         time.sleep(0.01)
     lines = (
         "set=1",

@@ -17,9 +17,11 @@ pub const MOST_RUN_CAPSULES: usize = 64;
 /// Most bytes of one run, so that it fits one UDP datagram of either family.
 pub const MOST_RUN_BYTES: usize = 65_000;
 
+/// Most that one tunnel keeps, in bytes.
+const MOST: usize = 4 << 20;
 const CHUNK: usize = 256 << 10;
-/// 4 MiB a tunnel.
-const MOST_CHUNKS: usize = 16;
+/// The first chunk, all that most tunnels ever need.
+const FIRST_CHUNK: usize = 16 << 10;
 
 /// How much all logs together may keep; shared by them.
 #[derive(Debug)]
@@ -63,24 +65,25 @@ pub struct Missing<'a> {
 }
 
 impl Budget {
-    /// At most `bytes` for all logs; each log gets one chunk of 256 KiB beyond it.
+    /// At most `bytes` for all logs; beyond it each log gets one chunk, of at
+    /// most 256 KiB.
     pub fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicUsize::new(0),
-            most: bytes / CHUNK,
+            most: bytes,
         })
     }
 
-    fn take(&self) -> bool {
-        if self.used.fetch_add(1, Ordering::Relaxed) < self.most {
-            return true;
+    fn take(&self, bytes: usize) -> bool {
+        let granted = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.most;
+        if !granted {
+            self.give_back(bytes);
         }
-        self.give_back(1);
-        false
+        granted
     }
 
-    fn give_back(&self, chunks: usize) {
-        self.used.fetch_sub(chunks, Ordering::Relaxed);
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -105,7 +108,7 @@ impl Log {
             .runs
             .last()
             .is_some_and(|run| run.joins(length, counter))
-            && chunk.used + length <= CHUNK
+            && chunk.has_room(length)
     }
 
     /// Room for one capsule of `length` bytes, behind the open run if there is
@@ -115,12 +118,8 @@ impl Log {
     /// When `length` is above [`MOST_RUN_BYTES`].
     pub fn place(&mut self, length: usize) -> &mut [u8] {
         assert!(length <= MOST_RUN_BYTES, "a capsule outgrows a datagram");
-        if self
-            .chunks
-            .back()
-            .is_none_or(|last| last.used + length > CHUNK)
-        {
-            self.begin_chunk();
+        if !self.chunks.back().is_some_and(|last| last.has_room(length)) {
+            self.begin_chunk(length);
         }
         let chunk = self.chunks.back_mut().expect("one was begun");
         &mut chunk.bytes[chunk.used..][..length]
@@ -184,36 +183,41 @@ impl Log {
     /// the flows: for a tunnel that has fallen silent.
     pub fn shrink(&mut self) {
         while self.chunks.len() > 1 {
-            let chunk = self.chunks.pop_front().expect("more than one");
-            self.keep_newest(&chunk);
-            self.budget.give_back(1);
+            self.give_up_oldest();
         }
     }
 
-    fn begin_chunk(&mut self) {
+    /// Makes room for `length` bytes behind everything else.
+    fn begin_chunk(&mut self, length: usize) {
         self.open = false;
-        let full = self.chunks.len() >= MOST_CHUNKS;
-        let granted = !full && self.budget.take();
-        let recycled = if granted {
-            None
+        let size = if self.chunks.is_empty() {
+            FIRST_CHUNK.max(length)
         } else {
-            self.chunks.pop_front()
+            CHUNK
         };
-        let chunk = match recycled {
-            Some(mut oldest) => {
-                self.keep_newest(&oldest);
-                oldest.clear();
-                oldest
-            }
-            None => {
-                if !granted {
-                    // The one chunk that every log may have beyond the budget.
-                    self.budget.used.fetch_add(1, Ordering::Relaxed);
-                }
-                Chunk::new()
-            }
+        let kept: usize = self.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        let granted = kept + size <= MOST && self.budget.take(size);
+        let recycled = if granted { None } else { self.give_up_oldest() };
+        let chunk = match recycled.filter(|oldest| oldest.bytes.len() >= size) {
+            Some(oldest) => oldest,
+            None => Chunk::new(size),
         };
+        if !granted {
+            // What was given up makes room, or it is the chunk beyond the budget.
+            self.budget
+                .used
+                .fetch_add(chunk.bytes.len(), Ordering::Relaxed);
+        }
         self.chunks.push_back(chunk);
+    }
+
+    /// The oldest chunk, empty and no more counted; none when there is none.
+    fn give_up_oldest(&mut self) -> Option<Chunk> {
+        let mut oldest = self.chunks.pop_front()?;
+        self.keep_newest(&oldest);
+        self.budget.give_back(oldest.bytes.len());
+        oldest.clear();
+        Some(oldest)
     }
 
     fn keep_newest(&mut self, leaving: &Chunk) {
@@ -227,18 +231,23 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.budget.give_back(self.chunks.len());
+        let kept = self.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        self.budget.give_back(kept);
     }
 }
 
 impl Chunk {
-    fn new() -> Self {
+    fn new(size: usize) -> Self {
         Self {
-            // Zeroed memory of this size costs nothing until it is touched.
-            bytes: vec![0; CHUNK].into_boxed_slice(),
+            // Zeroed memory of a large size costs nothing until it is touched.
+            bytes: vec![0; size].into_boxed_slice(),
             used: 0,
             runs: Vec::new(),
         }
+    }
+
+    fn has_room(&self, length: usize) -> bool {
+        self.used + length <= self.bytes.len()
     }
 
     fn clear(&mut self) {

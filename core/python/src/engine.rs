@@ -50,6 +50,10 @@ impl Engine {
         self.0.with(ntmobile_tunnel::Engine::fd)
     }
 
+    fn sockets(&self) -> PyResult<Vec<i32>> {
+        self.0.with(ntmobile_tunnel::Engine::sockets)
+    }
+
     #[pyo3(signature = (most=256))]
     fn drain(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Py<PyAny>>> {
         let taken = self.0.with(|engine| engine.drain(most))?;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -102,6 +102,13 @@ impl Engine {
         self.shared.inbox.fd()
     }
 
+    /// Descriptors of the UDP sockets, which stay the engine's.
+    pub fn sockets(&self) -> Vec<RawFd> {
+        let pair = &self.shared.pair;
+        let sockets = std::iter::once(&pair.v4).chain(&pair.v6);
+        sockets.map(|socket| socket.as_fd().as_raw_fd()).collect()
+    }
+
     /// Takes up to `most` signals, oldest first.
     pub fn drain(&self, most: usize) -> Vec<Signal> {
         self.shared.inbox.drain(most)
@@ -183,7 +190,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let tunnel = self.tunnel(index)?;
         tunnel.receiving().opener.install(epoch, cipher, receive);
-        let mut sending = tunnel.sending();
+        let mut sending = tunnel.command();
         sending.sealer.install(epoch, cipher, send, remote_index);
         Ok(())
     }
@@ -191,7 +198,7 @@ impl Engine {
     /// Seals with `epoch` from now on, and sends what waits.
     pub fn activate_keys(&self, index: u32, epoch: Epoch) -> Result<(), EngineError> {
         let tunnel = self.tunnel(index)?;
-        let mut sending = tunnel.sending();
+        let mut sending = tunnel.command();
         sending
             .sealer
             .activate(epoch)
@@ -206,7 +213,7 @@ impl Engine {
     pub fn retire_keys(&self, index: u32, epoch: Epoch) -> Result<(), EngineError> {
         let tunnel = self.tunnel(index)?;
         tunnel.receiving().opener.retire(epoch);
-        tunnel.sending().sealer.retire(epoch);
+        tunnel.command().sealer.retire(epoch);
         Ok(())
     }
 
@@ -249,7 +256,7 @@ impl Engine {
             interface,
             mtu: 0,
         });
-        Ok(Sender::new(&self.shared, &tunnel).control(payload, path))
+        Ok(Sender::for_command(&self.shared, &tunnel).control(payload, path))
     }
 
     /// What was received through a tunnel; none before the first capsule.
@@ -261,12 +268,12 @@ impl Engine {
     /// how many capsules.
     pub fn resend(&self, index: u32, state: &ReceiveState) -> Result<usize, EngineError> {
         let tunnel = self.tunnel(index)?;
-        Ok(Sender::new(&self.shared, &tunnel).resend(state))
+        Ok(Sender::for_command(&self.shared, &tunnel).resend(state))
     }
 
     /// Gives back the memory that a silent tunnel does not need.
     pub fn shrink(&self, index: u32) -> Result<(), EngineError> {
-        self.tunnel(index)?.sending().log.shrink();
+        self.tunnel(index)?.command().log.shrink();
         Ok(())
     }
 
@@ -309,7 +316,7 @@ impl Engine {
     }
 
     fn release(&self, tunnel: &Tunnel) {
-        if tunnel.sending().is_up() {
+        if tunnel.command().is_up() {
             outgoing::release(&self.shared, tunnel);
         }
     }

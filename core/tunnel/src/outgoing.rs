@@ -21,6 +21,8 @@ use crate::waiting::Placed;
 
 /// Packets after which a tunnel is let go of, so that Python's thread gets a turn.
 const TURN: usize = 64;
+/// How often the loop steps aside for a command at most.
+const PATIENCE: usize = 1000;
 const LONGEST: usize = 1 << 16;
 
 /// Reads packets, and seals and sends each through its tunnel, until `stop`
@@ -80,7 +82,8 @@ impl Outgoing<'_> {
     fn drain_into(&mut self, tunnel: &Tunnel, mut read: Read) -> io::Result<Option<Read>> {
         let destination = read.destination;
         let mut sender = Sender::new(self.shared, tunnel);
-        for _ in 0..TURN {
+        let mut turn = 0..TURN;
+        while turn.next().is_some() && !tunnel.is_commanded() {
             let outcome = sender.packet(read.left, &mut self.buffer[read.range.clone()]);
             if outcome == Outcome::NotUp {
                 drop(sender);
@@ -93,12 +96,9 @@ impl Outgoing<'_> {
                 other => return Ok(other),
             }
         }
-        settle(
-            self.shared,
-            self.packets,
-            sender.packet(read.left, &mut self.buffer[read.range]),
-        );
-        Ok(None)
+        drop(sender);
+        let_commands_through(tunnel);
+        Ok(Some(read))
     }
 
     fn single(&mut self, read: &Read) {
@@ -146,6 +146,16 @@ impl Outgoing<'_> {
         if let Some(destination) = inner {
             place(self.shared, destination, read.left, packet);
         }
+    }
+}
+
+/// A lock is free to go to whoever asks first, and a busy loop asks first.
+fn let_commands_through(tunnel: &Tunnel) {
+    for _ in 0..PATIENCE {
+        if !tunnel.is_commanded() {
+            return;
+        }
+        std::thread::yield_now();
     }
 }
 

@@ -58,6 +58,16 @@ impl<'a> Sender<'a> {
         }
     }
 
+    /// The same for a command, which the packet loop lets through.
+    pub(crate) fn for_command(shared: &'a Shared, tunnel: &'a Tunnel) -> Self {
+        Self {
+            shared,
+            tunnel,
+            sending: tunnel.command(),
+            now_ns: shared.now_ns(),
+        }
+    }
+
     /// Seals one packet from the device.
     pub(crate) fn packet(&mut self, left: Left, packet: &mut [u8]) -> Outcome {
         let Some(path) = self.sending.path.filter(|_| self.sending.is_up()) else {

@@ -2,6 +2,7 @@
 //! lock of its own, so that the two threads never wait for each other.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ntmobile_capsule::{Addresses, Budget, Log, Opener, Sealer};
@@ -14,6 +15,8 @@ pub(crate) struct Tunnel {
     pub addresses: Addresses,
     sending: Mutex<Sending>,
     receiving: Mutex<Receiving>,
+    /// Commands that wait for the sending half.
+    commands: AtomicUsize,
 }
 
 /// What only sending needs.
@@ -97,7 +100,22 @@ impl Tunnel {
                 told_move: None,
                 traffic: Traffic::default(),
             }),
+            commands: AtomicUsize::new(0),
         }
+    }
+
+    /// The sending half, for a command: the packet loop lets it go soon, as a
+    /// lock alone would not make it.
+    pub(crate) fn command(&self) -> MutexGuard<'_, Sending> {
+        self.commands.fetch_add(1, Ordering::Relaxed);
+        let sending = self.sending();
+        self.commands.fetch_sub(1, Ordering::Relaxed);
+        sending
+    }
+
+    /// A command waits for the sending half.
+    pub(crate) fn is_commanded(&self) -> bool {
+        self.commands.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn sending(&self) -> MutexGuard<'_, Sending> {
@@ -112,7 +130,7 @@ impl Tunnel {
 
     /// Where capsules go from now on; none makes packets wait.
     pub(crate) fn set_path(&self, path: Option<Path>) {
-        let mut sending = self.sending();
+        let mut sending = self.command();
         sending.path = path;
         sending.told_failure = false;
         drop(sending);
@@ -123,7 +141,7 @@ impl Tunnel {
 
     pub(crate) fn statistics(&self, now_ns: u64) -> Statistics {
         let age = |last: Option<u64>| last.map(|last| now_ns.saturating_sub(last));
-        let tx = self.sending().traffic;
+        let tx = self.command().traffic;
         let rx = self.receiving().traffic;
         Statistics {
             tx_bytes: tx.bytes,
