@@ -155,8 +155,6 @@ class Network(Namespace):
             lambda: (state.read_text() == "up\n") is up,
             f"{machine.name}'s {interface} to go {'up' if up else 'down'}",
         )
-        # Returns behind the lock under which the kernel finishes that change.
-        machine.run(["ip", "link", "show", interface])
 
     def _wire_name(self, machine: Namespace) -> str:
         self._wires += 1
