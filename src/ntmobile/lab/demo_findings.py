@@ -49,11 +49,14 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """Median of the pings from one place by one way."""
+    """The pings from one place by one way."""
 
     where: Where
     way: Way
+    remote: str
+    """Where the capsules went last."""
     rtt_ms: float
+    """Median."""
 
 
 @dataclass(frozen=True, slots=True)

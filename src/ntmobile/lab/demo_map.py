@@ -13,8 +13,9 @@ BUS = 4
 RELAY_AT: Point = (12, 2)
 """Under the RS of the laptop's organisation, which is the one that relays."""
 COLUMNS = {Where.HOME: 7, Where.CAFE: 23, Where.INTERNET: 39}
-OFFICE, PC_AT, TV_AT = 62, 56, 70
+OFFICE, PC_AT, TV_AT = 62, 56, 69
 OFFICE_NAT = "office NAT"
+NAT_ROWS = (6, 7, 8)
 
 QUIET = "dim"
 COLOURS = {Way.RELAY: "bold yellow", Way.DIRECT: "bold green"}
@@ -94,6 +95,9 @@ def _nodes(canvas: Canvas, scene: Scene) -> None:
 
 
 def _dot(canvas: Canvas, way: Sequence[Point], beat: int) -> None:
-    path = list(cells(way))
     # The bytes of the download go from the pc to the laptop.
-    canvas.put(path[-1 - beat % len(path)], "●", "bold white")
+    path = list(reversed(list(cells(way))))
+    column, row = path[beat % len(path)]
+    inside_nat = row in NAT_ROWS and column != COLUMNS[Where.INTERNET]
+    if not inside_nat:
+        canvas.put((column, row), "●", "bold white")

@@ -51,12 +51,14 @@ def outages(
 
 def round_trips(answers: Iterable[Answer], moves: Sequence[Move]) -> tuple[RoundTrip, ...]:
     """Return the median round trip of each place and way, in the order of their first answer."""
-    by_place: dict[tuple[Where, Way], list[float]] = {}
+    rtts: dict[tuple[Where, Way], list[float]] = {}
+    remotes: dict[tuple[Where, Way], str] = {}
     for answer in answers:
         if answer.rtt_ms is not None and answer.way is not None:
             place = _place(answer.at, moves), answer.way
-            by_place.setdefault(place, []).append(answer.rtt_ms)
-    return tuple(RoundTrip(*place, median(rtts)) for place, rtts in by_place.items())
+            rtts.setdefault(place, []).append(answer.rtt_ms)
+            remotes[place] = answer.remote or ""
+    return tuple(RoundTrip(*place, remotes[place], median(rtts[place])) for place in rtts)
 
 
 def _place(at: Instant, moves: Sequence[Move]) -> Where:

@@ -73,7 +73,8 @@ class PlainScreen:
     def say(self, text: str, style: str = "") -> None:
         """Print a line."""
         elapsed = (self._clock.now() - self._began) / SECOND
-        self._console.print(Text(f"{elapsed:5.1f} s  ").append(text, style), soft_wrap=True)
+        line = Text(f"{elapsed:5.1f} s  ").append(text, style)
+        self._console.print(line, soft_wrap=not self._console.is_terminal)
 
     def show(self, lines: Sequence[str], pause_s: float = 0.0) -> None:
         """Print the lines as they are, without a pause."""

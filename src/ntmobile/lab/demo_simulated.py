@@ -16,7 +16,7 @@ from ntmobile.lab.demo_delays import PAPER
 from ntmobile.lab.demo_map import OFFICE_NAT
 from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, TV, Scene, Way, Where
 from ntmobile.lab.demo_screen import Screen, open_screen
-from ntmobile.lab.demo_summary import LABEL
+from ntmobile.lab.demo_summary import print_lines
 from ntmobile.proto.node.events import NameRefused, Pong
 from ntmobile.runtime.clock import Clock
 from ntmobile.sim.errors import SimulationError
@@ -49,9 +49,7 @@ def simulate(console: Console, reason: str) -> int:
         screen.say("so this is SIMULATED: real protocol machines, virtual packets and time", "bold")
         story = SimulatedStory(scene, screen)
         story.tell()
-    console.print()
-    for label, text in story.lines():
-        console.print(Text(label.ljust(LABEL), "bold").append(text, "default"), soft_wrap=True)
+    print_lines(console, story.lines())
     console.print(Text("next: sudo make demo, the same with real packets", "bold"))
     return 0 if story.is_whole else 1
 
@@ -122,7 +120,7 @@ class SimulatedStory:
         self.screen.show(world.chart(columns, began).splitlines(), CHART_PAUSE_S)
         self.screen.say(
             f"{delays:.0f} one-way delays ({figure}; the paper: {PAPER[figure]}); "
-            f"the answer is {answer.ipv6}, for ever",
+            f"DNS answers {answer.ipv6}",
             "green",
         )
 

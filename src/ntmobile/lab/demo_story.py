@@ -81,8 +81,8 @@ class Story:
         trace = json.loads(laptop.ntm("trace", peer.fqdn, "--json").stdout)
         made = set_up(peer.fqdn, said, trace["steps"])
         self._screen.say(
-            f"{made.query_ms:.0f} ms later the tunnel stands (the situation of the paper's "
-            f"{made.figure}); the answer is {made.address}, for ever",
+            f"{made.query_ms:.0f} ms later a tunnel stands (the paper's {made.figure}); "
+            f"DNS answers {made.address}",
             "green",
         )
         return made

@@ -1,12 +1,14 @@
 """The end of the demo: its figures, in a few lines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from ntmobile.lab.demo_delays import PAPER
 from ntmobile.lab.demo_findings import Findings, Outage, RoundTrip, SetUp
+from ntmobile.lab.demo_scene import Way
 from ntmobile.lab.demo_story import RATE
 
 LABEL = 12
@@ -15,9 +17,7 @@ NS_PER_MS = 1_000_000
 
 def print_summary(console: Console, findings: Findings, elapsed_s: float) -> None:
     """Print every figure, then whether all that was promised held."""
-    console.print()
-    for label, text in lines(findings):
-        console.print(Text(label.ljust(LABEL), "bold").append(text, "default"), soft_wrap=True)
+    print_lines(console, lines(findings))
     broken = findings.broken_promises()
     for promise in broken:
         console.print(Text(f"FAILED: {promise}", "bold red"), soft_wrap=True)
@@ -26,9 +26,22 @@ def print_summary(console: Console, findings: Findings, elapsed_s: float) -> Non
         console.print(Text(said, "bold green"))
 
 
+def print_lines(console: Console, labelled: Iterable[tuple[str, str]]) -> None:
+    """Print texts beside their labels: wrapped on a terminal, one line each elsewhere."""
+    console.print()
+    if console.is_terminal:
+        grid = Table.grid(padding=(0, 2))
+        for label, text in labelled:
+            grid.add_row(Text(label, "bold"), text)
+        console.print(grid)
+        return
+    for label, text in labelled:
+        console.print(label.ljust(LABEL) + text, soft_wrap=True, markup=False)
+
+
 def lines(findings: Findings) -> Iterator[tuple[str, str]]:
     """Return what to say, each with the label it stands under."""
-    yield "set-up", _set_up(findings.first, "first contact of the two organisations")
+    yield "set-up", _set_up(findings.first, "domains meet (Key Sharing extra)")
     yield "", _set_up(findings.warm, "keys warm")
     for number, trip in enumerate(findings.round_trips):
         yield ("" if number else "path"), _round_trip(trip)
@@ -39,13 +52,14 @@ def lines(findings: Findings) -> Iterator[tuple[str, str]]:
 
 def _set_up(made: SetUp, keys: str) -> str:
     return (
-        f"{made.figure}, {keys}: {made.delays} one-way delays (the paper: {PAPER[made.figure]}), "
-        f"{made.query_ms:.1f} ms from DNS query to DNS answer"
+        f"{made.figure}, {keys}: {made.delays} one-way delays (the paper: {PAPER[made.figure]}); "
+        f"DNS answered after {made.query_ms:.1f} ms"
     )
 
 
 def _round_trip(trip: RoundTrip) -> str:
-    return f"from the {trip.where}: {trip.way}, round trip {trip.rtt_ms:.2f} ms"
+    how = "direct to" if trip.way is Way.DIRECT else "through RS at"
+    return f"from the {trip.where} {how} {trip.remote}, round trip {trip.rtt_ms:.2f} ms"
 
 
 def _outage(outage: Outage) -> str:
@@ -53,8 +67,8 @@ def _outage(outage: Outage) -> str:
     plug_ms = (move.back - move.away) / NS_PER_MS
     told = "nothing" if outage.told_ms is None else f"{outage.told_ms:.0f} ms"
     return (
-        f"{move.origin} -> {move.goal}: {outage.gap_ms:.0f} ms without a byte for curl (changing "
-        f"networks alone took {plug_ms:.0f} ms); ntm handovers says {told}"
+        f"{move.origin} -> {move.goal}: {outage.gap_ms:.0f} ms without a byte for curl; "
+        f"no network for {plug_ms:.0f} ms of that; ntm handovers: {told}"
     )
 
 
