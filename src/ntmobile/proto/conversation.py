@@ -210,6 +210,12 @@ class Conversation(Generic[Tag]):
         """Stop asking; a late answer is dropped."""
         self._open.pop(transaction, None)
 
+    def abandon(self) -> list[Tag]:
+        """Stop asking everything; returns what it was about, oldest first."""
+        tags = [opened.tag for opened in self._open.values()]
+        self._open.clear()
+        return tags
+
     def tell(
         self, message: Signal, destination: Endpoint, now: Instant, *, interface: int = 0
     ) -> None:

@@ -11,7 +11,8 @@ Header (28 bytes, big-endian; the AEAD's associated data)::
     counter     8   nonce, and place in the replay window
 
 Then the ciphertext of the envelope, a msgpack array `[transaction, token, message]`, which a
-request fills up to the size of a Challenge, and a 16-byte tag. At most 1200 bytes in all. Ours: the paper gives no formats.
+request fills up to the size of a Challenge, and a 16-byte tag. At most 1200 bytes in all.
+Ours: the paper gives no formats.
 """
 
 import struct

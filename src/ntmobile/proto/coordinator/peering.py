@@ -146,8 +146,14 @@ class Peering(Generic[Tag]):
 
     def warm(self, now: Instant) -> None:
         """Share a key before anybody needs it."""
-        if isinstance(self._state, Strange):
-            self._share(now)
+        match self._state:
+            case Strange():
+                self._share(now)
+            case Shared(_, key) if now >= key.expires:
+                self._keyring.erase(key, now)
+                self._share(now)
+            case _:
+                pass
 
     def handle_datagram(self, header: Header, source: Endpoint, data: bytes, now: Instant) -> None:
         """Take a datagram under the shared key."""
@@ -201,6 +207,7 @@ class Peering(Generic[Tag]):
                     silent = True
                 if silent:
                     self.is_silent = True
+                    self._waiting.extend(conversation.abandon())
                     self._keyring.erase(key, now)
                     self._state = Strange()
                     self._give_up(now, Reason.DOMAIN_UNREACHABLE, patience_ns=PATIENCE_NS)
