@@ -26,8 +26,19 @@ from ntmobile.wire.registration import (
     Refusal,
     UdpKeepAlive,
 )
-
-from .parts import DC, DC6, HERE, STRANGER, T0, Mouth, after, conversation, drain, key, run
+from tests.proto.parts import (
+    DC,
+    DC6,
+    HERE,
+    STRANGER,
+    T0,
+    Mouth,
+    after,
+    conversation,
+    drain,
+    key,
+    run,
+)
 
 QUESTION = UdpKeepAlive(answer=True)
 ANSWER = KeepAliveAnswer(HERE, 7)

@@ -1,8 +1,7 @@
 from ntmobile.proto.journal import KEPT, Journal, Step, paper_name
 from ntmobile.wire.direction import DirectionRequest, Purpose, RouteDirection
 from ntmobile.wire.registration import NtmAck, Reason, Refusal, UdpKeepAlive
-
-from .parts import ALICE, BOB, T0, after, drain, identity
+from tests.proto.parts import ALICE, BOB, T0, after, drain, identity
 
 
 def test_messages_bear_the_papers_names() -> None:
