@@ -133,4 +133,4 @@ def a_place(world: World, kind: str) -> Network:
 
 def a_stream(world: World, mn: SimNode, cn: SimNode, *, mover_sends: bool) -> Stream:
     sender, receiver = (mn, cn) if mover_sends else (cn, mn)
-    return Stream(sender, sender.address_of(receiver), receiver, 5000)
+    return Stream(sender, sender.address_of(receiver), receiver, 3000)

@@ -1,5 +1,6 @@
 """Drives one machine on a host: the simulator's counterpart of the asyncio driver."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -19,8 +20,8 @@ SPINS = 1000
 
 STORM_NS = 10 * SECOND
 STORM_MESSAGES = 1500
-"""Signalling messages of one process in that time after which it is said to storm: two machines
-that answer each other's answers do, and nothing in a story of a few nodes does."""
+"""Signalling messages between one process and one other participant in that time after which it
+is said to storm, as two machines do that answer each other's answers."""
 
 T = TypeVar("T")
 
@@ -64,7 +65,8 @@ class Process:
         self.alive = True
         self._timer: Entry | None = None
         self._spins = (Instant(-1), 0)
-        self._storm = (self.now, 0)
+        self._talk: Counter[str] = Counter()
+        self._talk_since = self.now
         host.listen(Transport.UDP, port, self._receive)
 
     @property
@@ -124,19 +126,21 @@ class Process:
                 busy = True
             while (event := self.machine.poll_event()) is not None:
                 if self.recorder.take_step(self.host.name, event):
-                    self._count_step()
+                    self._count_talk(event.there)
                 else:
                     self._handle_event(event)
                 busy = True
         self.recorder.take_keys(self.host.name, self.machine.keyring)
         self._arm()
 
-    def _count_step(self) -> None:
-        since, count = self._storm
-        fresh = self.now - since > STORM_NS
-        self._storm = (self.now, 1) if fresh else (since, count + 1)
-        if count > STORM_MESSAGES and not fresh:
-            raise SimulationError(self.now, f"{self.host.name} storms", self.recorder.tail())
+    def _count_talk(self, there: str) -> None:
+        if self.now - self._talk_since > STORM_NS:
+            self._talk_since = self.now
+            self._talk.clear()
+        self._talk[there] += 1
+        if self._talk[there] > STORM_MESSAGES:
+            problem = f"{self.host.name} storms at {there}"
+            raise SimulationError(self.now, problem, self.recorder.tail())
 
     def _arm(self) -> None:
         if self._timer is not None:

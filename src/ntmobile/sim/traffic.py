@@ -78,9 +78,18 @@ class Stream:
     `delivered` grows in order only; `deliveries` has the instant of each advance.
     """
 
-    def __init__(self, sender: SimNode, to: Host, receiver: SimNode, segments: int) -> None:
+    def __init__(
+        self,
+        sender: SimNode,
+        to: Host,
+        receiver: SimNode,
+        segments: int,
+        *,
+        window: int = WINDOW,
+    ) -> None:
         """Starts at once; to is the receiver's virtual address as the sender sees it."""
         self.segments = segments
+        self._window = window
         self.delivered = 0
         self.acknowledged = 0
         self.retransmitted = 0
@@ -109,7 +118,7 @@ class Stream:
         return max((b - a for a, b in pairwise(self.deliveries)), default=0)
 
     def _fill(self) -> None:
-        while self._next < min(self.acknowledged + WINDOW, self.segments):
+        while self._next < min(self.acknowledged + self._window, self.segments):
             if self._timed is None:
                 self._timed = (self._next, self._now)
             self._send(self._next)
