@@ -21,6 +21,7 @@ from ntmobile.agent.engine import PacketLoops
 from ntmobile.agent.history import History, Move
 from ntmobile.agent.links import Links
 from ntmobile.agent.names import NameQueries
+from ntmobile.agent.processor import has_aes
 from ntmobile.agent.records import LastGood, SavedAccount, SavedPeer, VirtualAddresses
 from ntmobile.agent.state import State
 from ntmobile.proto.io import Call, Entropy, Failed, random_bytes
@@ -159,6 +160,7 @@ class Session:
             instance=random_bytes(self._entropy, INSTANCE_SIZE),
             started=state.next_start(int(self.clock.wall())),
             relay_only=self.relay_only,
+            aes=has_aes(),
             avoid=self._model.avoid,
         )
         pins = [Pin(fqdn, peer.device, peer.ipv4, peer.ipv6) for fqdn, peer in state.peers.items()]
