@@ -3,7 +3,7 @@
 Two network namespaces joined by a veth pair; the systems take turns within each
 round. CPU time is that of both daemons and both ends of iperf3. Run as root:
 `build/venv/bin/python bench/tunnel.py [--rounds N] [--seconds N] [--json]`; needs
-iperf3, ethtool, and Go for wireguard-go, which is left out without it.
+iperf3 and ethtool; Go for wireguard-go and fastd, each left out where there is none.
 """
 
 import argparse
@@ -141,10 +141,14 @@ def parse() -> argparse.Namespace:
 def available() -> Iterator[tuple[str, System]]:
     yield "plain path", plain
     yield "ntmobile", ntmobile
-    if shutil.which("go"):
-        yield "wireguard-go", wireguard_go
-    else:
-        print("no Go here: wireguard-go is left out", file=sys.stderr)
+    for name, tool, system in (
+        ("wireguard-go", "go", wireguard_go),
+        ("fastd", "fastd", fastd),
+    ):
+        if shutil.which(tool):
+            yield name, system
+        else:
+            print(f"no {tool} here: {name} is left out", file=sys.stderr)
 
 
 def run(case: Case, system: System, seconds: int) -> Result:
@@ -297,6 +301,61 @@ def wireguard_go(net: Net) -> Iterator[Running]:
             for command in (f"addr add {INNER[side]}/24 dev {device}", f"link set {device} up"):
                 net.run(side, "ip", *command.split())
         yield Running(INNER["b"], tuple(daemons))
+
+
+FASTD = """
+log level warn;
+interface "tun0";
+mode tun;
+mtu 1400;
+method "salsa2012+umac";
+bind 0.0.0.0:{port};
+secret "{secret}";
+on up "ip addr add {inner}/24 dev tun0; ip link set tun0 up";
+peer "peer" {{ key "{public}"; remote {outer}:{port}; }}
+"""
+"""Its fastest method that encrypts and authenticates."""
+
+
+@contextmanager
+def fastd(net: Net) -> Iterator[Running]:
+    keys = {side: fastd_key() for side in SIDES}
+    with ExitStack() as stack:
+        daemons = []
+        for side, peer in (("a", "b"), ("b", "a")):
+            configuration = FASTD.format(
+                port=PORT,
+                secret=keys[side][0],
+                public=keys[peer][1],
+                inner=INNER[side],
+                outer=OUTER[peer],
+            )
+            process = subprocess.Popen(
+                net.inside(side, "fastd", "--config", "-"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            assert process.stdin is not None
+            process.stdin.write(configuration)
+            process.stdin.close()
+            daemons.append(process.pid)
+        for _ in range(20):
+            if "1 received" in net.run("a", "ping", "-c1", "-W1", INNER["b"], check=False):
+                break
+        yield Running(INNER["b"], tuple(daemons))
+
+
+def fastd_key() -> tuple[str, str]:
+    """Secret and public key."""
+    made = subprocess.run(
+        ["fastd", "--generate-key"], check=True, capture_output=True, text=True
+    ).stdout
+    secret, public = (line.split()[1] for line in made.splitlines())
+    return secret, public
 
 
 def configure_wireguard(device: str, private: bytes, peer: bytes, host: str) -> None:
