@@ -8,6 +8,7 @@ from ntmobile.sim.organisation import Organisation
 from ntmobile.sim.quality import MILLISECOND
 from ntmobile.sim.traffic import Flow
 from ntmobile.sim.world import World
+from ntmobile.time import SECOND
 
 
 def test_a_direct_tunnel_works_for_hours_without_any_server() -> None:
@@ -136,3 +137,17 @@ def a_world(*, behind_nats: bool) -> tuple[World, SimNode, SimNode]:
     mn = world.node("laptop.alice", org, internet.home("mn home") if behind_nats else None)
     cn = world.node("pc.bob", net, internet.home("cn home") if behind_nats else None)
     return world, mn, cn
+
+
+@pytest.mark.parametrize(("skew_s", "federates"), [(-280, True), (280, True), (400, False)])
+def test_clocks_may_differ_by_less_than_five_minutes(skew_s: int, federates: bool) -> None:
+    world, mn, cn = a_world(behind_nats=False)
+    world.run_for(1000)
+    world.organisations["example.org"].coordinator.skew_ns = skew_s * SECOND
+
+    mn.resolve(cn.fqdn)
+    world.run_for(20)
+
+    assert bool(mn.events_of(NameResolved)) is federates
+    refused = world.organisations["example.net"].coordinator.refused
+    assert bool(refused) is not federates

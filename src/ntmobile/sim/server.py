@@ -54,6 +54,8 @@ class Server(Process):
         self.directory = directory
         self.signer = signer
         self.refused: Counter[str] = Counter()
+        self.skew_ns = 0
+        """How far its wall clock is ahead; survives no restart, as after a time server's help."""
         self.entropy = internet.entropy.fork(f"{host.name} {internet.now}")
         self.https = Client(host, internet.calendar, self.entropy.fork("https"))
         self._service = Service(host, HTTPS_PORT, self._serve)
@@ -69,7 +71,8 @@ class Server(Process):
     def ask(self, request: Call, to: Endpoint, asked: str, asked_host: str) -> None:
         """Make a server's HTTPS request; its outcome goes to the machine's handle_reply."""
         nonce = random_bytes(self.entropy, 16)
-        body = signed_post(request.message, self.signer, asked, nonce, self.now)
+        wall = Instant(self.now + self.skew_ns)
+        body = signed_post(request.message, self.signer, asked, nonce, wall)
         self.recorder.departed(self.host.name, body, self.now, "HTTPS")
 
         def done(data: bytes | None) -> None:
@@ -99,7 +102,11 @@ class Server(Process):
     def _serve(self, data: bytes, source: Endpoint, answer: Answer) -> None:
         try:
             caller, message = read_post(
-                data, self.signer.domain, self.directory, str(source.host), self.now
+                data,
+                self.signer.domain,
+                self.directory,
+                str(source.host),
+                Instant(self.now + self.skew_ns),
             )
         except DecodeError as error:
             self.refused[str(error)] += 1
