@@ -4,6 +4,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
+import dns.message
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from ntmobile.runtime.listener import Listener
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.statement import STATEMENT_PATH, make_statement, with_previous
 from ntmobile.runtime.tasks import Tasks
-from ntmobile.servers.dns import Responder
+from ntmobile.servers.dns import Answered, Responder
 from ntmobile.servers.dns_server import DnsServer
 from ntmobile.servers.dns_zone import Services, Zone
 from ntmobile.time import SECOND, Instant
@@ -61,6 +62,7 @@ class Foreign:
     def __init__(self, files: Files, tasks: Tasks) -> None:
         self.files = files
         self.asked = 0
+        self.questions: list[str] = []
         self.statement = b""
         self.state(KEY)
         routes = [Route(STATEMENT_PATH, self.tell)]
@@ -80,14 +82,27 @@ class Foreign:
 
     async def open(self) -> None:
         [self.https] = await self.listener.listen([LOCAL])
-        addresses = (ip_address("127.0.0.1"),)
-        services = Services(NAME, public_of(KEY), addresses, ("dc",), UDP, self.https.port, 1, 1)
-        self.dns = DnsServer(Responder(Zone(services), bytes(32)), Clock(), self._tasks)
+        hosts = (("dc", (ip_address("127.0.0.1"),)),)
+        services = Services(NAME, public_of(KEY), hosts, UDP, self.https.port, 1, 1)
+        responder = Listening(Zone(services), bytes(32), self.questions)
+        self.dns = DnsServer(responder, Clock(), self._tasks)
         [self.resolver] = await self.dns.listen([LOCAL])
 
     async def close(self) -> None:
         self.dns.close()
         await self.listener.close()
+
+
+class Listening(Responder):
+    """Remembers what it was asked."""
+
+    def __init__(self, zone: Zone, secret: bytes, questions: list[str]) -> None:
+        super().__init__(zone, secret)
+        self._questions = questions
+
+    def respond(self, data: bytes, source: str, now_s: int, *, stream: bool) -> Answered | None:
+        self._questions += map(str, dns.message.from_wire(data).question)
+        return super().respond(data, source, now_s, stream=stream)
 
 
 class Notebook:
@@ -151,6 +166,16 @@ async def refusal(domains: Domains, name: str = NODE) -> Refused:
 
 async def test_a_name_below_the_own_domain_needs_no_question(domains: Domains) -> None:
     assert await domains.find("pc.bob.ntm.example.net") is OWN
+
+
+@pytest.mark.usefixtures("pinned")
+async def test_the_dns_is_asked_for_the_domain_and_never_for_the_node(
+    domains: Domains, foreign: Foreign
+) -> None:
+    await domains.find(NODE)
+
+    assert any(NAME in question for question in foreign.questions)
+    assert not any("alice" in question for question in foreign.questions)
 
 
 @pytest.mark.usefixtures("pinned")

@@ -44,6 +44,8 @@ from ntmobile.wire.registration import Reason
 
 log = structlog.get_logger()
 
+LABELS_OF_A_NODE = 2
+"""NAME and USER, below its domain."""
 SIGNALLING = "_ntm._udp"
 COORDINATOR_HTTPS = "_ntm-dc._tcp"
 HTTPS_PORT = 443
@@ -153,12 +155,14 @@ class Domains:
     async def find(self, fqdn: str) -> Domain:
         """The domain that a node's name belongs to; raises Refused.
 
-        Source: paper, Fig. 5: the NS record of FQDNcn names DCcn.
+        Source: paper, Fig. 5: the NS record of FQDNcn names DCcn. Ours: the DNS is asked for
+        DOMAIN of NAME.USER.DOMAIN, so who looks for whom shows on no wire.
         """
         if fqdn.endswith("." + self.own.name):
             return self.own
+        *_, domain = fqdn.split(".", LABELS_OF_A_NODE)
         try:
-            zone = await self._resolver.zone(fqdn)
+            zone = await self._resolver.zone(domain)
         except NoSuchName as error:
             raise Refused(Reason.UNKNOWN_NAME, str(error)) from None
         except ResolverError as error:
