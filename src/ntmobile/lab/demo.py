@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
@@ -44,7 +45,8 @@ def main() -> None:
         case [word] if word == CHECK:
             sys.exit(obstacle())
         case _:
-            sys.exit(USAGE)
+            print(USAGE, end="", file=sys.stderr)
+            sys.exit(2)
 
 
 def obstacle() -> str | None:
@@ -103,15 +105,26 @@ def _real(console: Console) -> int:
 def _story(lab: Lab, console: Console, clock: Clock) -> Findings:
     scene = Scene()
     with open_screen(scene, console, clock) as screen:
-        stage = build(lab, scene, screen)
+        if _is_without_root():
+            screen.say("without root: all of this is in a user namespace")
+        stage = build(lab, scene, screen, clock)
         return Story(stage, scene, screen, clock).tell()
+
+
+def _is_without_root() -> bool:
+    """Say whether this root is one of a user namespace that knows nobody else."""
+    users_known = Path("/proc/self/uid_map").read_text().split()[2]
+    return users_known == "1"
 
 
 def _tell_failure(console: Console, error: Exception, lab: Lab) -> None:
     for line in end_of_logs(lab.directory):
         console.print(Text(line, "dim"), soft_wrap=True)
     console.print(Text(f"demo: {error}", "bold red"), soft_wrap=True)
-    console.print("      above: the ends of all logs; next: make demo, on a less busy machine")
+    remedy = (
+        "above are the ends of all logs; next: make demo again, and if it fails alike, report it"
+    )
+    console.print(f"      {remedy}", soft_wrap=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -63,6 +63,8 @@ class RoundTrip:
 class Findings:
     """What one run has shown."""
 
+    start_s: float
+    """From nothing to servers that answer and nodes that are registered."""
     first: SetUp
     warm: SetUp
     outages: tuple[Outage, ...]

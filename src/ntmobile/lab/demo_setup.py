@@ -10,6 +10,8 @@ from ntmobile.lab.lab import Lab
 from ntmobile.lab.nat import Nat
 from ntmobile.lab.network import Network
 from ntmobile.lab.ntm import NtmNode, Organisation, World, together
+from ntmobile.runtime.clock import Clock
+from ntmobile.time import SECOND
 
 FILE = "random.bin"
 SIZE = 128 << 20
@@ -31,6 +33,8 @@ class Stage:
     """Likewise."""
     file: Path
     """Random bytes on the pc."""
+    start_s: float
+    """How long it took until all this ran."""
 
     @property
     def nodes(self) -> tuple[NtmNode, ...]:
@@ -49,8 +53,9 @@ class Stage:
         return servers + [f"the agent of {node.fqdn}" for node in agents]
 
 
-def build(lab: Lab, scene: Scene, screen: Screen) -> Stage:
+def build(lab: Lab, scene: Scene, screen: Screen, clock: Clock) -> Stage:
     """Return the stage when every node is registered; raises LabError."""
+    began = clock.now()
     scene.doing = "making networks"
     world = World(lab)
     networks, office = _networks(world, scene)
@@ -63,10 +68,11 @@ def build(lab: Lab, scene: Scene, screen: Screen) -> Stage:
     scene.doing = "laptop, pc and tv log in"
     laptop, pc, tv = _nodes(world, networks[Where.HOME], office, organisations)
     _introduce((laptop, pc, tv), scene, screen)
+    start_s = (clock.now() - began) / SECOND
     scene.doing = ""
     file = lab.directory / FILE
     _fill(pc, file)
-    return Stage(world, networks, organisations, laptop, pc, tv, file)
+    return Stage(world, networks, organisations, laptop, pc, tv, file, start_s)
 
 
 def _networks(world: World, scene: Scene) -> tuple[dict[Where, Network], Nat]:

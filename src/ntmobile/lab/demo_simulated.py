@@ -41,13 +41,16 @@ COLUMNS = {
 }
 
 
-def simulate(console: Console, reason: str) -> int:
-    """Tell the story and print its figures; returns the exit code."""
+def simulate(console: Console, reason: str, *, pace: float = 1.0) -> int:
+    """Tell the story and print its figures; returns the exit code.
+
+    `reason` is why it is not the real demo; `pace` is real seconds for a virtual one.
+    """
     clock, scene = Clock(), Scene()
     with open_screen(scene, console, clock) as screen:
         screen.say(f"no network can be made here: {reason}", "yellow")
         screen.say("so this is SIMULATED: real protocol machines, virtual packets and time", "bold")
-        story = SimulatedStory(scene, screen)
+        story = SimulatedStory(scene, screen, pace=pace)
         story.tell()
     print_lines(console, story.lines())
     console.print(Text("next: sudo make demo, the same with real packets", "bold"))
@@ -60,6 +63,8 @@ class SimulatedStory:
 
     scene: Scene
     screen: Screen
+    pace: float = 1.0
+    """Real seconds for a virtual one."""
     world: World = field(default_factory=World)
     networks: dict[Where, Network] = field(default_factory=dict)
     set_ups: list[tuple[str, float]] = field(default_factory=list)
@@ -117,7 +122,7 @@ class SimulatedStory:
         world.run_for(0.5)
         self.set_ups.append((figure, delays))
         columns = {**COLUMNS, peer.fqdn: peer.state.name}
-        self.screen.show(world.chart(columns, began).splitlines(), CHART_PAUSE_S)
+        self.screen.show(world.chart(columns, began).splitlines(), CHART_PAUSE_S * self.pace)
         self.screen.say(
             f"{delays:.0f} one-way delays ({figure}; the paper: {PAPER[figure]}); "
             f"DNS answers {answer.ipv6}",
@@ -152,7 +157,7 @@ class SimulatedStory:
             self.scene.received = stream.delivered * SEGMENT
             self.scene.rates.append((stream.delivered - before) * SEGMENT / TICK_S)
             self._look(laptop)
-            time.sleep(TICK_S)
+            time.sleep(TICK_S * self.pace)
 
     def _look(self, laptop: SimNode) -> None:
         pongs = laptop.events_of(Pong)

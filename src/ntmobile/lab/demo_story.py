@@ -54,6 +54,7 @@ class Story:
         server.terminate()
         told = [move["outage_ms"] for move in stage.laptop.handovers()]
         return Findings(
+            stage.start_s,
             first,
             warm,
             outages(download.arrivals, self._moves, told),

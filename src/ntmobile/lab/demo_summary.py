@@ -41,6 +41,7 @@ def print_lines(console: Console, labelled: Iterable[tuple[str, str]]) -> None:
 
 def lines(findings: Findings) -> Iterator[tuple[str, str]]:
     """Return what to say, each with the label it stands under."""
+    yield "start", f"two organisations and three nodes from nothing in {findings.start_s:.1f} s"
     yield "set-up", _set_up(findings.first, "domains meet (Key Sharing extra)")
     yield "", _set_up(findings.warm, "keys warm")
     for number, trip in enumerate(findings.round_trips):
