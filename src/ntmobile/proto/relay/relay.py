@@ -309,7 +309,8 @@ class RelayRole:
             return
         proven = asked.proven or same
         budget = 0 if proven else AMPLIFICATION * len(data)
-        end = End(asked.source, message.index, message.sequence, proven, budget)
+        sequence = max(message.sequence, known.sequence) if known and same else message.sequence
+        end = End(asked.source, message.index, sequence, proven, budget)
         if not proven:
             if not isinstance(message, TunnelResponse):
                 path.conversation.challenge(asked, now)
@@ -319,11 +320,11 @@ class RelayRole:
             elif known.proven and isinstance(message, TunnelResponse):
                 self._forward(path, role, message, data, now)
             return
-        path.quiet_since = now
-        path.ends[role] = end
         if self._clashes(path, role, end):
             path.conversation.answer(asked, Refusal(Reason.INDEX_IN_USE), now)
             return
+        path.quiet_since = now
+        path.ends[role] = end
         self._bind(path, now)
         if isinstance(message, HolePunching):
             path.conversation.answer(asked, NtmAck(), now)
@@ -357,11 +358,12 @@ class RelayRole:
         self._transmits.append(Transmit(end.source, data))
 
     def _clashes(self, path: Path, role: Role, end: End) -> bool:
+        """Whether a binding that this end would bring belongs to two other nodes."""
         other = path.ends.get(_other(role))
         if other is None:
             return False
-        taken = self._taken.get((other.source, end.index), path)
-        return taken.pair != path.pair
+        wanted = ((other.source, end.index), (end.source, other.index))
+        return any(self._taken.get(place, path).pair != path.pair for place in wanted)
 
     def _bind(self, path: Path, now: Instant) -> None:
         ends = path.ends
