@@ -123,6 +123,7 @@ class Mouth:
     def __init__(self, own: Sender, under: CommonKey, boot: int = 1) -> None:
         """Speaks as role own under a key."""
         self._key = under
+        self.identifier = under.identifier
         self._sealer = Sealer(under, own, bytes((boot,)) * SALT_SIZE)
 
     def hear(self, transmit: Transmit) -> Envelope:
