@@ -41,6 +41,20 @@ def test_show_tells_what_init_made(tmp_path: Path) -> None:
     assert shown["records"] == RECORDS
 
 
+def test_rs_on_a_machine_of_its_own_is_told_apart(tmp_path: Path) -> None:
+    done = init(tmp_path, "--offline", "--rs-address", "203.0.113.20")
+
+    shown = show(tmp_path)
+
+    assert done.stdout.splitlines() == RECORDS
+    assert shown["addresses"] == ["203.0.113.10", "2001:db8::10", "203.0.113.20"]
+    assert shown["servers"] == {
+        "as.ntm.example.org": ["203.0.113.10", "2001:db8::10"],
+        "dc.ntm.example.org": ["203.0.113.10", "2001:db8::10"],
+        "rs.ntm.example.org": ["203.0.113.20"],
+    }
+
+
 def test_a_zone_in_use_is_refused_and_nothing_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 import pytest
 
 from ntmobile.errors import Remedy
-from ntmobile.servers.binding import explaining, local_endpoints, reachable
+from ntmobile.servers.binding import explaining, local_endpoints, reachable, udp_hosts
 from ntmobile.wire.endpoint import Endpoint
 
 MINE = ip_address("127.0.0.1")
@@ -19,6 +19,27 @@ def test_an_address_behind_the_providers_nat_becomes_the_wildcard_of_its_family(
     found = local_endpoints([MINE, PROVIDERS, ip_address("::1")], 443)
 
     assert found == (Endpoint("0.0.0.0", 443), Endpoint("::1", 443))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "ipv4", "ipv6"),
+    [
+        (["127.0.0.1"], "127.0.0.1", None),
+        (["127.0.0.1", "::1"], "127.0.0.1", "::1"),
+        (["127.0.0.1", "127.0.0.2", "::1"], None, "::1"),
+        (["203.0.113.10", "::1"], None, "::1"),
+        ([], None, None),
+    ],
+    ids=["one", "one a family", "several of a family", "behind the provider's nat", "none"],
+)
+def test_a_udp_port_is_at_the_one_address_of_its_family(
+    addresses: list[str], ipv4: str | None, ipv6: str | None
+) -> None:
+    expected = [None if each is None else ip_address(each).packed for each in (ipv4, ipv6)]
+
+    hosts = udp_hosts(map(ip_address, addresses))
+
+    assert [hosts.ipv4, hosts.ipv6] == expected
 
 
 def test_a_wildcard_is_reached_through_loopback() -> None:

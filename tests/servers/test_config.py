@@ -1,4 +1,5 @@
 from ipaddress import ip_address
+from itertools import chain
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from ntmobile.servers.config import (
     CoordinatorPorts,
     DnsSettings,
     FederationSettings,
+    FurtherRelay,
     NodeSettings,
     RelayPorts,
     Role,
@@ -19,8 +21,19 @@ from ntmobile.servers.config import (
     StoreSettings,
     parse_server,
 )
+from ntmobile.wire.endpoint import Endpoint
 
 LEAST = '[server]\ndomain = "ntm.example.org"\naddresses = ["203.0.113.10"]\n'
+TWO_RELAYS = """
+[[relay]]
+name = "rs2"
+addresses = ["203.0.113.20", "203.0.113.21", "2001:db8::20"]
+udp = 9000
+
+[[relay]]
+name = "rs3"
+addresses = ["203.0.113.30"]
+"""
 PORTS = st.integers(1, 65535)
 CONFIGS = st.builds(
     ServerConfig,
@@ -36,7 +49,15 @@ CONFIGS = st.builds(
         whole_zone=st.booleans(),
     ),
     dc=st.builds(CoordinatorPorts, https=PORTS, udp=st.integers(1, 999)),
-    rs=st.builds(RelayPorts, https=PORTS, udp=st.integers(1000, 1999)),
+    rs=st.builds(
+        RelayPorts,
+        https=PORTS,
+        udp=st.integers(1000, 1999),
+        addresses=st.sampled_from([(), (ip_address("203.0.113.20"),)]),
+    ),
+    relay=st.sampled_from(
+        [(), (FurtherRelay(name="rs2", addresses=(ip_address("203.0.113.30"),)),)]
+    ),
     dns=st.builds(DnsSettings, port=st.integers(2000, 2999)),
     federation=st.builds(FederationSettings, mode=st.sampled_from(Federation)),
     nodes=st.builds(
@@ -75,6 +96,45 @@ def test_a_server_is_named_by_its_role() -> None:
     )
 
 
+def test_a_role_is_at_the_servers_addresses_unless_it_has_its_own() -> None:
+    config = parse_server(
+        LEAST + '[as]\naddresses = ["203.0.113.9"]\n[rs]\naddresses = ["2001:db8::20"]\n'
+    )
+
+    where = {site.label: [str(each) for each in site.addresses] for site in config.sites}
+
+    assert where == {"as": ["203.0.113.9"], "dc": ["203.0.113.10"], "rs": ["2001:db8::20"]}
+    assert [str(each) for each in config.addresses] == list(chain(*where.values()))
+
+
+def test_a_domain_may_have_several_rs_each_with_one_datagram_address_a_family() -> None:
+    config = parse_server(LEAST + TWO_RELAYS)
+
+    relays = {config.host_of(site): site.signalling() for site in config.relays}
+
+    assert relays == {
+        "rs.ntm.example.org": (Endpoint("203.0.113.10", 4331),),
+        "rs2.ntm.example.org": (Endpoint("203.0.113.20", 9000), Endpoint("2001:db8::20", 9000)),
+        "rs3.ntm.example.org": (Endpoint("203.0.113.30", 4331),),
+    }
+
+
+def test_a_further_rs_leaves_the_certificate_of_the_others_as_it_is() -> None:
+    assert parse_server(LEAST + TWO_RELAYS).names == parse_server(LEAST).names
+
+
+def test_a_domain_may_have_only_rs_on_machines_of_their_own() -> None:
+    config = parse_server(LEAST + 'roles = ["as", "dc"]\n' + TWO_RELAYS)
+
+    assert [site.label for site in config.relays] == ["rs2", "rs3"]
+
+
+def test_servers_at_different_addresses_may_have_the_same_port() -> None:
+    config = parse_server(LEAST + '[rs]\naddresses = ["203.0.113.20"]\nudp = 4330\n')
+
+    assert config.rs.udp == config.dc.udp
+
+
 def test_push_settings_are_read() -> None:
     config = parse_server(LEAST + '[push.fcm]\nproject = "p"\ncredentials = "fcm.json"\n')
 
@@ -91,6 +151,14 @@ def test_push_settings_are_read() -> None:
         ("[dc]\nudp = 70000\n", 5, "dc.udp"),
         ("[dc]\nudp = 4331\n", 1, "rs.udp"),
         ("[dns]\nport = 4330\n", 5, "dns.port"),
+        ('[dc]\naddresses = ["203.0.113.20"]\n[dns]\nport = 4330\n', 7, "dns.port"),
+        ('[rs]\naddresses = ["example.org"]\n', 5, "rs.addresses"),
+        ('[[relay]]\nname = "dc"\naddresses = ["203.0.113.20"]\n', 5, "relay[1].name"),
+        ('[[relay]]\nname = "a.b"\naddresses = ["203.0.113.20"]\n', 5, "relay[1].name"),
+        ('[[relay]]\nname = "rs2"\naddresses = []\n', 6, "relay[1].addresses"),
+        ('[[relay]]\nname = "rs2"\n', 4, "relay[1].addresses"),
+        ('[[relay]]\nname = "rs2"\naddresses = ["203.0.113.10"]\n', 4, "relay[1].udp"),
+        (TWO_RELAYS.replace("rs3", "rs2"), 11, "relay[2].name"),
         ("roles = []\n", 4, "server.roles"),
         ('roles = ["dc", "dc"]\n', 4, "server.roles"),
         ('certificate = "chain.pem"\n', 1, "server.key"),

@@ -22,8 +22,11 @@ NOW_S = 1_800_000_000
 SERVICES = Services(
     domain=DOMAIN,
     domain_key=bytes(32),
-    addresses=(ip_address("203.0.113.10"), ip_address("2001:db8::10")),
-    hosts=("dc", "as", "rs"),
+    hosts=(
+        ("dc", (ip_address("203.0.113.10"), ip_address("2001:db8::10"))),
+        ("as", (ip_address("203.0.113.10"),)),
+        ("rs", (ip_address("203.0.113.20"),)),
+    ),
     udp=4330,
     dc_https=443,
     as_https=8443,

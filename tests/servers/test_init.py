@@ -2,16 +2,18 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from random import SystemRandom
 
 import pytest
+from cryptography.x509 import IPAddress, SubjectAlternativeName
 
 from ntmobile.config import ConfigError
 from ntmobile.errors import Remedy
-from ntmobile.keys.certificates import fingerprint, read_certificate
-from ntmobile.servers.config import Role, ServerConfig, ServerSettings
+from ntmobile.keys.certificates import fingerprint, names_of, read_certificate
+from ntmobile.servers.config import RelayPorts, Role, ServerConfig, ServerSettings
 from ntmobile.servers.files import ServerDirectory, write
 from ntmobile.servers.init import initialise, parent_records
 from ntmobile.servers.view import view
@@ -155,14 +157,36 @@ async def test_the_certificate_is_renewed_when_it_is_due_and_the_ca_stays(tmp_pa
     made = await make(tmp_path / "servers")
     before, ca = made.tls_certificate(SETTINGS), made.ca()
 
-    assert not made.renew(SETTINGS, serial=7, now_s=NOW_S + YEAR_S)
+    assert not made.renew(SETTINGS, SETTINGS.names, serial=7, now_s=NOW_S + YEAR_S)
     assert made.tls_certificate(SETTINGS) == before
 
-    assert made.renew(SETTINGS, serial=7, now_s=NOW_S + 4 * YEAR_S)
+    assert made.renew(SETTINGS, SETTINGS.names, serial=7, now_s=NOW_S + 4 * YEAR_S)
     renewed = read_certificate(made.tls_certificate(SETTINGS))
     assert renewed.serial_number == 7
     renewed.verify_directly_issued_by(read_certificate(ca.certificate))
     assert (made.path / "server.pem").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_certificate_that_lacks_a_name_is_made_anew(tmp_path: Path) -> None:
+    made = await make(tmp_path / "servers")
+    names = (*SETTINGS.names, "rs2.ntm.example.org")
+
+    assert made.renew(SETTINGS, names, serial=7, now_s=NOW_S)
+
+    assert names_of(read_certificate(made.tls_certificate(SETTINGS))) == names
+
+
+async def test_the_certificate_speaks_for_every_machine_of_the_domain(tmp_path: Path) -> None:
+    elsewhere = ip_address("203.0.113.20")
+    made = await make(
+        tmp_path / "servers", replace(SETTINGS, rs=RelayPorts(addresses=(elsewhere,)))
+    )
+
+    certificate = read_certificate(made.tls_certificate(SETTINGS))
+    names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+
+    assert elsewhere in names.get_values_for_type(IPAddress)
+    assert parent_records(made.config()) == parent_records(SETTINGS)
 
 
 async def test_an_operators_own_certificate_is_left_alone(tmp_path: Path) -> None:
@@ -173,7 +197,7 @@ async def test_an_operators_own_certificate_is_left_alone(tmp_path: Path) -> Non
     settings = made.config()
 
     assert made.tls_files(settings) == (made.path / "web.pem", made.path / "web.key")
-    assert not made.renew(settings, serial=7, now_s=NOW_S + 40 * YEAR_S)
+    assert not made.renew(settings, settings.names, serial=7, now_s=NOW_S + 40 * YEAR_S)
 
 
 async def test_a_wrong_setting_is_named_with_its_file(tmp_path: Path) -> None:
@@ -219,8 +243,8 @@ def test_a_domains_names_are_those_of_its_roles() -> None:
     assert SETTINGS.name_of(Role.RS) == "rs.ntm.example.org"
 
 
-async def make(path: Path) -> ServerDirectory:
-    return await initialise(path, SETTINGS, entropy=SystemRandom(), now_s=NOW_S)
+async def make(path: Path, settings: ServerConfig = SETTINGS) -> ServerDirectory:
+    return await initialise(path, settings, entropy=SystemRandom(), now_s=NOW_S)
 
 
 def contents(path: Path) -> dict[str, bytes]:

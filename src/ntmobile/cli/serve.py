@@ -32,7 +32,11 @@ def register(app: typer.Typer) -> None:
 def serve(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the servers.")],
     roles: Annotated[
-        str, typer.Option(help="Which of its roles this process runs; all by default.")
+        str,
+        typer.Option(help="Which of its roles this process runs; by default those at home here."),
+    ] = "",
+    relay: Annotated[
+        str, typer.Option(help="Which RS this machine is, when its addresses do not tell.")
     ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every message.")] = False,
 ) -> None:
@@ -42,7 +46,11 @@ def serve(
     """
     log_to_stderr(logging.DEBUG if verbose else logging.INFO)
     servers = Servers(
-        ServerDirectory(directory), _parsed(roles), entropy=SystemRandom(), clock=Clock()
+        ServerDirectory(directory),
+        _parsed(roles),
+        relay=relay or None,
+        entropy=SystemRandom(),
+        clock=Clock(),
     )
     asyncio.run(_run(servers))
 

@@ -11,7 +11,7 @@ from ntmobile.cli.node_output import JsonOption, command, note, show, show_json
 from ntmobile.config import ADDRESS, DOMAIN, Kind, one_of
 from ntmobile.errors import Remedy
 from ntmobile.runtime.clock import Clock
-from ntmobile.servers.config import Role, ServerConfig, ServerSettings
+from ntmobile.servers.config import Addresses, RelayPorts, Role, ServerConfig, ServerSettings
 from ntmobile.servers.files import ServerDirectory
 from ntmobile.servers.init import initialise, refuse_used
 from ntmobile.servers.view import ServerView, view
@@ -33,6 +33,10 @@ def init(
     directory: Directory,
     domain: Annotated[str, typer.Option(help="The zone of the nodes: ntm.example.org")],
     address: Annotated[list[str], typer.Option(help="Where the servers answer; repeat it.")],
+    rs_address: Annotated[
+        list[str] | None,
+        typer.Option(help="Where RS answers, on a machine of its own; repeat it."),
+    ] = None,
     roles: Annotated[str, typer.Option(help="Which servers run here.")] = "as,dc,rs",
     whole_zone: Annotated[
         bool, typer.Option("--whole-zone", help="Take over a zone that holds other records.")
@@ -45,12 +49,13 @@ def init(
     settings = ServerConfig(
         server=ServerSettings(
             domain=_parsed(DOMAIN, domain, "--domain"),
-            addresses=tuple(dict.fromkeys(_parsed(ADDRESS, each, "--address") for each in address)),
+            addresses=_addresses(address, "--address"),
             roles=tuple(
                 dict.fromkeys(_parsed(_ROLE, r.strip(), "--roles") for r in roles.split(","))
             ),
             whole_zone=whole_zone,
-        )
+        ),
+        rs=RelayPorts(addresses=_addresses(rs_address or [], "--rs-address")),
     )
     refuse_used(directory)
     if not whole_zone and not offline:
@@ -80,6 +85,10 @@ def _parsed(kind: Kind[T], value: str, option: str) -> T:
         return kind.parse(value)
     except ValueError:
         raise typer.BadParameter(f"{value!r}; allowed: {kind.allowed}", param_hint=option) from None
+
+
+def _addresses(values: list[str], option: str) -> Addresses:
+    return tuple(dict.fromkeys(_parsed(ADDRESS, each, option) for each in values))
 
 
 def _refuse_taken(settings: ServerConfig) -> None:
@@ -121,7 +130,7 @@ def _report(directory: ServerDirectory, settings: ServerConfig) -> None:
 def _warnings(settings: ServerConfig) -> list[str]:
     warnings = [
         f"{address} is not reachable from the Internet"
-        for address in settings.server.addresses
+        for address in settings.addresses
         if not address.is_global
     ]
     if Role.NS in settings.server.roles:
@@ -140,7 +149,7 @@ def _lines(shown: ServerView) -> list[tuple[str, str]]:
         ("domain key", shown.domain_key),
         ("TLS fingerprint", shown.tls_fingerprint),
         ("roles", ", ".join(shown.roles)),
-        ("addresses", ", ".join(shown.addresses)),
+        *((("address", f"{name} at {', '.join(at)}")) for name, at in shown.servers.items()),
         ("ports", ", ".join(ports)),
         ("federation", shown.federation),
         *(("record", record) for record in shown.records),

@@ -1,10 +1,14 @@
-"""On which local addresses the servers listen, and what to say when they cannot."""
+"""On which local addresses the servers listen, and what to say when they cannot.
+
+Ours: NATs drop an answer that leaves from another address than was asked, so a UDP port is bound
+to the one address of its family, and remembers who asked where when there are several.
+"""
 
 import errno
-import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from ntmobile.errors import Remedy
@@ -20,9 +24,24 @@ def local_endpoints(addresses: Iterable[Host], port: int) -> tuple[Endpoint, ...
     An address that this machine does not have (it is behind a provider's NAT) becomes the wildcard
     of its family, which then covers all others of that family.
     """
-    foreign = {each.version for each in addresses if not _is_local(each)}
-    hosts = [ANY[each.version] if each.version in foreign else each for each in addresses]
+    wanted = tuple(addresses)
+    foreign = {each.version for each in wanted if not is_local(each)}
+    hosts = [ANY[each.version] if each.version in foreign else each for each in wanted]
     return tuple(Endpoint(host, port) for host in dict.fromkeys(hosts))
+
+
+@dataclass(frozen=True, slots=True)
+class UdpHosts:
+    """Where a UDP port is bound, as `_core.Port` and `_core.Relay` take it; None is all."""
+
+    ipv4: bytes | None
+    ipv6: bytes | None
+
+
+def udp_hosts(addresses: Iterable[Host]) -> UdpHosts:
+    """Where a UDP port that answers at those public addresses is bound."""
+    local = [each.host for each in local_endpoints(addresses, 0)]
+    return UdpHosts(_only(local, 4), _only(local, 6))
 
 
 def reachable(endpoint: Endpoint) -> Endpoint:
@@ -38,18 +57,13 @@ def explaining(what: str, setting: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        number = _number(error)
         problem = error.strerror or str(error)
-        raise Remedy(f"cannot open {what}: {problem}", remedy=_remedy(number, setting)) from None
+        remedy = _remedy(error.errno, setting)
+        raise Remedy(f"cannot open {what}: {problem}", remedy=remedy) from None
 
 
-def _number(error: OSError) -> int | None:
-    """The errno, which an error of the Rust core has only in its text."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return error.errno if found is None else int(found[1])
-
-
-def _is_local(address: Host) -> bool:
+def is_local(address: Host) -> bool:
+    """Whether this machine has the address."""
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
@@ -57,6 +71,12 @@ def _is_local(address: Host) -> bool:
         except OSError as error:
             return error.errno != errno.EADDRNOTAVAIL
     return True
+
+
+def _only(hosts: Iterable[Host], version: int) -> bytes | None:
+    """The one address of a family, unless it is the wildcard or there are several."""
+    found = [host for host in hosts if host.version == version]
+    return found[0].packed if len(found) == 1 and not found[0].is_unspecified else None
 
 
 def _remedy(number: int | None, setting: str) -> str:

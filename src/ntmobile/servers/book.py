@@ -12,6 +12,21 @@ from ntmobile.store import Store, StoreUnavailable
 log = structlog.get_logger()
 
 
+class NoBook:
+    """For an RS alone, which has no store: only its own domain's DC talks to it."""
+
+    async def look_up(self, domain: str) -> Known:
+        """Nothing is known."""
+        return Known()
+
+    async def trust(self, domain: str, key: bytes, by: TrustedBy) -> None:
+        """Never called, as no domain is admitted."""
+
+    def admits(self, known: Known) -> bool:
+        """No foreign domain is dealt with."""
+        return False
+
+
 class StoreBook:
     """A face of the store; mode is the federation's."""
 

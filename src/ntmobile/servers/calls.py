@@ -59,9 +59,9 @@ class Calls:
         domains: Domains,
         signer: Signer,
         clock: Clock,
-        local: Mapping[Role, Taker],
+        local: Mapping[str, Taker],
     ) -> None:
-        """Local are the roles that run in this process; it may be filled later."""
+        """Local are the servers of this process, by host name; it may be filled later."""
         self._own = own
         self._domains = domains
         self._signer = signer
@@ -84,22 +84,25 @@ class Calls:
         own = self._own()
         match target:
             case OwnCoordinator():
-                return await self._call_own(own, Role.DC, message)
+                return await self._call_own(own, own.place(Role.DC), message)
             case OwnAccount():
-                return await self._call_own(own, Role.AS, message)
-            case RelayServer():
-                return await self._call_own(own, Role.RS, message)
+                return await self._call_own(own, own.place(Role.AS), message)
+            case RelayServer(name):
+                place = own.relay(name)
+                if place is None:
+                    return Failed(Reason.NO_RELAY, f"{name} is no RS of {own.name} any more")
+                return await self._call_own(own, place, message)
             case ForeignCoordinator(name):
                 domain = await self._domains.judge(name)
                 return await self._call_foreign(domain, message)
 
-    async def _call_own(self, own: OwnDomain, role: Role, message: Message) -> Message | Failed:
-        if (taker := self._local.get(role)) is not None:
+    async def _call_own(self, own: OwnDomain, place: Place, message: Message) -> Message | Failed:
+        if (taker := self._local.get(place.name)) is not None:
             try:
                 return await taker(Caller(own.name, "127.0.0.1"), message)
             except Overloaded as error:
                 return Failed(Reason.BUSY, str(error))
-        return await self._post(own.place(role), own.trust, own.name, message)
+        return await self._post(place, own.trust, own.name, message)
 
     async def _call_foreign(self, domain: Domain, message: Message) -> Message | Failed:
         answer: Message | Failed = Failed(Reason.DOMAIN_UNREACHABLE, f"{domain.name} has no DC")

@@ -19,6 +19,7 @@ from ntmobile.config import (
     Path,
     error_at,
     integer,
+    is_label,
     list_of,
     one_of,
     optional_table,
@@ -26,6 +27,7 @@ from ntmobile.config import (
     required,
     setting,
     table,
+    tables,
     text,
 )
 from ntmobile.proto.coordinator.policy import Federation
@@ -76,8 +78,20 @@ def _resolver(value: object) -> IPv4Address | IPv6Address | None:
 RESOLVER = Kind(
     'an address like "192.0.2.53", or "" for the system\'s', _resolver, lambda a: str(a or "")
 )
+
+
+def _relay_name(value: object) -> str:
+    if not isinstance(value, str) or not is_label(value) or value in set(Role):
+        raise ValueError
+    return value
+
+
+RELAY_NAME = Kind('one label like "rs2", and not the name of a role', _relay_name)
 _PATH = text('a file, from the directory of server.toml, or "" for none')
 _URL = text("an https URL, or empty for the vendor's")
+
+
+Addresses = tuple[IPv4Address | IPv6Address, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +100,8 @@ class ServerSettings:
 
     domain: str = required(DOMAIN)
     """The zone of the domain's nodes."""
-    addresses: tuple[IPv4Address | IPv6Address, ...] = required(list_of(ADDRESS))
-    """Where the servers answer; also their A and AAAA records."""
+    addresses: Addresses = required(list_of(ADDRESS))
+    """Where the servers answer, and their A and AAAA records, unless a role has its own."""
     roles: tuple[Role, ...] = setting(list_of(one_of(Role)), (Role.AS, Role.DC, Role.RS))
     whole_zone: bool = setting(BOOLEAN, False)
     """Serve the records of DIR/zone too, because the zone holds more than nodes."""
@@ -105,6 +119,8 @@ class ServerSettings:
 class AccountSettings:
     """`[as]`."""
 
+    addresses: Addresses = setting(list_of(ADDRESS), ())
+    """Where AS answers, when not at [server] addresses: on a machine of its own."""
     https: int = setting(PORT, HTTPS_PORT)
 
 
@@ -112,6 +128,8 @@ class AccountSettings:
 class CoordinatorPorts:
     """`[dc]`."""
 
+    addresses: Addresses = setting(list_of(ADDRESS), ())
+    """Where DC and the zone's DNS answer, when not at [server] addresses."""
     https: int = setting(PORT, HTTPS_PORT)
     udp: int = setting(PORT, UDP_PORT)
 
@@ -120,6 +138,8 @@ class CoordinatorPorts:
 class NotificationPorts:
     """`[ns]`."""
 
+    addresses: Addresses = setting(list_of(ADDRESS), ())
+    """Where NS answers, when not at [server] addresses."""
     https: int = setting(PORT, HTTPS_PORT)
 
 
@@ -127,6 +147,19 @@ class NotificationPorts:
 class RelayPorts:
     """`[rs]`."""
 
+    addresses: Addresses = setting(list_of(ADDRESS), ())
+    """Where RS answers, when not at [server] addresses. UDP: at the first of each family."""
+    https: int = setting(PORT, HTTPS_PORT)
+    udp: int = setting(PORT, RELAY_UDP_PORT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherRelay:
+    """`[[relay]]`: one more RS of the domain, on a machine of its own."""
+
+    name: str = required(RELAY_NAME)
+    """Its host name's first label: rs2 is rs2.ntm.example.org."""
+    addresses: Addresses = required(list_of(ADDRESS))
     https: int = setting(PORT, HTTPS_PORT)
     udp: int = setting(PORT, RELAY_UDP_PORT)
 
@@ -205,6 +238,38 @@ class PushSettings:
     web: WebPushSettings | None = optional_table(WebPushSettings)
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One server of the domain: what it is, and where it answers."""
+
+    role: Role
+    label: str
+    """Of its host name."""
+    addresses: Addresses
+    https: int
+    """TCP port."""
+    udp: int | None
+    """UDP port, for the roles that have one."""
+
+    @property
+    def heading(self) -> str:
+        """Its section of server.toml."""
+        return f"[{self.label}]" if self.label == self.role else f"[[relay]] {self.label}"
+
+    def at(self, port: int) -> tuple[Endpoint, ...]:
+        """Return every address of the server with that port."""
+        return tuple(Endpoint(address, port) for address in self.addresses)
+
+    def signalling(self) -> tuple[Endpoint, ...]:
+        """Return where it takes datagrams: an RS at one address a family, as paths need."""
+        assert self.udp is not None
+        endpoints = self.at(self.udp)
+        if self.role is not Role.RS:
+            return endpoints
+        first = {endpoint.version: endpoint for endpoint in reversed(endpoints)}
+        return tuple(each for each in endpoints if each in first.values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """All of `server.toml`; the section `[as]` is the field `as_`."""
@@ -214,6 +279,7 @@ class ServerConfig:
     dc: CoordinatorPorts = table(CoordinatorPorts)
     ns: NotificationPorts = table(NotificationPorts)
     rs: RelayPorts = table(RelayPorts)
+    relay: tuple[FurtherRelay, ...] = tables(FurtherRelay)
     dns: DnsSettings = table(DnsSettings)
     federation: FederationSettings = table(FederationSettings)
     nodes: NodeSettings = table(NodeSettings)
@@ -229,27 +295,49 @@ class ServerConfig:
         """Return the host name of a role's server: dc.ntm.example.org."""
         return f"{role}.{self.domain}"
 
+    def host_of(self, site: Site) -> str:
+        """Return the host name of a server."""
+        return f"{site.label}.{self.domain}"
+
+    def site(self, role: Role) -> Site:
+        """Return the server of a role; of RS the one of `[rs]`."""
+        match role:
+            case Role.AS:
+                here, https, udp = self.as_.addresses, self.as_.https, None
+            case Role.DC:
+                here, https, udp = self.dc.addresses, self.dc.https, self.dc.udp
+            case Role.NS:
+                here, https, udp = self.ns.addresses, self.ns.https, None
+            case Role.RS:
+                here, https, udp = self.rs.addresses, self.rs.https, self.rs.udp
+        return Site(role, str(role), here or self.server.addresses, https, udp)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All servers of the domain, on whatever machine."""
+        further = (
+            Site(Role.RS, each.name, each.addresses, each.https, each.udp) for each in self.relay
+        )
+        return (*map(self.site, self.server.roles), *further)
+
+    @property
+    def relays(self) -> tuple[Site, ...]:
+        """All RS of the domain."""
+        return tuple(site for site in self.sites if site.role is Role.RS)
+
     @property
     def names(self) -> tuple[str, ...]:
-        """Host names of the servers of this machine, the domain itself first."""
-        return (self.domain, *(self.name_of(role) for role in self.server.roles))
+        """Host names in every server's certificate, the domain itself first.
 
-    def endpoints(self, port: int) -> tuple[Endpoint, ...]:
-        """Return every server address with that port."""
-        return tuple(Endpoint(address, port) for address in self.server.addresses)
+        Without those of further RS: theirs have them, and the certificate of the others, whose
+        fingerprint people write down, stays when an RS is added.
+        """
+        return (self.domain, *map(self.name_of, self.server.roles))
 
-    def ports(self) -> Iterator[tuple[str, str, int]]:
-        """Each listener of the roles that run: role, "tcp" or "udp", port."""
-        https = {Role.AS: self.as_.https, Role.DC: self.dc.https}
-        https |= {Role.NS: self.ns.https, Role.RS: self.rs.https}
-        udp = {Role.DC: self.dc.udp, Role.RS: self.rs.udp}
-        for role in self.server.roles:
-            yield str(role), "tcp", https[role]
-            if role in udp:
-                yield str(role), "udp", udp[role]
-            if role is Role.DC:
-                yield "dns", "udp", self.dns.port
-                yield "dns", "tcp", self.dns.port
+    @property
+    def addresses(self) -> Addresses:
+        """Every address of every server."""
+        return tuple(dict.fromkeys(address for site in self.sites for address in site.addresses))
 
 
 def parse_server(toml: str, file: str = FILE) -> ServerConfig:
@@ -270,8 +358,30 @@ def _contradictions(config: ServerConfig) -> Iterator[tuple[Path, str, str]]:
         yield ("server", "key"), "goes with certificate", "both or neither"
     if server.metrics is not None and not server.metrics.host.is_loopback:
         yield ("server", "metrics"), "would be open to everybody", "a loopback address"
-    taken: dict[int, str] = {}
-    for role, transport, port in config.ports():
-        if transport == "udp" and taken.setdefault(port, role) != role:
-            place = ("dns", "port") if role == "dns" else (role, "udp")
-            yield place, f"UDP port {port} is {taken[port]}'s already", "a port of its own"
+    for number, relay in enumerate(config.relay):
+        if not relay.addresses:
+            yield ("relay", number, "addresses"), "is empty", ADDRESS.allowed
+        if relay.name in {each.name for each in config.relay[:number]}:
+            yield ("relay", number, "name"), f'"{relay.name}" is taken', "a name of its own"
+    yield from _collisions(config)
+
+
+def _collisions(config: ServerConfig) -> Iterator[tuple[Path, str, str]]:
+    """UDP ports that two servers would open at the same address."""
+    taken: dict[Endpoint, str] = {}
+    for site, path in zip(config.sites, _paths(config), strict=True):
+        endpoints = [] if site.udp is None else [(site.signalling(), site.label, (*path, "udp"))]
+        if site.role is Role.DC:
+            endpoints.append((site.at(config.dns.port), "dns", ("dns", "port")))
+        for opened, owner, place in endpoints:
+            for endpoint in opened:
+                other = taken.setdefault(endpoint, owner)
+                if other != owner:
+                    problem = f"UDP port {endpoint.port} is {other}'s already"
+                    yield place, problem, "a port of its own"
+
+
+def _paths(config: ServerConfig) -> Iterator[Path]:
+    """The section of each server, in the order of `sites`."""
+    yield from ((str(role),) for role in config.server.roles)
+    yield from (("relay", number) for number in range(len(config.relay)))

@@ -17,6 +17,7 @@ from ntmobile.proto.journal import Step
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.tasks import Tasks
+from ntmobile.servers.binding import udp_hosts
 from ntmobile.servers.calls import Calls
 from ntmobile.servers.config import Role, ServerConfig
 from ntmobile.servers.keeper import Keeper
@@ -24,6 +25,9 @@ from ntmobile.servers.relay import log_step
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
 from ntmobile.wire.message import Message
+
+MOST_HOMES = 131_072
+"""Nodes and DCs whose way to us is remembered where DC has several addresses of a family."""
 
 
 class CoordinatorServer:
@@ -45,7 +49,10 @@ class CoordinatorServer:
         self._keeper = keeper
         self._clock = clock
         self._requests = Requests()
-        self.port = _core.Port(port=settings.dc.udp)
+        hosts = udp_hosts(settings.site(Role.DC).addresses)
+        self.port = _core.Port(
+            port=settings.dc.udp, ipv4=hosts.ipv4, ipv6=hosts.ipv6, homes=MOST_HOMES
+        )
         self.signalling = Signalling(self.port)
         self.machine = Coordinator(
             coordinator_settings(settings), policy, entropy, stored, clock.now()
@@ -100,7 +107,7 @@ def coordinator_settings(settings: ServerConfig) -> CoordinatorSettings:
     return CoordinatorSettings(
         settings.domain,
         relays_of(settings),
-        settings.server.addresses,
+        settings.site(Role.DC).addresses,
         settings.nodes.ipv4_pool,
         settings.nodes.keepalive_s,
         registration_s=4 * settings.nodes.keepalive_s + 10,
@@ -109,9 +116,4 @@ def coordinator_settings(settings: ServerConfig) -> CoordinatorSettings:
 
 def relays_of(settings: ServerConfig) -> tuple[Relay, ...]:
     """Return the domain's RS, with one address a family."""
-    if Role.RS not in settings.server.roles:
-        return ()
-    first = {
-        endpoint.version: endpoint for endpoint in reversed(settings.endpoints(settings.rs.udp))
-    }
-    return (Relay(settings.name_of(Role.RS), tuple(first.values())),)
+    return tuple(Relay(settings.host_of(site), site.signalling()) for site in settings.relays)

@@ -7,7 +7,6 @@ records. Ours: docs/protocol.md sections 1 and 6.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
 import dns.exception
 import dns.name
@@ -19,6 +18,7 @@ import dns.zonefile
 
 from ntmobile.errors import Remedy
 from ntmobile.keys.identity import fingerprint
+from ntmobile.wire.endpoint import Host
 
 TTL_S = 3600
 NEGATIVE_TTL_S = 60
@@ -43,9 +43,8 @@ class Services:
 
     domain: str
     domain_key: bytes
-    addresses: tuple[IPv4Address | IPv6Address, ...]
-    hosts: tuple[str, ...]
-    """Labels of the servers: dc, as, rs."""
+    hosts: tuple[tuple[str, tuple[Host, ...]], ...]
+    """Labels of the servers (dc, as, rs), and their addresses."""
     udp: int
     dc_https: int
     as_https: int
@@ -130,8 +129,8 @@ def _lines(services: Services) -> Iterable[str]:
     yield f"{NTM_DC} {SERVICE_TTL_S} IN SRV 0 0 {services.dc_https} dc"
     yield f"{NTM_AS} {SERVICE_TTL_S} IN SRV 0 0 {services.as_https} as"
     yield f'{NTM_KEY} {SERVICE_TTL_S} IN TXT "v=ntm1 key={fingerprint(services.domain_key)}"'
-    for host in services.hosts:
-        for address in services.addresses:
+    for host, addresses in services.hosts:
+        for address in addresses:
             kind = "A" if address.version == 4 else "AAAA"
             yield f"{host} {SERVICE_TTL_S} IN {kind} {address}"
 

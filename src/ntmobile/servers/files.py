@@ -89,18 +89,19 @@ class ServerDirectory:
         """Return the PEM text that holds the certificate which the servers present."""
         return self._bytes(self.tls_files(settings)[0])
 
-    def renew(self, settings: ServerConfig, *, serial: int, now_s: int) -> bool:
-        """Issue a new server certificate where it is due; whether it was.
+    def renew(
+        self, settings: ServerConfig, names: tuple[str, ...], *, serial: int, now_s: int
+    ) -> bool:
+        """Issue a new server certificate where it is due or lacks a name; whether it was.
 
         One that the operator brought is left alone.
         """
         if settings.server.certificate:
             return False
-        names = settings.names
         if not needs_renewal(self.tls_certificate(settings), names, now_s):
             return False
         ca = self.ca()
-        made = make_server(ca, names, settings.server.addresses, serial=serial, now_s=now_s)
+        made = make_server(ca, names, settings.addresses, serial=serial, now_s=now_s)
         self.write_tls(made, ca)
         return True
 

@@ -57,7 +57,7 @@ def parent_records(settings: ServerConfig) -> tuple[str, ...]:
     """Return the lines for the parent zone: the delegation and its glue (RFC 1035, section 5)."""
     server = settings.name_of(Role.DC)
     yielded = [f"{settings.domain}. {RECORD_TTL_S} IN NS {server}."]
-    for address in settings.server.addresses:
+    for address in settings.site(Role.DC).addresses:
         kind = "A" if address.version == 4 else "AAAA"
         yielded.append(f"{server}. {RECORD_TTL_S} IN {kind} {address}")
     return tuple(yielded)
@@ -107,7 +107,7 @@ async def _fill(
 def _write_keys(
     directory: ServerDirectory, settings: ServerConfig, entropy: Entropy, now_s: int
 ) -> None:
-    addresses = settings.server.addresses
+    addresses = settings.addresses
     ca = make_ca(settings.domain, addresses, serial=_serial(entropy), now_s=now_s)
     made = make_server(ca, settings.names, addresses, serial=_serial(entropy), now_s=now_s)
     write(directory.ca_file, ca.certificate)

@@ -10,7 +10,7 @@ from ntmobile.runtime.domains import Domain, TrustedBy
 from ntmobile.runtime.https import DomainKey, Place
 from ntmobile.runtime.signed import Signer
 from ntmobile.runtime.statement import make_statement
-from ntmobile.servers.config import Role, ServerConfig
+from ntmobile.servers.config import Role, ServerConfig, Site
 from ntmobile.servers.dns_zone import Services
 from ntmobile.servers.files import ServerDirectory
 from ntmobile.wire.endpoint import Endpoint
@@ -49,9 +49,14 @@ class OwnDomain:
 
     def place(self, role: Role) -> Place:
         """Where a role of this domain takes HTTPS."""
-        ports = {Role.AS: self.settings.as_.https, Role.DC: self.settings.dc.https}
-        ports |= {Role.RS: self.settings.rs.https, Role.NS: self.settings.ns.https}
-        return Place(self.settings.name_of(role), self.settings.endpoints(ports[role]))
+        return self._place(self.settings.site(role))
+
+    def relay(self, name: str) -> Place | None:
+        """Where the RS of that host name takes HTTPS; None when the domain has none of it."""
+        for site in self.settings.relays:
+            if self.settings.host_of(site) == name:
+                return self._place(site)
+        return None
 
     def domain(self) -> Domain:
         """The domain as the judge of domains knows it."""
@@ -60,7 +65,7 @@ class OwnDomain:
 
     def signalling(self) -> tuple[Endpoint, ...]:
         """Where the DC takes datagrams."""
-        return self.settings.endpoints(self.settings.dc.udp)
+        return self.settings.site(Role.DC).signalling()
 
     def signer(self, entropy: Entropy) -> Signer:
         """Return what signs requests in the domain's name."""
@@ -77,10 +82,12 @@ class OwnDomain:
         return Services(
             domain=self.name,
             domain_key=self.public,
-            addresses=settings.server.addresses,
-            hosts=tuple(str(role) for role in settings.server.roles),
+            hosts=tuple((site.label, site.addresses) for site in settings.sites),
             udp=settings.dc.udp,
             dc_https=settings.dc.https,
             as_https=settings.as_.https,
             serial=serial,
         )
+
+    def _place(self, site: Site) -> Place:
+        return Place(self.settings.host_of(site), site.at(site.https))

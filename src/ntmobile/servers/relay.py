@@ -11,6 +11,8 @@ from ntmobile.proto.relay.relay import Bind, Command, ForgetPath, RelayRole, Unb
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet, sender
 from ntmobile.runtime.tasks import Tasks
+from ntmobile.servers.binding import udp_hosts
+from ntmobile.servers.config import Site
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
 from ntmobile.wire.message import Message
@@ -22,12 +24,13 @@ class RelayServer:
     """Runs one RS. Source: paper, Fig. 7."""
 
     def __init__(
-        self, domain: str, port: int, *, entropy: Entropy, clock: Clock, tasks: Tasks
+        self, domain: str, site: Site, *, entropy: Entropy, clock: Clock, tasks: Tasks
     ) -> None:
         """Opens the UDP port; raises OSError. Must be made inside the event loop."""
-        self.port = _core.Relay(port=port)
+        hosts = udp_hosts(each.host for each in site.signalling())
+        self.port = _core.Relay(port=site.udp or 0, ipv4=hosts.ipv4, ipv6=hosts.ipv6)
         self.signalling = Signalling(self.port)
-        self.stranger = _core.Port()
+        self.stranger = _core.Port(ipv4=hosts.ipv4, ipv6=hosts.ipv6)
         """Knocks leave from here: a port that no node ever sent to."""
         self._knocked: Counter[str] = Counter()
         self.machine = RelayRole(domain, entropy, self._idle_ns)

@@ -1,7 +1,8 @@
 """All roles of one process of `ntm serve`: opened, checked, reloaded and closed together.
 
-What every role needs (store, own domain, judge of foreign domains, HTTPS) is opened first, then the
-roles. The same directory may be served by several processes, each with roles of its own.
+What roles need (store, own domain, judge of foreign domains, HTTPS) is opened first, then they.
+The same directory, or copies of it on several machines, may be served by several processes, each
+with roles of its own. AS and DC share the store; an RS alone opens none.
 Ours: docs/protocol.md section 10.
 """
 
@@ -25,8 +26,8 @@ from ntmobile.runtime.tasks import Tasks
 from ntmobile.servers.account import AccountServer
 from ntmobile.servers.admin import current_policy
 from ntmobile.servers.admin_socket import AdminSocket
-from ntmobile.servers.binding import explaining, local_endpoints, reachable
-from ntmobile.servers.book import StoreBook
+from ntmobile.servers.binding import explaining, is_local, local_endpoints, reachable
+from ntmobile.servers.book import NoBook, StoreBook
 from ntmobile.servers.calls import Calls
 from ntmobile.servers.config import Role, ServerConfig
 from ntmobile.servers.coordinator import CoordinatorServer
@@ -35,6 +36,7 @@ from ntmobile.servers.dns import Responder
 from ntmobile.servers.dns_server import DnsServer
 from ntmobile.servers.dns_zone import Zone, read_extra
 from ntmobile.servers.files import ServerDirectory
+from ntmobile.servers.home import at_home
 from ntmobile.servers.http import Front
 from ntmobile.servers.keeper import Keeper
 from ntmobile.servers.logins import Logins
@@ -52,7 +54,8 @@ DNS_PORT = 53
 GENERATION_S = 5.0
 """Changes come by the admin socket at once; this catches those made on another machine."""
 UPKEEP_S = 3600.0
-BUILT = frozenset((Role.AS, Role.DC, Role.RS))
+STATEFUL = frozenset((Role.AS, Role.DC))
+"""Roles that need the store."""
 
 
 class Servers:
@@ -65,21 +68,27 @@ class Servers:
         *,
         entropy: Entropy,
         clock: Clock,
+        relay: str | None = None,
         resolvers: Callable[[], Sequence[Endpoint]] | None = None,
     ) -> None:
-        """Roles None are all of server.toml; resolvers None are those it names.
+        """Roles None are those at home here, relay names the RS where there are several.
 
-        Raises Remedy when the directory or its settings are wrong.
+        Resolvers None are those of server.toml. Raises Remedy when the directory or its settings
+        are wrong.
         """
         self.directory = directory
         self._entropy = entropy
         self._clock = clock
         settings = directory.config()
-        self.roles = _roles(settings, roles)
+        self.sites = {site.role: site for site in at_home(settings, roles, relay, is_local)}
+        """The servers of this process."""
         self._renew(settings)
         self.own = OwnDomain.read(directory, settings)
         self._resolvers = resolvers or _resolvers(settings)
         self._takers: dict[Role, Taker] = {}
+        self._named_takers: dict[str, Taker] = {}
+        self._store: Store | None = None
+        self._book: StoreBook | None = None
         self._stack = AsyncExitStack()
         self._generation = 0
         self._policy: Policy | None = None
@@ -89,6 +98,11 @@ class Servers:
         self.account: AccountServer | None = None
         self.relay: RelayServer | None = None
         self.dns: DnsServer | None = None
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles of this process."""
+        return tuple(self.sites)
 
     async def start(self) -> None:
         """Open everything; raises Remedy or StoreUnavailable, with nothing left open."""
@@ -100,15 +114,16 @@ class Servers:
 
     async def check(self) -> None:
         """Ask every role for an answer; raises Remedy when one gives none."""
-        hosts = {endpoint.host for endpoint in self.https}
         for endpoint in self.https:
             await check_https(self.own, self.own.name, reachable(endpoint))
-        ports = [each.port.port for each in (self.coordinator, self.relay) if each is not None]
-        for host in hosts:
-            for port in ports:
-                await check_stun(reachable(Endpoint(host, port)), self._entropy)
-            if self.dns is not None:
-                await check_dns(self.own.name, reachable(Endpoint(host, self._settings.dns.port)))
+        for site in self.sites.values():
+            if site.udp is not None:
+                hosts = (each.host for each in site.signalling())
+                for endpoint in local_endpoints(hosts, site.udp):
+                    await check_stun(reachable(endpoint), self._entropy)
+        if self.dns is not None:
+            for endpoint in self._dns_endpoints():
+                await check_dns(self.own.name, reachable(endpoint))
 
     async def reload(self) -> None:
         """Read settings, policy, certificate and store again.
@@ -116,8 +131,8 @@ class Servers:
         Raises NTMobileError when something is wrong; all of the old stays then.
         """
         settings = _unmoved(self._settings, self.directory.config())
-        policy_file = self.directory.policy()
-        policy = await current_policy(self.directory, self._store)
+        policy_file = self.directory.policy() if self.account is not None else None
+        policy = await self._current_policy()
         own = OwnDomain.read(self.directory, settings)
         zone = self._zone(own)
         try:
@@ -128,18 +143,19 @@ class Servers:
                 f"the certificate cannot be used: {error}", remedy=f"look at {files}"
             ) from None
         self.own = own
-        self._book.mode = settings.federation.mode
+        if self._book is not None:
+            self._book.mode = settings.federation.mode
         self._domains.forget()
         if self.dns is not None:
             self.dns.responder.zone = zone
-        if self.account is not None:
+        if self.account is not None and policy_file is not None:
             self.account.logins.set_policy(policy_file)
-        if self.coordinator is not None:
+        if self.coordinator is not None and policy is not None:
             self.coordinator.set_settings(settings)
             self.coordinator.set_policy(policy)
             await self._drop_registrations(policy)
         self._policy = policy
-        log.info("reloaded", federation=settings.federation.mode, rules=len(policy.rules))
+        log.info("reloaded", federation=settings.federation.mode)
 
     async def close(self) -> None:
         """Close everything, the last opened first."""
@@ -150,30 +166,45 @@ class Servers:
         return self.own.settings
 
     async def _start(self) -> None:
-        self._store = await Store.open(self.directory.store_url(self._settings))
-        self._stack.push_async_callback(self._store.close)
+        if STATEFUL & set(self.roles):
+            await self._open_store()
         self._tasks = await self._stack.enter_async_context(Tasks())
-        self._generation = await self._store.settings.get(Counter.GENERATION)
-        self._policy = await current_policy(self.directory, self._store)
         self._make_domains()
-        if Role.DC in self.roles:
-            await self._start_coordinator()
-            await self._start_dns()
         if Role.RS in self.roles:
             self._start_relay()
-        if Role.AS in self.roles:
-            self._start_account()
+        if self._store is not None:
+            await self._start_stateful(self._store)
         await self._listen()
         await self._start_admin()
-        self._tasks.repeat(self._watch_generation, GENERATION_S)
         self._tasks.repeat(self._keep_up, UPKEEP_S)
 
-    def _make_domains(self) -> None:
+    async def _open_store(self) -> None:
+        self._store = await Store.open(self.directory.store_url(self._settings))
+        self._stack.push_async_callback(self._store.close)
+        self._generation = await self._store.settings.get(Counter.GENERATION)
+        self._policy = await self._current_policy()
         self._book = StoreBook(self._store, self._clock, self._settings.federation.mode)
+
+    async def _start_stateful(self, store: Store) -> None:
+        if Role.DC in self.roles:
+            await self._start_coordinator(store)
+            await self._start_dns()
+        if Role.AS in self.roles:
+            self._start_account(store)
+        self._tasks.repeat(self._watch_generation, GENERATION_S)
+
+    def _make_domains(self) -> None:
         resolver = Resolver(self._resolvers, self._clock)
-        self._domains = Domains(self.own.domain(), resolver, self._book, self._clock)
+        book = self._book or NoBook()
+        self._domains = Domains(self.own.domain(), resolver, book, self._clock)
         signer = self.own.signer(self._entropy)
-        self._calls = Calls(lambda: self.own, self._domains, signer, self._clock, self._takers)
+        own, named = (lambda: self.own), self._named_takers
+        self._calls = Calls(own, self._domains, signer, self._clock, named)
+
+    def _serve(self, role: Role, taker: Taker) -> None:
+        """Requests to that server of ours go to it."""
+        self._takers[role] = taker
+        self._named_takers[self._settings.host_of(self.sites[role])] = taker
 
     async def _listen(self) -> None:
         self.front = Front(
@@ -186,21 +217,15 @@ class Servers:
         certificate, key = self.directory.tls_files(self._settings)
         self._listener = Listener(self.front.application, certificate, key)
         self._stack.push_async_callback(self._listener.close)
-        for role, port in self._https_ports():
-            endpoints = local_endpoints(self._settings.server.addresses, port)
-            with explaining(f"TCP port {port}", f"[{role}] https"):
-                self.https += await self._listener.listen(endpoints)
+        for port in dict.fromkeys(site.https for site in self.sites.values()):
+            sites = [site for site in self.sites.values() if site.https == port]
+            addresses = [address for site in sites for address in site.addresses]
+            with explaining(f"TCP port {port}", f"{sites[0].heading} https"):
+                self.https += await self._listener.listen(local_endpoints(addresses, port))
 
-    def _https_ports(self) -> list[tuple[str, int]]:
-        ports: dict[int, str] = {}
-        for role, transport, port in self._settings.ports():
-            if transport == "tcp" and role in self.roles:
-                ports.setdefault(port, role)
-        return [(role, port) for port, role in ports.items()]
-
-    async def _start_coordinator(self) -> None:
+    async def _start_coordinator(self, store: Store) -> None:
         assert self._policy is not None
-        keeper = Keeper(self._store, self._clock, self._tasks)
+        keeper = Keeper(store, self._clock, self._tasks)
         self._stack.push_async_callback(keeper.close)
         self.keeper = keeper
         stored = [node for node in await keeper.restore() if node.fqdn not in self._policy.revoked]
@@ -216,28 +241,31 @@ class Servers:
                 tasks=self._tasks,
             )
         self._stack.callback(self.coordinator.close)
-        self._takers[Role.DC] = self.coordinator.take
+        self._serve(Role.DC, self.coordinator.take)
         log.info("DC started", domain=self.own.name, restored=len(stored))
 
     async def _start_dns(self) -> None:
         responder = Responder(self._zone(self.own), random_bytes(self._entropy, 32))
         self.dns = DnsServer(responder, self._clock, self._tasks)
         self._stack.callback(self.dns.close)
-        port = self._settings.dns.port
-        with explaining(f"the DNS port {port}", "[dns] port"):
-            await self.dns.listen(local_endpoints(self._settings.server.addresses, port))
+        with explaining(f"the DNS port {self._settings.dns.port}", "[dns] port"):
+            await self.dns.listen(self._dns_endpoints())
+
+    def _dns_endpoints(self) -> tuple[Endpoint, ...]:
+        addresses = self._settings.site(Role.DC).addresses
+        return local_endpoints(addresses, self._settings.dns.port)
 
     def _start_relay(self) -> None:
-        port = self._settings.rs.udp
-        with explaining(f"UDP port {port}", "[rs] udp"):
+        site = self.sites[Role.RS]
+        with explaining(f"UDP port {site.udp}", f"{site.heading} udp"):
             self.relay = RelayServer(
-                self.own.name, port, entropy=self._entropy, clock=self._clock, tasks=self._tasks
+                self.own.name, site, entropy=self._entropy, clock=self._clock, tasks=self._tasks
             )
         self._stack.callback(self.relay.close)
-        self._takers[Role.RS] = self.relay.take
+        self._serve(Role.RS, self.relay.take)
 
-    def _start_account(self) -> None:
-        logins = Logins(self.own.name, self._store, self.directory.policy(), self._clock)
+    def _start_account(self, store: Store) -> None:
+        logins = Logins(self.own.name, store, self.directory.policy(), self._clock)
         self.account = AccountServer(
             self.own,
             logins,
@@ -247,7 +275,7 @@ class Servers:
             tasks=self._tasks,
         )
         self._stack.callback(self.account.close)
-        self._takers[Role.AS] = self.account.take
+        self._serve(Role.AS, self.account.take)
 
     async def _start_admin(self) -> None:
         admin = AdminSocket(self.directory.path, map(str, self.roles), self.reload)
@@ -270,13 +298,18 @@ class Servers:
             extra = read_extra(self.directory.zone_file.read_text(), own.name)
         return Zone(own.services(int(self._clock.wall())), extra)
 
+    async def _current_policy(self) -> Policy | None:
+        return None if self._store is None else await current_policy(self.directory, self._store)
+
     async def _drop_registrations(self, policy: Policy) -> None:
         before = frozenset() if self._policy is None else self._policy.revoked
+        assert self._store is not None
         with suppress(StoreUnavailable):
             for fqdn in policy.revoked - before:
                 await self._store.registrations.remove(fqdn)
 
     async def _watch_generation(self) -> None:
+        assert self._store is not None
         with suppress(StoreUnavailable):
             generation = await self._store.settings.get(Counter.GENERATION)
             if generation != self._generation:
@@ -284,8 +317,9 @@ class Servers:
                 await self._reload_or_tell()
 
     async def _keep_up(self) -> None:
-        with suppress(StoreUnavailable):
-            await self._store.sweep(self._clock.wall())
+        if self._store is not None:
+            with suppress(StoreUnavailable):
+                await self._store.sweep(self._clock.wall())
         if self._renew(self._settings):
             await self._reload_or_tell()
 
@@ -299,29 +333,12 @@ class Servers:
         serial = self._entropy.getrandbits(158) | 1
         try:
             now_s = int(self._clock.wall())
-            return self.directory.renew(settings, serial=serial, now_s=now_s)
+            here = map(settings.host_of, self.sites.values())
+            names = tuple(dict.fromkeys((*settings.names, *here)))
+            return self.directory.renew(settings, names, serial=serial, now_s=now_s)
         except OSError as error:
             log.error("the certificate is due and cannot be written", why=error.strerror)
             return False
-
-
-def _roles(settings: ServerConfig, wanted: Sequence[Role] | None) -> tuple[Role, ...]:
-    configured = settings.server.roles
-    for role in wanted or ():
-        if role not in configured:
-            shown = ", ".join(configured)
-            raise Remedy(
-                f"{role} is no role of this domain's servers ({shown})",
-                remedy="name it in [server] roles in server.toml first",
-            )
-    chosen = tuple(dict.fromkeys(wanted or configured))
-    for role in chosen:
-        if role not in BUILT:
-            log.warning("role not built yet, left out", role=role)
-    running = tuple(role for role in chosen if role in BUILT)
-    if not running:
-        raise Remedy("no role is left to run", remedy="run at least one of as, dc, rs")
-    return running
 
 
 def _resolvers(settings: ServerConfig) -> Callable[[], Sequence[Endpoint]]:

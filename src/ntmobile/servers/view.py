@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ntmobile.keys.certificates import fingerprint
 from ntmobile.keys.identity import fingerprint as key_fingerprint
 from ntmobile.keys.identity import public_of
+from ntmobile.servers.config import Role, ServerConfig
 from ntmobile.servers.files import ServerDirectory
 from ntmobile.servers.init import parent_records
 
@@ -22,7 +23,9 @@ class ServerView:
     """For the parent zone."""
     addresses: tuple[str, ...]
     ports: dict[str, dict[str, int]]
-    """By role and "dns", then "tcp" and "udp"."""
+    """By server (as, dc, rs, a further RS's name) and "dns", then "tcp" and "udp"."""
+    servers: dict[str, tuple[str, ...]]
+    """Addresses by host name."""
     roles: tuple[str, ...]
     federation: str
 
@@ -30,16 +33,27 @@ class ServerView:
 def view(directory: ServerDirectory) -> ServerView:
     """Read the directory; raises Remedy."""
     settings = directory.config()
-    ports: dict[str, dict[str, int]] = {}
-    for role, transport, port in settings.ports():
-        ports.setdefault(role, {})[transport] = port
     return ServerView(
         domain=settings.domain,
         domain_key=key_fingerprint(public_of(directory.domain_key())),
         tls_fingerprint=fingerprint(directory.tls_certificate(settings)),
         records=parent_records(settings),
-        addresses=tuple(map(str, settings.server.addresses)),
-        ports=ports,
+        addresses=tuple(map(str, settings.addresses)),
+        ports=_ports(settings),
+        servers={
+            settings.host_of(each): tuple(map(str, each.addresses)) for each in settings.sites
+        },
         roles=tuple(map(str, settings.server.roles)),
         federation=str(settings.federation.mode),
     )
+
+
+def _ports(settings: ServerConfig) -> dict[str, dict[str, int]]:
+    ports: dict[str, dict[str, int]] = {}
+    for site in settings.sites:
+        ports[site.label] = {"tcp": site.https}
+        if site.udp is not None:
+            ports[site.label]["udp"] = site.udp
+        if site.role is Role.DC:
+            ports["dns"] = {"udp": settings.dns.port, "tcp": settings.dns.port}
+    return ports

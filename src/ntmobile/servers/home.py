@@ -1,0 +1,102 @@
+"""Which of the domain's servers are at home on this machine.
+
+A domain may be spread over machines that all have the same directory. A server is at home where
+one of its addresses is; behind a provider's NAT no address tells, and --roles does.
+Ours: docs/protocol.md section 10.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from ntmobile.errors import Remedy
+from ntmobile.servers.config import Role, ServerConfig, Site
+from ntmobile.wire.endpoint import Host
+
+log = structlog.get_logger()
+
+BUILT = (Role.AS, Role.DC, Role.RS)
+
+
+def at_home(
+    settings: ServerConfig,
+    roles: Sequence[Role] | None,
+    relay: str | None,
+    is_local: Callable[[Host], bool],
+) -> tuple[Site, ...]:
+    """Return the servers to run, at most one of a role; raises Remedy when that is none.
+
+    Roles None are those at home here, and all that are at [server] addresses where none is; relay
+    names the RS where a domain has several.
+    """
+    _refuse_unknown(settings, roles or ())
+    sites = [site for site in settings.sites if _is_built(site)]
+    if relay is not None:
+        _refuse_unknown_relay(settings, relay)
+        sites = [site for site in sites if site.role is not Role.RS or site.label == relay]
+    if roles is None:
+        local = [site for site in sites if any(map(is_local, site.addresses))]
+        chosen = local or [each for each in sites if each.addresses == settings.server.addresses]
+        running = _one_a_role(chosen)
+        _tell_elsewhere(settings, running)
+    else:
+        # Where one is at home it is meant; else whichever, if only one can be.
+        wanted = [site for site in sites if site.role in roles]
+        wanted.sort(key=lambda site: not any(map(is_local, site.addresses)))
+        _refuse_ambiguous(wanted, is_local)
+        running = _one_a_role(wanted)
+    if not running:
+        raise Remedy(
+            "no server is left to run here: none of the addresses in server.toml is this machine's",
+            remedy="say which ones, of as, dc and rs: ntm serve DIR --roles rs",
+        )
+    return running
+
+
+def _refuse_unknown(settings: ServerConfig, roles: Iterable[Role]) -> None:
+    configured = dict.fromkeys(site.role for site in settings.sites)
+    for role in roles:
+        if role not in configured:
+            raise Remedy(
+                f"{role} is no role of this domain's servers ({', '.join(configured)})",
+                remedy="name it in [server] roles in server.toml first",
+            )
+
+
+def _refuse_unknown_relay(settings: ServerConfig, relay: str) -> None:
+    labels = [site.label for site in settings.relays]
+    if relay not in labels:
+        raise Remedy(
+            f"{relay} is no RS of this domain ({', '.join(labels) or 'it has none'})",
+            remedy='add it to server.toml first: [[relay]], name = "...", addresses = [...]',
+        )
+
+
+def _refuse_ambiguous(wanted: Sequence[Site], is_local: Callable[[Host], bool]) -> None:
+    relays = [site for site in wanted if site.role is Role.RS]
+    if len(relays) > 1 and not any(map(is_local, relays[0].addresses)):
+        labels = ", ".join(site.label for site in relays)
+        raise Remedy(
+            f"this machine has no address of any RS ({labels}), so it could be each of them",
+            remedy=f"say which one it is: ntm serve DIR --roles rs --relay {relays[-1].label}",
+        )
+
+
+def _is_built(site: Site) -> bool:
+    if site.role not in BUILT:
+        log.warning("role not built yet, left out", role=site.role)
+    return site.role in BUILT
+
+
+def _one_a_role(sites: Iterable[Site]) -> tuple[Site, ...]:
+    chosen: dict[Role, Site] = {}
+    for site in sites:
+        chosen.setdefault(site.role, site)
+    return tuple(sorted(chosen.values(), key=lambda site: BUILT.index(site.role)))
+
+
+def _tell_elsewhere(settings: ServerConfig, running: Sequence[Site]) -> None:
+    for site in settings.sites:
+        if site not in running and site.role in BUILT:
+            where = ", ".join(map(str, site.addresses))
+            log.info("runs elsewhere", server=settings.host_of(site), at=where)

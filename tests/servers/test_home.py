@@ -1,0 +1,115 @@
+from collections.abc import Callable
+from ipaddress import ip_address
+
+import pytest
+from structlog.testing import capture_logs
+
+from ntmobile.errors import Remedy
+from ntmobile.servers.config import Role, ServerConfig, parse_server
+from ntmobile.servers.home import at_home
+from ntmobile.wire.endpoint import Host
+
+MAIN, RELAY, FURTHER, PRIVATE = "203.0.113.10", "203.0.113.20", "203.0.113.30", "10.0.0.1"
+SETTINGS = parse_server(f"""
+[server]
+domain = "ntm.example.org"
+addresses = ["{MAIN}"]
+[rs]
+addresses = ["{RELAY}"]
+[[relay]]
+name = "rs2"
+addresses = ["{FURTHER}", "2001:db8::30"]
+""")
+
+
+def machine(*addresses: str) -> Callable[[Host], bool]:
+    """A machine with those addresses."""
+    return lambda host: str(host) in addresses
+
+
+def found(
+    *addresses: str,
+    roles: tuple[Role, ...] | None = None,
+    relay: str | None = None,
+    settings: ServerConfig = SETTINGS,
+) -> list[str]:
+    with capture_logs():
+        return [site.label for site in at_home(settings, roles, relay, machine(*addresses))]
+
+
+def test_a_server_is_at_home_where_its_address_is() -> None:
+    assert found(MAIN) == ["as", "dc"]
+    assert found(RELAY) == ["rs"]
+    assert found("2001:db8::30") == ["rs2"]
+
+
+def test_what_runs_elsewhere_is_said() -> None:
+    with capture_logs() as logs:
+        at_home(SETTINGS, None, None, machine(MAIN))
+
+    assert [(each["server"], each["at"]) for each in logs] == [
+        ("rs.ntm.example.org", RELAY),
+        ("rs2.ntm.example.org", f"{FURTHER}, 2001:db8::30"),
+    ]
+
+
+def test_behind_a_providers_nat_the_servers_without_addresses_of_their_own_run() -> None:
+    assert found(PRIVATE) == ["as", "dc"]
+
+
+def test_roles_that_are_named_run_wherever_this_is() -> None:
+    assert found(PRIVATE, roles=(Role.AS,)) == ["as"]
+    assert found(MAIN, roles=(Role.RS, Role.DC), relay="rs2") == ["dc", "rs2"]
+
+
+def test_rs_is_the_one_that_is_at_home_here() -> None:
+    assert found(FURTHER, roles=(Role.RS,)) == ["rs2"]
+    assert found(RELAY, roles=(Role.RS,)) == ["rs"]
+
+
+def test_one_process_runs_one_rs_and_another_the_next() -> None:
+    assert found(RELAY, FURTHER, roles=(Role.RS,)) == ["rs"]
+    assert found(RELAY, FURTHER, roles=(Role.RS,), relay="rs2") == ["rs2"]
+
+
+def test_a_machine_that_could_be_any_rs_asks_which() -> None:
+    with pytest.raises(Remedy, match="could be each") as raised:
+        found(PRIVATE, roles=(Role.RS,))
+
+    assert "--relay rs2" in raised.value.remedy
+
+
+def test_the_only_rs_may_be_behind_a_providers_nat() -> None:
+    alone = parse_server(f'[server]\ndomain = "ntm.example.org"\naddresses = ["{MAIN}"]\n')
+
+    assert found(PRIVATE, roles=(Role.RS,), settings=alone) == ["rs"]
+
+
+def test_an_unknown_rs_is_refused_with_those_there_are() -> None:
+    with pytest.raises(Remedy, match=r"rs9 is no RS of this domain \(rs, rs2\)"):
+        found(MAIN, relay="rs9")
+
+
+def test_a_role_that_is_not_configured_is_refused() -> None:
+    with pytest.raises(Remedy, match=r"ns is no role of this domain's servers \(as, dc, rs\)"):
+        found(MAIN, roles=(Role.NS,))
+
+
+def test_a_machine_without_any_server_is_told_to_say_which() -> None:
+    text = f'[server]\ndomain = "ntm.example.org"\naddresses = ["{MAIN}"]\nroles = ["rs"]\n'
+    settings = parse_server(text + f'[rs]\naddresses = ["{RELAY}"]\n')
+
+    with pytest.raises(Remedy, match="no server is left") as raised:
+        found(PRIVATE, settings=settings)
+
+    assert "--roles rs" in raised.value.remedy
+
+
+def test_a_role_that_is_not_built_yet_is_left_out_and_said() -> None:
+    text = f'[server]\ndomain = "ntm.example.org"\naddresses = ["{MAIN}"]\nroles = ["dc", "ns"]\n'
+
+    with capture_logs() as logs:
+        sites = at_home(parse_server(text), None, None, machine(str(ip_address(MAIN))))
+
+    assert [site.label for site in sites] == ["dc"]
+    assert [each["event"] for each in logs] == ["role not built yet, left out"]
