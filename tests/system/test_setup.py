@@ -1,0 +1,144 @@
+"""How long a first contact takes, counted in one-way delays: paper, Figs. 6 and 7."""
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+
+from ntmobile.lab import Impairment
+from ntmobile.lab.ntm import NtmNode, World
+from tests.system import first_byte
+from tests.system.conftest import Figure
+from tests.system.programs import await_listening
+
+pytestmark = pytest.mark.lab
+
+ONE_WAY_MS = 50.0
+"""Between any two machines: half of it on each machine's wire."""
+SLACK = 0.9
+"""Of a delay, for all the computing on the way."""
+
+
+class Sequence(NamedTuple):
+    """A figure of the paper, and how many one-way delays it takes until the DNS answer."""
+
+    figure: int
+    here: str
+    """Where MN is; CN is always behind a NAT."""
+    paper: int
+    ours: int
+    byte: int
+    """From then to the echoed byte: four times to the other end, for TCP's handshake and the
+    byte; by way of RS, that is two delays each time."""
+
+
+FIGURES = (Sequence(6, "outside", 8, 6, 4), Sequence(7, "inside", 14, 10, 8))
+
+
+@dataclass
+class Contacts:
+    """An MN in either place, and CNs that none of them ever met; the servers know each other."""
+
+    mn: dict[str, NtmNode]
+    friend: NtmNode
+    """A CN that both know."""
+    strangers: dict[str, list[NtmNode]]
+
+
+class Timed(NamedTuple):
+    """From the DNS query on, in milliseconds."""
+
+    answer_ms: float
+    byte_ms: float
+
+    def delays(self, one_way_ms: float = ONE_WAY_MS) -> str:
+        """Say it in one-way delays."""
+        return f"{self.answer_ms / one_way_ms:.2f} / {self.byte_ms / one_way_ms:.2f}"
+
+
+@pytest.fixture(scope="module")
+def contacts(world: World) -> Contacts:
+    org, net = world.federation("ntm.example.org", "ntm.example.net")
+    lab, internet = world.lab, world.internet
+    home, office = lab.nat("home", internet), lab.nat("office", internet)
+    places = {"outside": internet, "inside": home}
+    mn = {place: world.machine(place, "alice", org, at) for place, at in places.items()}
+    cn = [world.machine(f"cn{number}", "bob", net, office) for number in range(5)]
+    world.bring_up(*mn.values(), *cn)
+    for node in cn:
+        node.host.popen([sys.executable, first_byte.__file__, "serve"])
+        await_listening(node.host, first_byte.PORT)
+    for node in mn.values():
+        # Who asks first has the servers share their keys, and learns of the zone.
+        contact(node, cn[0])
+    return Contacts(mn, cn[0], {place: cn[1:] for place in places})
+
+
+@pytest.fixture(scope="module")
+def far_apart(world: World, contacts: Contacts) -> Contacts:
+    lab = world.lab
+    ends = [one.host for one in (*world.organisations, contacts.mn["outside"])]
+    nats = [lab.machines["home"], lab.machines["office"]]
+    for machine in (world.dns.host, *ends, *nats):
+        lab.impair(machine, Impairment(delay_ms=ONE_WAY_MS / 2))
+    return contacts
+
+
+@pytest.mark.parametrize("sequence", FIGURES, ids=lambda each: f"fig-{each.figure}")
+def test_a_first_contact_next_door_is_timed(
+    contacts: Contacts, sequence: Sequence, figure: Figure
+) -> None:
+    timed = meet_a_stranger(contacts, sequence)
+
+    took = f"answer {timed.answer_ms:.1f} ms, first echoed byte {timed.byte_ms:.1f} ms"
+    figure(f"set-up, Fig. {sequence.figure}, 0 ms one way", took)
+    assert timed.byte_ms < 1000
+
+
+def test_the_machines_are_as_far_apart_as_they_should(far_apart: Contacts) -> None:
+    mn, other = far_apart.mn["inside"], far_apart.mn["outside"].host
+    mn.host.run(["ping", "-c", "1", str(other.ipv4)])
+
+    shown = mn.host.run(["ping", "-c", "3", "-i", "0.2", str(other.ipv4)]).stdout
+
+    fastest_ms = float(shown.rpartition("= ")[2].split("/")[0])
+    assert 2 * ONE_WAY_MS <= fastest_ms < 2 * ONE_WAY_MS + 10
+
+
+@pytest.mark.parametrize("sequence", FIGURES, ids=lambda each: f"fig-{each.figure}")
+def test_a_first_contact_far_away_takes_no_more_delays_than_promised(
+    far_apart: Contacts, sequence: Sequence, figure: Figure
+) -> None:
+    timed = min(meet_a_stranger(far_apart, sequence) for _ in range(3))
+
+    what = f"set-up, Fig. {sequence.figure}, {ONE_WAY_MS:.0f} ms one way, answer / first byte"
+    figure(
+        what, f"{timed.delays()} delays; paper {sequence.paper} / {sequence.paper + sequence.byte}"
+    )
+    assert timed.answer_ms <= (sequence.ours + SLACK) * ONE_WAY_MS
+    assert timed.byte_ms <= (sequence.ours + sequence.byte + 2 * SLACK) * ONE_WAY_MS
+
+
+@pytest.mark.parametrize("place", ["outside", "inside"])
+def test_a_known_peer_is_answered_without_any_delay(
+    far_apart: Contacts, place: str, figure: Figure
+) -> None:
+    mn, cn = far_apart.mn[place], far_apart.friend
+
+    timed = contact(mn, cn)
+
+    figure(f"known peer, MN {place}, {ONE_WAY_MS:.0f} ms one way", f"{timed.delays()} delays")
+    assert timed.answer_ms < ONE_WAY_MS / 2
+
+
+def meet_a_stranger(contacts: Contacts, sequence: Sequence) -> Timed:
+    return contact(contacts.mn[sequence.here], contacts.strangers[sequence.here].pop())
+
+
+def contact(mn: NtmNode, cn: NtmNode) -> Timed:
+    """Look a peer up, connect, and wait for the first echoed byte."""
+    printed = mn.host.run([sys.executable, first_byte.__file__, cn.fqdn]).stdout
+    taken = json.loads(printed)
+    return Timed(taken["answer_s"] * 1000, taken["byte_s"] * 1000)
