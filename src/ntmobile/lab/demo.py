@@ -74,6 +74,9 @@ def _run() -> int:
         if os.geteuid() != 0:
             reason = _in_user_namespace() or reason
         return simulate(console, reason)
+    except NTMobileError as error:
+        console.print(Text(f"demo: {error}", "bold red"), soft_wrap=True)
+        return 1
     except KeyboardInterrupt:
         console.print("\ninterrupted: everything is removed again")
         return INTERRUPTED
@@ -121,10 +124,9 @@ def _tell_failure(console: Console, error: Exception, lab: Lab) -> None:
     for line in end_of_logs(lab.directory):
         console.print(Text(line, "dim"), soft_wrap=True)
     console.print(Text(f"demo: {error}", "bold red"), soft_wrap=True)
-    remedy = (
-        "above are the ends of all logs; next: make demo again, and if it fails alike, report it"
+    console.print(
+        "      above: the ends of all logs; next: make demo, and report it if it fails again"
     )
-    console.print(f"      {remedy}", soft_wrap=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

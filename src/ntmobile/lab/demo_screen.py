@@ -73,8 +73,10 @@ class PlainScreen:
     def say(self, text: str, style: str = "") -> None:
         """Print a line."""
         elapsed = (self._clock.now() - self._began) / SECOND
-        line = Text(f"{elapsed:5.1f} s  ").append(text, style)
-        self._console.print(line, soft_wrap=not self._console.is_terminal)
+        self._console.print(self._line(f"{elapsed:5.1f} s  ", Text(text, style)), soft_wrap=True)
+
+    def _line(self, at: str, text: Text) -> RenderableType:
+        return Text(at) + text
 
     def show(self, lines: Sequence[str], pause_s: float = 0.0) -> None:
         """Print the lines as they are, without a pause."""
@@ -110,6 +112,12 @@ class LiveScreen(PlainScreen):
     ) -> None:
         self._scene.doing = ""
         self._live.stop()
+
+    def _line(self, at: str, text: Text) -> RenderableType:
+        # A column of its own, so that long texts go on under their beginning.
+        line = Table.grid()
+        line.add_row(at, text)
+        return line
 
     def show(self, lines: Sequence[str], pause_s: float = 0.0) -> None:
         """Print the lines if the terminal is wide enough for them."""

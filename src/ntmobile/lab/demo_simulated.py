@@ -4,6 +4,7 @@ Names, messages, keys, NATs and decisions are those of the real thing; packets, 
 packet loops are simulated, in virtual time that passes as fast as the real one.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -53,7 +54,8 @@ def simulate(console: Console, reason: str, *, pace: float = 1.0) -> int:
         story = SimulatedStory(scene, screen, pace=pace)
         story.tell()
     print_lines(console, story.lines())
-    console.print(Text("next: sudo make demo, the same with real packets", "bold"))
+    how = f"remove the obstacle ({reason})" if os.geteuid() == 0 else "sudo make demo"
+    console.print(Text(f"next, with real packets: {how}", "bold"), soft_wrap=True)
     return 0 if story.is_whole else 1
 
 
@@ -105,6 +107,7 @@ class SimulatedStory:
         laptop = world.node(f"{LAPTOP}.alice", org, home)
         pc, tv, _ = (world.node(f"{name}.bob", net, office) for name in (PC, TV, PHONE))
         self.scene.up |= {ORG, NET, LAPTOP, PC, TV}
+        self.scene.addresses |= {LAPTOP: _address(laptop), PC: _address(pc), TV: _address(tv)}
         self.screen.say(f"{ORG} and {NET} run, with their nodes behind NATs")
         world.connect(laptop, tv)
         world.run_for(2)
@@ -146,6 +149,7 @@ class SimulatedStory:
         self.screen.say(f"the laptop leaves the {self.scene.where} and joins the {goal}", "yellow")
         self.world.move(laptop, self.networks[goal])
         self.scene.where = goal
+        self.scene.addresses[LAPTOP] = _address(laptop)
 
     def _follow(self, laptop: SimNode, pc: SimNode, stream: Stream, until: int) -> None:
         while stream.delivered < until:
@@ -164,6 +168,12 @@ class SimulatedStory:
         if pongs:
             self.scene.way = Way.RELAY if pongs[-1].relayed else Way.DIRECT
             self.scene.rtts_ms.append(pongs[-1].rtt_ns / NS_PER_MS)
+
+
+def _address(node: SimNode) -> str:
+    """Return the real address of a node with one network."""
+    [interface] = node.host.interfaces.values()
+    return str(min(interface.addresses, key=lambda address: address.version))
 
 
 def _longest(stream: Stream, since: int) -> float:

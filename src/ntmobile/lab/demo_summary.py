@@ -68,8 +68,8 @@ def _outage(outage: Outage) -> str:
     plug_ms = (move.back - move.away) / NS_PER_MS
     told = "nothing" if outage.told_ms is None else f"{outage.told_ms:.0f} ms"
     return (
-        f"{move.origin} -> {move.goal}: {outage.gap_ms:.0f} ms without a byte for curl; "
-        f"no network for {plug_ms:.0f} ms of that; ntm handovers: {told}"
+        f"{move.origin} -> {move.goal}: {outage.gap_ms:.0f} ms without a byte for curl "
+        f"(changing networks took {plug_ms:.0f} ms); ntm handovers: {told}"
     )
 
 
