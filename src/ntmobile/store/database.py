@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import Table
 
 from ntmobile.errors import Remedy
-from ntmobile.store.errors import StoreUnavailable, reason_of
+from ntmobile.store.errors import StoreUnavailable, is_full, reason_of
 from ntmobile.store.migrations import upgrade
 
 if TYPE_CHECKING:
@@ -86,8 +86,10 @@ class Database:
         except IntegrityError:
             raise
         except (DBAPIError, PoolTimeout, OSError) as error:
-            # Connections that saw the trouble are not trusted to have got over it.
-            await self._engine.dispose()
+            # Connections that saw the trouble are not trusted to have got over it. Those that met
+            # a full disk hold the files that SQLite could not make again, even for reading.
+            if not is_full(error):
+                await self._engine.dispose()
             raise StoreUnavailable(reason_of(error)) from error
 
     @asynccontextmanager

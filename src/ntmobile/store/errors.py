@@ -31,7 +31,7 @@ class StoreUnavailable(NTMobileError):
 
 def reason_of(error: Exception) -> str:
     """Return what to tell people of an error of the database."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
+    cause = _cause(error)
     name = _sqlite_name(cause)
     for code, reason in _REASONS.items():
         if name == code or name.startswith(code + "_"):
@@ -41,6 +41,15 @@ def reason_of(error: Exception) -> str:
     if isinstance(cause, OSError) and cause.strerror:
         return f"the database cannot be reached: {cause.strerror}"
     return str(cause) or type(cause).__name__
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the disk had no room, and nothing else is wrong."""
+    return _sqlite_name(_cause(error)) == "SQLITE_FULL"
+
+
+def _cause(error: Exception) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error
 
 
 def _sqlite_name(error: BaseException | None) -> str:
