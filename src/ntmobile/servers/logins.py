@@ -7,6 +7,7 @@ shows. What is left is whose it is. Ours: docs/protocol.md section 2.
 import asyncio
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from ntmobile.errors import NTMobileError
 from ntmobile.keys.identity import is_successor
@@ -96,7 +97,9 @@ class Logins:
         user = await self._store.users.get(request.user)
         if node is None or user is None or user.disabled or node.device != device:
             return LoginRefusal(LoginRefused.CREDENTIALS)
-        await self._store.nodes.seen(fqdn, request.identity.tunnel, self._clock.wall())
+        with suppress(StoreUnavailable):
+            # Only a note of when: a full disk must not shut out who is enrolled.
+            await self._store.nodes.seen(fqdn, request.identity.tunnel, self._clock.wall())
         return self._verified(request, node.tags)
 
     async def _by_authority(self, request: LoginRequest, text: str) -> LoginVerified | LoginRefusal:
