@@ -13,6 +13,7 @@ use ntmobile_capsule::{Addresses, Cipher, Epoch, KEY, ReceiveState};
 use ntmobile_port::{Wake, bind};
 
 use crate::counters::add;
+use crate::device::Device;
 use crate::packets::Packets;
 use crate::sending::Sender;
 use crate::shared::Shared;
@@ -29,11 +30,12 @@ use crate::{incoming, outgoing};
 /// closes too.
 pub struct Engine {
     shared: Arc<Shared>,
-    receiver: Mutex<Option<Loop>>,
-    reader: Mutex<Option<Loop>>,
+    receiver: Mutex<Option<JoinHandle<()>>>,
+    reader: Mutex<Option<Reader>>,
 }
 
-struct Loop {
+/// The second thread, for a busy device.
+struct Reader {
     stop: Arc<Wake>,
     thread: JoinHandle<()>,
 }
@@ -61,30 +63,13 @@ impl fmt::Display for EngineError {
 
 impl std::error::Error for EngineError {}
 
-impl Loop {
-    fn start(name: &str, run: impl FnOnce(&Wake) + Send + 'static) -> io::Result<Self> {
-        let stop = Arc::new(Wake::new()?);
-        let watched = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name(name.into())
-            .spawn(move || run(&watched))?;
-        Ok(Self { stop, thread })
-    }
-
-    fn end(self) {
-        self.stop.set();
-        // A loop that panicked has nothing left to clean up.
-        let _ = self.thread.join();
-    }
-}
-
 impl Engine {
     /// Opens UDP `port` (0: any) with `mark` (0: none) on what is sent, and
     /// starts receiving; `queue` signals wait for Python at most.
     pub fn open(port: u16, mark: u32, queue: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(bind(port, mark)?, queue)?);
         let receiving = Arc::clone(&shared);
-        let receiver = Loop::start("ntm-receive", move |stop| incoming::run(&receiving, stop))?;
+        let receiver = spawn("ntm-receive", move || incoming::run(&receiving))?;
         Ok(Self {
             shared,
             receiver: Mutex::new(Some(receiver)),
@@ -133,23 +118,23 @@ impl Engine {
     /// attached before.
     pub fn attach(&self, packets: Arc<dyn Packets>) -> io::Result<()> {
         self.detach();
-        let shared = Arc::clone(&self.shared);
-        let reading = Arc::clone(&packets);
-        self.shared
-            .present
-            .change(|view| view.packets = Some(packets));
-        let reader = Loop::start("ntm-send", move |stop| {
-            outgoing::run(&shared, &reading, stop);
-        })?;
-        *lock(&self.reader) = Some(reader);
+        let device = Arc::new(Device::new(packets)?);
+        let (reading, shared) = (Arc::clone(&device), Arc::clone(&self.shared));
+        let stop = Arc::new(Wake::new()?);
+        let stopped = Arc::clone(&stop);
+        let thread = spawn("ntm-send", move || reading.run(&shared, &stopped))?;
+        *lock(&self.reader) = Some(Reader { stop, thread });
+        self.set_device(Some(device));
         Ok(())
     }
 
     /// Lets go of the packet device; the tunnels stay.
     pub fn detach(&self) {
-        self.shared.present.change(|view| view.packets = None);
-        if let Some(reader) = lock(&self.reader).take() {
-            reader.end();
+        self.set_device(None);
+        if let Some(Reader { stop, thread }) = lock(&self.reader).take() {
+            stop.set();
+            // A thread that panicked has nothing left to clean up.
+            let _ = thread.join();
         }
     }
 
@@ -302,9 +287,15 @@ impl Engine {
     pub fn close(&self) {
         self.detach();
         self.shared.stopped.store(true, Ordering::Relaxed);
+        self.shared.kick.set();
         if let Some(receiver) = lock(&self.receiver).take() {
-            receiver.end();
+            let _ = receiver.join();
         }
+    }
+
+    fn set_device(&self, device: Option<Arc<Device>>) {
+        self.shared.present.change(|view| view.device = device);
+        self.shared.kick.set();
     }
 
     fn tunnel(&self, index: u32) -> Result<Arc<Tunnel>, EngineError> {
@@ -326,6 +317,10 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(run)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

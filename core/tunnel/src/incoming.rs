@@ -1,11 +1,13 @@
 //! From the peers to the packet device: one thread, which also queues for
 //! Python what is not a capsule.
 
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ntmobile_capsule::{Form, Header, KIND, Opened};
-use ntmobile_port::{Buffers, Received, Socket, Wake};
+use ntmobile_port::{Buffers, Received, Socket};
 
 use crate::counters::add;
 use crate::rebuild::{Arrival, Rebuild, Sink};
@@ -13,6 +15,7 @@ use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::tunnel::{Receiving, Tunnel};
 use crate::view::View;
+use crate::watch::watch;
 
 /// Messages asked for when nothing is known about what waits, and when much
 /// does. Each may be 64 datagrams; room for many costs time even if few come.
@@ -23,12 +26,13 @@ const TURN: usize = 16;
 /// How often a move to one address is told until it is acted on.
 const REMIND_NS: u64 = 1_000_000_000;
 
-/// Receives until `stop` is set.
-pub(crate) fn run(shared: &Shared, stop: &Wake) {
+/// Receives, and reads the device while little comes from there, until the
+/// engine is stopped.
+pub(crate) fn run(shared: &Shared) {
     let mut seen = shared.present.see();
     let mut rebuild = Rebuild::default();
     let mut rooms = [Buffers::new(FEW), Buffers::new(MANY)];
-    while let Ok(ready) = stop.wait(&shared.pair) {
+    while let Ok(ready) = wait(shared, &seen.view) {
         if shared.stopped.load(Ordering::Relaxed) {
             return;
         }
@@ -41,7 +45,40 @@ pub(crate) fn run(shared: &Shared, stop: &Wake) {
         if let Some(v6) = shared.pair.v6.as_ref().filter(|_| ready.v6) {
             drain.socket(v6, &mut rooms);
         }
+        if let Some(device) = view.device.as_ref().filter(|_| ready.device) {
+            device.turn(shared);
+        }
     }
+}
+
+/// What there is to do.
+struct Ready {
+    v4: bool,
+    v6: bool,
+    device: bool,
+}
+
+fn wait(shared: &Shared, view: &View) -> io::Result<Ready> {
+    let kick = shared.kick.as_fd();
+    // What is not there has its place filled by the kick.
+    let v6 = shared.pair.v6.as_ref().map(AsFd::as_fd);
+    let device = view.device.as_ref().and_then(|device| device.watched());
+    let descriptors = [
+        kick,
+        shared.pair.v4.as_fd(),
+        v6.unwrap_or(kick),
+        device.unwrap_or(kick),
+    ];
+    let [kicked, v4_ready, v6_ready, device_ready] =
+        watch(descriptors, None)?.map(|flags| !flags.is_empty());
+    if kicked {
+        shared.kick.clear();
+    }
+    Ok(Ready {
+        v4: v4_ready,
+        v6: v6_ready && v6.is_some(),
+        device: device_ready && device.is_some(),
+    })
 }
 
 /// One turn: what waits in the sockets now, with the tunnels there are now.
@@ -58,7 +95,7 @@ struct Drain<'a> {
 impl<'a> Drain<'a> {
     fn new(shared: &'a Shared, view: &'a View, rebuild: &'a mut Rebuild) -> Self {
         let sink = Sink {
-            packets: view.packets.as_deref(),
+            packets: view.device.as_ref().map(|device| device.packets()),
             counters: &shared.counters,
         };
         Self {

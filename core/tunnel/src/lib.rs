@@ -1,5 +1,5 @@
 //! The packet loops of a node: an application's packets on one side, one UDP
-//! port on the other, a thread per direction. Python decides everything that
+//! port on the other, a thread per direction when there is much to do. Python decides everything that
 //! is not decided per packet; see [`Engine`].
 //!
 //! | part | does |
@@ -7,11 +7,13 @@
 //! | [`Engine`] | what Python commands |
 //! | [`Signal`] | what Python hears |
 //! | [`Packets`], [`Tun`] | where inner packets come from and go to |
+//! | `device` | who reads the packets: one thread for all, or one of its own |
 //! | `outgoing` | packets to capsules |
 //! | `incoming`, `rebuild` | capsules to packets, super-packets put together again |
 //! | `waiting` | packets whose tunnel is not there yet |
 
 mod counters;
+mod device;
 mod engine;
 mod incoming;
 mod link;
@@ -25,6 +27,7 @@ mod tun;
 mod tunnel;
 mod view;
 mod waiting;
+mod watch;
 
 pub use engine::{Engine, EngineError};
 pub use ntmobile_capsule::{Addresses, Cipher, Epoch, KEY, ReceiveState};

@@ -1,4 +1,4 @@
-//! From the packet device to the peers: one thread.
+//! From the packet device to the peers.
 
 use std::io;
 use std::net::IpAddr;
@@ -6,9 +6,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ntmobile_capsule::{destination, icmp};
-use ntmobile_port::Wake;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 
 use crate::counters::add;
 use crate::packets::{HEADROOM, Left, Packets};
@@ -16,7 +13,7 @@ use crate::sending::{Outcome, Sender};
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::tunnel::Tunnel;
-use crate::view::{Seen, destinations};
+use crate::view::{View, destinations};
 use crate::waiting::Placed;
 
 /// Packets after which a tunnel is let go of, so that Python's thread gets a turn.
@@ -25,27 +22,13 @@ const TURN: usize = 64;
 const PATIENCE: usize = 1000;
 const LONGEST: usize = 1 << 16;
 
-/// Reads packets, and seals and sends each through its tunnel, until `stop`
-/// is set or the device is gone.
-pub(crate) fn run(shared: &Shared, packets: &Arc<dyn Packets>, stop: &Wake) {
-    let mut outgoing = Outgoing {
-        shared,
-        packets: packets.as_ref(),
-        seen: shared.present.see(),
-        buffer: vec![0; LONGEST + HEADROOM],
-    };
-    while let Ok(false) = wait(packets.as_ref(), stop) {
-        if outgoing.drain().is_err() {
-            return;
-        }
-    }
-}
-
-struct Outgoing<'a> {
+/// One turn of reading the device, with the tunnels there are now.
+pub(crate) struct Outgoing<'a> {
     shared: &'a Shared,
     packets: &'a dyn Packets,
-    seen: Seen,
-    buffer: Vec<u8>,
+    view: &'a View,
+    buffer: &'a mut [u8],
+    count: usize,
 }
 
 /// A packet in the buffer.
@@ -55,16 +38,38 @@ struct Read {
     destination: Option<IpAddr>,
 }
 
-impl Outgoing<'_> {
-    /// Sends what waits in the device, but not for ever: a device that is
-    /// never empty must not keep the loop from being stopped.
-    fn drain(&mut self) -> io::Result<()> {
-        self.seen.refresh(&self.shared.present);
+/// A buffer to read packets into.
+pub(crate) fn buffer() -> Vec<u8> {
+    vec![0; LONGEST + HEADROOM]
+}
+
+impl<'a> Outgoing<'a> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        packets: &'a dyn Packets,
+        view: &'a View,
+        buffer: &'a mut [u8],
+    ) -> Self {
+        Self {
+            shared,
+            packets,
+            view,
+            buffer,
+            count: 0,
+        }
+    }
+
+    /// Seals and sends what waits in the device, but not for ever: a device
+    /// that is never empty must not keep the loop from being stopped. Returns
+    /// how many packets it was; fails when the device is gone.
+    pub(crate) fn drain(mut self) -> io::Result<usize> {
         let mut next = self.read()?;
         for _ in 0..TURN {
-            let Some(read) = next else { return Ok(()) };
+            let Some(read) = next else {
+                return Ok(self.count);
+            };
             next = match self.tunnel(&read) {
-                Some(tunnel) => self.drain_into(&tunnel, read)?,
+                Some(tunnel) => self.drain_into(tunnel, read)?,
                 None => {
                     self.wait_for_tunnel(&read);
                     self.read()?
@@ -74,7 +79,7 @@ impl Outgoing<'_> {
         if let Some(read) = next {
             self.single(&read);
         }
-        Ok(())
+        Ok(self.count)
     }
 
     /// Sends `read` and what follows to the same address; returns the first
@@ -107,7 +112,7 @@ impl Outgoing<'_> {
             return;
         };
         let packet = &mut self.buffer[read.range.clone()];
-        let outcome = Sender::new(self.shared, &tunnel).packet(read.left, packet);
+        let outcome = Sender::new(self.shared, tunnel).packet(read.left, packet);
         match outcome {
             Outcome::NotUp => self.wait_for_tunnel(read),
             outcome => settle(self.shared, self.packets, outcome),
@@ -115,9 +120,10 @@ impl Outgoing<'_> {
     }
 
     fn read(&mut self) -> io::Result<Option<Read>> {
-        let Some((left, range)) = self.packets.read(&mut self.buffer)? else {
+        let Some((left, range)) = self.packets.read(self.buffer)? else {
             return Ok(None);
         };
+        self.count += 1;
         let destination = destination(&self.buffer[range.clone()]);
         Ok(Some(Read {
             left,
@@ -126,12 +132,9 @@ impl Outgoing<'_> {
         }))
     }
 
-    fn tunnel(&self, read: &Read) -> Option<Arc<Tunnel>> {
-        self.seen
-            .view
-            .destinations
-            .get(&read.destination?)
-            .map(Arc::clone)
+    fn tunnel(&self, read: &Read) -> Option<&'a Tunnel> {
+        let destination = read.destination?;
+        self.view.destinations.get(&destination).map(Arc::as_ref)
     }
 
     fn wait_for_tunnel(&self, read: &Read) {
@@ -181,25 +184,24 @@ fn place(shared: &Shared, destination: IpAddr, left: Left, packet: &[u8]) {
 
 /// Sends the packets that waited for `tunnel`.
 pub(crate) fn release(shared: &Shared, tunnel: &Tunnel) {
-    let Some(packets) = shared.present.get().packets.clone() else {
-        return;
-    };
+    let view = shared.present.get();
+    let Some(device) = &view.device else { return };
     for destination in destinations(tunnel) {
         for mut packet in take(shared, destination) {
             let outcome = Sender::new(shared, tunnel).packet(packet.left, &mut packet.bytes);
-            settle(shared, packets.as_ref(), outcome);
+            settle(shared, device.packets(), outcome);
         }
     }
 }
 
 /// Answers the packets that wait for `destination` with an error.
 pub(crate) fn refuse(shared: &Shared, destination: IpAddr) {
-    let packets = shared.present.get().packets.clone();
+    let view = shared.present.get();
     for packet in take(shared, destination) {
         add(&shared.counters.waiting_refused);
         let answer = icmp::build(&packet.bytes, icmp::Error::Prohibited);
-        if let (Some(packets), Some(answer)) = (&packets, answer) {
-            settle(shared, packets.as_ref(), Outcome::Answer(answer));
+        if let (Some(device), Some(answer)) = (&view.device, answer) {
+            settle(shared, device.packets(), Outcome::Answer(answer));
         }
     }
 }
@@ -224,22 +226,4 @@ fn settle(shared: &Shared, packets: &dyn Packets, outcome: Outcome) {
             }
         }
     }
-}
-
-/// Waits for a packet; true when `stop` is set instead.
-fn wait(packets: &dyn Packets, stop: &Wake) -> io::Result<bool> {
-    let mut watched = [
-        PollFd::new(stop, PollFlags::IN),
-        PollFd::from_borrowed_fd(packets.descriptor(), PollFlags::IN),
-    ];
-    while let Err(error) = poll(&mut watched, None) {
-        if error != Errno::INTR {
-            return Err(error.into());
-        }
-    }
-    let gone = PollFlags::ERR | PollFlags::NVAL;
-    if watched[1].revents().intersects(gone) && !watched[1].revents().contains(PollFlags::IN) {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
-    Ok(!watched[0].revents().is_empty())
 }

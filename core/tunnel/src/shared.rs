@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use ntmobile_capsule::Budget;
-use ntmobile_port::{Datagram, Inbox, LONGEST, Pair};
+use ntmobile_port::{Datagram, Inbox, LONGEST, Pair, Wake};
 
 use crate::counters::{Counters, add};
 use crate::signal::Signal;
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub budget: Arc<Budget>,
     pub rekey_after: AtomicU64,
     pub stopped: AtomicBool,
+    /// Makes the receiving thread look at everything anew.
+    pub kick: Wake,
     waiting: Mutex<Waiting>,
     start: Instant,
 }
@@ -40,6 +42,7 @@ impl Shared {
             budget: Budget::new(RESEND_BYTES),
             rekey_after: AtomicU64::new(REKEY_AFTER),
             stopped: AtomicBool::new(false),
+            kick: Wake::new()?,
             waiting: Mutex::new(Waiting::default()),
             start: Instant::now(),
         })

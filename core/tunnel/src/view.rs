@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::packets::Packets;
+use crate::device::Device;
 use crate::tunnel::Tunnel;
 
 /// One state of affairs.
@@ -17,7 +17,7 @@ pub(crate) struct View {
     /// By the peer's virtual addresses.
     pub destinations: HashMap<IpAddr, Arc<Tunnel>>,
     /// Where inner packets come from and go to.
-    pub packets: Option<Arc<dyn Packets>>,
+    pub device: Option<Arc<Device>>,
 }
 
 /// The present view and its version.
