@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from ntmobile.lab.errors import LabError
 from ntmobile.lab.host import Host
 from ntmobile.lab.namespace import Namespace
 from ntmobile.lab.ntm import NTM, NtmNode, Organisation
@@ -169,13 +168,32 @@ def resolves(host: Host, name: str) -> bool:
     return host.run(["getent", "ahosts", name], check=False).returncode == 0
 
 
-def fill_disk(host: Host, directory: Path) -> Path:
-    """Leave no byte free where a directory is; returns the file to remove for room again."""
+@contextmanager
+def full_disk(host: Host, directory: Path) -> Iterator[None]:
+    """Leave no byte free where a directory is, whatever is removed meanwhile."""
     filler = directory / "filler"
-    done = host.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], check=False)
-    if "No space left" not in done.stderr:
-        raise LabError(f"the disk is not full: {done.stderr}")
-    return filler
+    script = f"while :; do cat /dev/zero >> {filler} 2>/dev/null; sleep 0.02; done"
+    filling = host.popen(["sh", "-c", script])
+    try:
+        seconds_until(lambda: not has_room(host, directory), "the disk to be full")
+        yield
+    finally:
+        filling.kill()
+        filling.wait()
+        host.run(["rm", "-f", str(filler)])
+
+
+def has_room(host: Host, directory: Path) -> bool:
+    """Whether a page of a file fits where a directory is."""
+    free = os.statvfs(host.path(str(directory))).f_bavail
+    return free > 0
+
+
+def make_writes_need_room(host: Host, database: Path) -> None:
+    """Empty SQLite's write-ahead log, whose pages would be used again without asking the disk."""
+    script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute(sys.argv[2])"
+    pragma = "PRAGMA wal_checkpoint(TRUNCATE)"
+    host.run([sys.executable, "-c", script, str(database), pragma])
 
 
 def put_on_small_disk(host: Host, directory: Path, kilobytes: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import suppress
 
 BLOCK = 8192
 NUMBER = 8
@@ -16,21 +17,22 @@ def block(number: int) -> bytes:
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Send as many blocks as the request's path says."""
-    request = await reader.readuntil(b"\r\n\r\n")
-    blocks = int(request.split()[1].strip(b"/"))
+    # The other end may go away at any time; the next one is welcome.
+    with suppress(ConnectionError, asyncio.IncompleteReadError):
+        request = await reader.readuntil(b"\r\n\r\n")
+        await send(int(request.split()[1].strip(b"/")), writer)
+    writer.close()
+
+
+async def send(blocks: int, writer: asyncio.StreamWriter) -> None:
+    """Send so many blocks, each at its time; raises ConnectionError."""
     writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % (blocks * BLOCK))
     loop = asyncio.get_running_loop()
     began = loop.time()
-    try:
-        for number in range(blocks):
-            writer.write(block(number))
-            await writer.drain()
-            await asyncio.sleep(began + number * PACE_S - loop.time())
-        writer.close()
-        await writer.wait_closed()
-    except ConnectionError:
-        # The other end went away; the next one is welcome.
-        writer.close()
+    for number in range(blocks):
+        writer.write(block(number))
+        await writer.drain()
+        await asyncio.sleep(began + number * PACE_S - loop.time())
 
 
 async def main(port: int) -> None:
