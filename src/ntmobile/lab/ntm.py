@@ -110,7 +110,7 @@ class Organisation:
         settings = self.directory / "server.toml"
         text = settings.read_text()
         for role, port in APART.items():
-            text = re.sub(rf"(\[{role}\]\nhttps = )\d+", rf"\g<1>{port}", text)
+            text = re.sub(rf"(\[{role}\]\n(?:\w.*\n)*?https = )\d+", rf"\g<1>{port}", text)
         settings.write_text(text)
 
 
