@@ -6,6 +6,7 @@ from typing import Protocol
 
 import dns.message
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from ntmobile.keys.identity import fingerprint, public_of
 from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.dnssec import Anchors, Validator, parse_anchors
 from ntmobile.runtime.domains import AGAIN_S, Domain, Domains, Known, Refused, TrustedBy
 from ntmobile.runtime.https import MESSAGE_TYPE
 from ntmobile.runtime.listener import Listener
@@ -22,6 +24,7 @@ from ntmobile.runtime.statement import STATEMENT_PATH, make_statement, with_prev
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.servers.dns import Answered, Responder
 from ntmobile.servers.dns_server import DnsServer
+from ntmobile.servers.dns_signing import ZoneSigner
 from ntmobile.servers.dns_zone import Services, Zone
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
@@ -84,8 +87,9 @@ class Foreign:
         [self.https] = await self.listener.listen([LOCAL])
         hosts = (("dc", (ip_address("127.0.0.1"),)),)
         services = Services(NAME, public_of(KEY), hosts, UDP, self.https.port, 1, 1)
-        responder = Listening(Zone(services), bytes(32), self.questions)
-        self.dns = DnsServer(responder, Clock(), self._tasks)
+        self.signer = ZoneSigner(NAME, ec.generate_private_key(ec.SECP256R1()))
+        self.responder = Listening(Zone(services, (), self.signer), bytes(32), self.questions)
+        self.dns = DnsServer(self.responder, Clock(), self._tasks)
         [self.resolver] = await self.dns.listen([LOCAL])
 
     async def close(self) -> None:
@@ -141,9 +145,24 @@ def clock() -> Movable:
     return Movable()
 
 
+def judging(
+    resolvers: list[Endpoint], book: Notebook, clock: Clock, anchors: Anchors | None = None
+) -> Domains:
+    resolver = Resolver(lambda: resolvers, clock)
+    validator = Validator(resolver, anchors or {}, clock)
+    return Domains(OWN, resolver, validator, book, clock)
+
+
 @pytest.fixture
 def domains(foreign: Foreign, book: Notebook, clock: Movable) -> Domains:
-    return Domains(OWN, Resolver(lambda: [foreign.resolver], clock), book, clock)
+    return judging([foreign.resolver], book, clock)
+
+
+@pytest.fixture
+def anchored(foreign: Foreign, book: Notebook, clock: Movable) -> Domains:
+    """Judges with the foreign zone's own key as trust anchor: all that is above it is signed."""
+    anchors = parse_anchors(f"{NAME}. IN {foreign.signer.ds}")
+    return judging([foreign.resolver], book, clock, anchors)
 
 
 @pytest.fixture
@@ -213,6 +232,58 @@ async def test_a_certificate_that_nobody_verifies_is_refused_with_what_to_do(
 
     assert refused.reason is Reason.DOMAIN_KEY
     assert f"federation add {NAME} --key" in refused.detail
+    assert "it is not pinned; DNSSEC does not prove it (no trust anchor" in refused.detail
+    assert "by HTTPS: " in refused.detail
+
+
+async def test_without_a_pin_and_without_a_known_certificate_the_signed_dns_decides(
+    anchored: Domains, book: Notebook
+) -> None:
+    found = await anchored.find(NODE)
+
+    assert found.trusted_by is TrustedBy.DNSSEC
+    assert found.key == public_of(KEY)
+    assert book.known.trusted_by is TrustedBy.DNSSEC
+
+
+@pytest.mark.usefixtures("system_trusts")
+async def test_another_key_than_the_signed_dns_states_is_refused_whatever_the_certificate(
+    anchored: Domains, foreign: Foreign
+) -> None:
+    foreign.state(NEXT_KEY)
+
+    refused = await refusal(anchored)
+
+    assert refused.reason is Reason.DOMAIN_KEY
+    assert f"the signed DNS says {fingerprint(public_of(KEY))}" in refused.detail
+
+
+@pytest.mark.usefixtures("system_trusts")
+async def test_wrong_signatures_are_refused_whatever_the_certificate(
+    anchored: Domains, foreign: Foreign
+) -> None:
+    foreign.responder.zone.signer = ZoneSigner(NAME, ec.generate_private_key(ec.SECP256R1()))
+
+    refused = await refusal(anchored)
+
+    assert refused.reason is Reason.DOMAIN_KEY
+    assert "DNSSEC signatures are wrong" in refused.detail
+
+
+@pytest.mark.usefixtures("pinned")
+async def test_a_pin_outweighs_wrong_signatures(anchored: Domains, foreign: Foreign) -> None:
+    foreign.responder.zone.signer = ZoneSigner(NAME, ec.generate_private_key(ec.SECP256R1()))
+
+    assert (await anchored.find(NODE)).trusted_by is TrustedBy.PIN
+
+
+@pytest.mark.usefixtures("system_trusts")
+async def test_a_resolver_that_hides_signatures_leaves_it_to_the_certificate(
+    anchored: Domains, foreign: Foreign
+) -> None:
+    foreign.responder.zone.signer = None
+
+    assert (await anchored.find(NODE)).trusted_by is TrustedBy.WEB
 
 
 async def test_another_key_than_the_pinned_is_refused(domains: Domains, book: Notebook) -> None:
@@ -343,6 +414,6 @@ async def test_a_domain_that_was_never_reached_is_unreachable(
 
 
 async def test_a_dead_dns_is_unreachable_not_unknown(book: Notebook, clock: Movable) -> None:
-    domains = Domains(OWN, Resolver(lambda: [Endpoint("127.0.0.1", 1)], clock), book, clock)
+    domains = judging([Endpoint("127.0.0.1", 1)], book, clock)
 
     assert (await refusal(domains)).reason is Reason.DOMAIN_UNREACHABLE

@@ -1,5 +1,6 @@
 # ruff: noqa: ASYNC240 -- nothing else runs in these loops
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -39,7 +40,7 @@ async def test_a_new_directory_is_all_that_a_server_needs(tmp_path: Path) -> Non
 async def test_nobody_but_the_owner_reads_a_secret(tmp_path: Path) -> None:
     made = await make(tmp_path / "servers")
 
-    secret = ("ca.key", "server.pem", "domain.key", "ntm.db")
+    secret = ("ca.key", "server.pem", "domain.key", "zone.key", "ntm.db")
     modes = {name: (made.path / name).stat().st_mode & 0o777 for name in secret}
     assert modes == dict.fromkeys(secret, 0o600)
     assert b"PRIVATE" not in made.ca_file.read_bytes()
@@ -81,7 +82,7 @@ async def test_a_crash_in_the_middle_leaves_nothing_and_the_next_try_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "servers"
-    for files in range(1, 7):
+    for files in range(1, 8):
         stop_after(files, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             await make(target)
@@ -119,6 +120,7 @@ def test_a_mount_point_can_become_the_directory(tmp_path: Path) -> None:
 
     assert done.stdout.split() == [
         "ca.key", "ca.pem", "domain.key", "ntm.db", "policy.toml", "server.pem", "server.toml",
+        "zone.key",
     ]  # fmt: skip
 
 
@@ -130,11 +132,62 @@ async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_the_parent_zone_gets_the_delegation_and_its_glue() -> None:
-    assert parent_records(SETTINGS) == (
+    assert parent_records(SETTINGS, None) == (
         "ntm.example.org. 3600 IN NS dc.ntm.example.org.",
         "dc.ntm.example.org. 3600 IN A 203.0.113.10",
         "dc.ntm.example.org. 3600 IN AAAA 2001:db8::10",
     )
+
+
+async def test_the_parent_zone_gets_the_digest_of_the_zones_key(tmp_path: Path) -> None:
+    made = await make(tmp_path / "servers")
+    signer = made.zone_signer("ntm.example.org")
+
+    assert signer is not None
+    assert view(made).records == (
+        *parent_records(SETTINGS, None),
+        f"ntm.example.org. 3600 IN {signer.ds}",
+    )
+    assert re.fullmatch(r"DS \d+ 13 2 [0-9a-f]{64}", signer.ds)
+
+
+async def test_a_directory_without_a_zone_key_shows_that_its_zone_is_not_signed(
+    tmp_path: Path,
+) -> None:
+    made = await make(tmp_path / "servers")
+    (made.path / "zone.key").unlink()
+
+    shown = view(made)
+
+    assert not shown.signed
+    assert shown.records == parent_records(SETTINGS, None)
+
+
+async def test_a_zone_key_that_cannot_sign_is_refused(tmp_path: Path) -> None:
+    made = await make(tmp_path / "servers")
+    (made.path / "zone.key").write_bytes((made.path / "domain.key").read_bytes())
+
+    with pytest.raises(Remedy, match=r"zone\.key is no ECDSA P-256 key"):
+        made.zone_signer("ntm.example.org")
+
+
+async def test_dnssec_starts_at_the_root_unless_a_file_says_otherwise(tmp_path: Path) -> None:
+    made = await make(tmp_path / "servers")
+    (made.path / "anchor").write_text(f"example.org. IN DS 1 13 2 {'ab' * 32}\n")
+    own = replace(SETTINGS, server=replace(SETTINGS.server, trust_anchor="anchor"))
+
+    assert [name.to_text() for name in made.trust_anchors(SETTINGS)] == ["."]
+    assert [name.to_text() for name in made.trust_anchors(own)] == ["example.org."]
+
+
+@pytest.mark.parametrize("text", ["", "example.org. IN A 192.0.2.1", "example.org. IN DS 1"])
+async def test_a_file_without_trust_anchors_is_refused(text: str, tmp_path: Path) -> None:
+    made = await make(tmp_path / "servers")
+    (made.path / "anchor").write_text(text)
+    own = replace(SETTINGS, server=replace(SETTINGS.server, trust_anchor="anchor"))
+
+    with pytest.raises(Remedy, match="anchor: "):
+        made.trust_anchors(own)
 
 
 async def test_the_view_tells_what_others_must_know(tmp_path: Path) -> None:
@@ -186,7 +239,7 @@ async def test_the_certificate_speaks_for_every_machine_of_the_domain(tmp_path: 
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
 
     assert elsewhere in names.get_values_for_type(IPAddress)
-    assert parent_records(made.config()) == parent_records(SETTINGS)
+    assert parent_records(made.config(), None) == parent_records(SETTINGS, None)
 
 
 async def test_an_operators_own_certificate_is_left_alone(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def _report(directory: ServerDirectory, settings: ServerConfig) -> None:
     path = directory.path
     note(f"made {path} for {shown.domain}")
     note("next:")
-    note("  1. add the records above to the parent zone (at the registrar: name server and glue)")
+    note("  1. add the records above to the parent zone (at the registrar: name server, glue, DS)")
     note(f"  2. ntm admin --server {path} user add NAME")
     note(f"  3. ntm serve {path}")
     note(f"  4. on each machine: ntm up NAME@{shown.domain} --name MACHINE --ca {path}/ca.pem")
@@ -152,5 +152,6 @@ def _lines(shown: ServerView) -> list[tuple[str, str]]:
         *((("address", f"{name} at {', '.join(at)}")) for name, at in shown.servers.items()),
         ("ports", ", ".join(ports)),
         ("federation", shown.federation),
+        ("DNSSEC", "signed" if shown.signed else "not signed: there is no zone.key"),
         *(("record", record) for record in shown.records),
     ]

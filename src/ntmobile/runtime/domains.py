@@ -1,9 +1,10 @@
 """Finds the domain that a name belongs to and judges whose its key is.
 
 A foreign domain's key is trusted because (1) the operator pinned it, or the CA of its server;
-(2) or its server's HTTPS certificate verifies in the system's store. A key that was trusted once
-is replaced only by one that it signed. Anything else is refused, with what both operators need to
-know. Validation of DNSSEC at the DC itself is not there; a domain that relies on it is refused.
+(2) or its zone states it and DNSSEC proves that, validated here; (3) or its server's HTTPS
+certificate verifies in the system's store. A key that was trusted once is replaced only by one that
+it signed. Anything else is refused, with what both operators need to know; a chain of signatures
+that is broken too, whatever the certificate says.
 Ours: docs/protocol.md section 1.
 """
 
@@ -19,6 +20,8 @@ import structlog
 from ntmobile.errors import NTMobileError
 from ntmobile.keys.identity import fingerprint
 from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.dnssec import Insecure, Secure, Validator
+from ntmobile.runtime.dnssec_proof import Bogus
 from ntmobile.runtime.https import (
     Authority,
     CertificateWrong,
@@ -48,6 +51,8 @@ LABELS_OF_A_NODE = 2
 """NAME and USER, below its domain."""
 SIGNALLING = "_ntm._udp"
 COORDINATOR_HTTPS = "_ntm-dc._tcp"
+KEY = "_ntm"
+"""TXT: v=ntm1 key=FINGERPRINT."""
 HTTPS_PORT = 443
 TRUSTED_S = 3600
 REFUSED_S = 15
@@ -68,6 +73,7 @@ class TrustedBy(StrEnum):
     OWN = "own"
     PIN = "pin"
     CA = "ca"
+    DNSSEC = "dnssec"
     WEB = "web"
     SUCCESSION = "succession"
 
@@ -129,6 +135,18 @@ class Refused(NTMobileError):
 
 
 @dataclass(frozen=True, slots=True)
+class _Belief:
+    """By what a domain's key will be believed, and the keys it can only be."""
+
+    trust: Trust
+    by: TrustedBy
+    fingerprints: tuple[str, ...] | None = None
+    """None: whatever key the server states."""
+    unhelpful: str = ""
+    """Why no better reason was found."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Verdict:
     outcome: Domain | Refused
     at: Instant
@@ -138,10 +156,13 @@ class _Verdict:
 class Domains:
     """Foreign domains, judged when first needed and remembered."""
 
-    def __init__(self, own: Domain, resolver: Resolver, book: Book, clock: Clock) -> None:
+    def __init__(
+        self, own: Domain, resolver: Resolver, validator: Validator, book: Book, clock: Clock
+    ) -> None:
         """Judges for the operator of own."""
         self.own = own
         self._resolver = resolver
+        self._validator = validator
         self._book = book
         self._clock = clock
         self._verdicts: OrderedDict[str, _Verdict] = OrderedDict()
@@ -283,55 +304,95 @@ class Domains:
         except ResolverError:
             return ()
 
+    async def _look_for_belief(self, name: str) -> _Belief:
+        """For a domain that is not pinned: the signed DNS, else the system's store."""
+        try:
+            said = await self._validator.texts(f"{KEY}.{name}", name)
+        except Bogus as error:
+            problem = f"it is not pinned, and its DNSSEC signatures are wrong ({error})"
+            raise Refused(Reason.DOMAIN_KEY, _remedy(name, problem)) from None
+        except ResolverError as error:
+            why = str(error)
+        else:
+            match said:
+                case Insecure(why):
+                    pass
+                case Secure(texts):
+                    if fingerprints := _published(texts):
+                        return _Belief(Unverified(), TrustedBy.DNSSEC, fingerprints)
+                    why = f"{KEY}.{name} names no key"
+        unhelpful = f"it is not pinned; DNSSEC does not prove it ({why}); by HTTPS: "
+        return _Belief(SystemStore(), TrustedBy.WEB, unhelpful=unhelpful)
+
     async def _ask_any(
         self, name: str, places: tuple[Place, ...], known: Known
     ) -> tuple[DomainStatement, bytes, TrustedBy]:
         """The statement of the first DC that answers; a wrong one is not passed over."""
         failure = Refused(Reason.DOMAIN_UNREACHABLE, f"no DC of {name} can be reached")
-        trust, by = _trust(known)
+        belief = _known_belief(known) or await self._look_for_belief(name)
         for place in places:
             try:
-                async with connect(place, trust) as connection:
+                async with connect(place, belief.trust) as connection:
                     body = message_of(place, await connection.get(STATEMENT_PATH))
                     certificate = connection.certificate
                 statement = parse_statement(body, name, certificate)
-                return statement, certificate, _check_key(statement, known, by)
-            except (CertificateWrong, StatementWrong) as error:
+                return statement, certificate, _check_key(statement, known, belief)
+            except CertificateWrong as error:
+                problem = f"{belief.unhelpful}{error}"
+                raise Refused(Reason.DOMAIN_KEY, _remedy(name, problem)) from None
+            except StatementWrong as error:
                 raise Refused(Reason.DOMAIN_KEY, _remedy(name, str(error))) from None
             except HttpsError as error:
                 failure = Refused(Reason.DOMAIN_UNREACHABLE, str(error))
         raise failure
 
 
-def _trust(known: Known) -> tuple[Trust, TrustedBy]:
+def _known_belief(known: Known) -> _Belief | None:
     if known.key is not None:
         # The domain key is the root: what it states of a certificate outweighs any CA.
-        return Unverified(), known.trusted_by or TrustedBy.PIN
+        return _Belief(Unverified(), known.trusted_by or TrustedBy.PIN)
     if known.key_pin is not None:
-        return Unverified(), TrustedBy.PIN
+        return _Belief(Unverified(), TrustedBy.PIN, (known.key_pin,))
     if known.ca is not None:
-        return Authority(known.ca), TrustedBy.CA
-    return SystemStore(), TrustedBy.WEB
+        return _Belief(Authority(known.ca), TrustedBy.CA)
+    return None
 
 
-def _check_key(statement: DomainStatement, known: Known, by: TrustedBy) -> TrustedBy:
+def _published(texts: tuple[bytes, ...]) -> tuple[str, ...]:
+    """The fingerprints of the domain's keys in its TXT records; others of that name are passed."""
+    words = [text.decode("ascii", "replace").split() for text in texts]
+    return tuple(
+        word.removeprefix("key=")
+        for first, *others in filter(None, words)
+        if first == "v=ntm1"
+        for word in others
+        if word.startswith("key=")
+    )
+
+
+def _check_key(statement: DomainStatement, known: Known, belief: _Belief) -> TrustedBy:
     """How the statement's key is trusted; raises StatementWrong."""
     shown = fingerprint(statement.key)
     if known.key == statement.key:
-        return by
+        return belief.by
     if known.key is not None:
         if is_successor(statement, known.key):
             return TrustedBy.SUCCESSION
         raise StatementWrong(
             f"its key changed to {shown} from {fingerprint(known.key)}, which did not sign it"
         )
-    if known.key_pin in (None, shown):
-        return by
-    pinned = statement.previous
-    genuine = pinned is not None and is_successor(statement, pinned)
-    if pinned is not None and genuine and fingerprint(pinned) == known.key_pin:
+    if belief.fingerprints is None or shown in belief.fingerprints:
+        return belief.by
+    previous = statement.previous
+    if (
+        previous is not None
+        and is_successor(statement, previous)
+        and fingerprint(previous) in belief.fingerprints
+    ):
         return TrustedBy.SUCCESSION
-    raise StatementWrong(f"its key is {shown}, pinned is {known.key_pin}")
+    wanted = " or ".join(belief.fingerprints)
+    where = "the signed DNS says" if belief.by is TrustedBy.DNSSEC else "pinned is"
+    raise StatementWrong(f"its key is {shown}, {where} {wanted}")
 
 
 def _remedy(name: str, problem: str) -> str:

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import dns.entropy
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
@@ -169,6 +170,17 @@ class Resolver:
         records = await self._records(name, dns.rdatatype.TXT)
         return tuple(b"".join(each.strings) for each in records)  # type: ignore[attr-defined]
 
+    async def signed(
+        self, name: dns.name.Name, kind: dns.rdatatype.RdataType
+    ) -> dns.message.QueryMessage:
+        """The answer with its signatures, which the resolver is told not to judge (DO, CD).
+
+        Nothing of it is remembered here.
+        """
+        query = dns.message.make_query(name, kind, use_edns=0, payload=UDP_SIZE, want_dnssec=True)
+        query.flags |= dns.flags.CD
+        return await self._exchange(query, f"{name} {kind.name}")
+
     def forget(self) -> None:
         """Drop all that is remembered; after a change of network, for instance."""
         self._entries.clear()
@@ -210,6 +222,12 @@ class Resolver:
             query = dns.message.make_query(f"{name}.", kind, use_edns=0, payload=UDP_SIZE)
         except dns.exception.DNSException as error:
             raise NoSuchName(f"{name} cannot be in the DNS: {error}") from None
+        return self._entry(await self._exchange(query, f"{name} {kind.name}"))
+
+    async def _exchange(
+        self, query: dns.message.QueryMessage, shown: str
+    ) -> dns.message.QueryMessage:
+        """The first answer of a resolver that has one."""
         troubles: dict[str, None] = {}
         for server in tuple(self._servers()) * ROUNDS:
             query.id = dns.entropy.random_16()
@@ -219,13 +237,13 @@ class Resolver:
                 troubles[f"{server}: {error or 'no answer'}"] = None
                 continue
             if answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                return self._entry(answer)
+                assert isinstance(answer, dns.message.QueryMessage)
+                return answer
             troubles[f"{server}: {dns.rcode.to_text(answer.rcode())}"] = None
         detail = "; ".join(troubles) or "no resolver is configured"
-        raise ResolverFailed(f"the DNS does not answer for {name} {kind.name} ({detail})")
+        raise ResolverFailed(f"the DNS does not answer for {shown} ({detail})")
 
-    def _entry(self, answer: dns.message.Message) -> _Entry:
-        assert isinstance(answer, dns.message.QueryMessage)
+    def _entry(self, answer: dns.message.QueryMessage) -> _Entry:
         try:
             chain = answer.resolve_chaining()
         except dns.exception.DNSException as error:

@@ -107,6 +107,8 @@ class ServerSettings:
     """Serve the records of DIR/zone too, because the zone holds more than nodes."""
     resolver: IPv4Address | IPv6Address | None = setting(RESOLVER, None)
     """Where the DC looks up foreign zones; None: the system's resolver."""
+    trust_anchor: str = setting(_PATH, "")
+    """Where DNSSEC starts: DS or DNSKEY records in master-file form; empty: the root's keys."""
     certificate: str = setting(_PATH, "")
     """A certificate chain from a public CA, in PEM; empty: the domain's own CA issues one."""
     key: str = setting(_PATH, "")

@@ -2,7 +2,8 @@
 
 Authoritative only: no recursion, no transfer, minimal ANY (RFC 8482), cookies (RFC 7873, RFC
 9018's layout), EDNS with 1232 bytes over UDP. Every name below the zone that is no server's gets
-the same NODATA, so the public DNS never tells which nodes exist.
+the same NODATA, so the public DNS never tells which nodes exist. Where the zone has a key, who asks
+for signatures gets them (DO, RFC 4035 section 3.1).
 Ours: docs/protocol.md section 6.
 """
 
@@ -23,7 +24,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from ntmobile.servers.dns_zone import Zone
+from ntmobile.servers.dns_zone import NEGATIVE_TTL_S, Zone
 
 UDP_SIZE = 1232
 """DNS flag day 2020: never fragments."""
@@ -33,6 +34,7 @@ COOKIE_LIFETIME_S = 3600
 COOKIE_SKEW_S = 300
 MAX_CHAIN = 8
 
+_MINIMAL = (dns.rdatatype.ANY, dns.rdatatype.RRSIG)
 _TRANSFERS = (dns.rdatatype.AXFR, dns.rdatatype.IXFR)
 
 
@@ -92,7 +94,12 @@ class Responder:
             kind = "BADVERS"
         else:
             proven = self._exchange_cookies(query, reply, source, now_s)
+            if query.ednsflags & dns.flags.DO:
+                reply.want_dnssec()
+            reply.flags |= query.flags & dns.flags.CD
             kind = self._fill(query, reply)
+            if query.ednsflags & dns.flags.DO:
+                self._sign(reply, now_s)
         self.counters[kind] += 1
         limit = 0xFFFF if stream else min(max(query.payload, PLAIN_SIZE), UDP_SIZE)
         wire = reply.to_wire(max_size=limit, prefer_truncation=True)
@@ -119,8 +126,11 @@ class Responder:
         if cut is not None and not (kind == dns.rdatatype.DS and name == cut.name):
             return self._refer(cut, reply)
         reply.flags |= dns.flags.AA
-        if kind == dns.rdatatype.ANY:
+        if kind in _MINIMAL:
             reply.answer.append(_minimal_any(name))
+            return "data"
+        if kind == dns.rdatatype.NSEC and (proof := self._proof(name)) is not None:
+            reply.answer.append(proof)
             return "data"
         for _ in range(MAX_CHAIN):
             if (found := self.zone.find(name, kind)) is not None:
@@ -132,14 +142,40 @@ class Responder:
                 break
             reply.answer.append(alias)
             name = alias[0].target
-        if not reply.answer or name.is_subdomain(self.zone.origin):
-            reply.authority.append(self.zone.soa)
+            if not name.is_subdomain(self.zone.origin) or self.zone.cut_above(name) is not None:
+                return "data"
+        reply.authority.append(self.zone.soa)
+        self._deny(name, reply)
         return "nodata"
 
     def _refer(self, cut: dns.rrset.RRset, reply: dns.message.Message) -> str:
         reply.authority.append(cut)
+        signed = self.zone.find(cut.name, dns.rdatatype.DS)
+        if signed is None:
+            self._deny(cut.name, reply)
+        elif reply.ednsflags & dns.flags.DO:
+            reply.authority.append(signed)
         self._add_addresses(cut, reply)
         return "referral"
+
+    def _deny(self, name: dns.name.Name, reply: dns.message.Message) -> None:
+        """Adds the proof of what a name has not, for those who ask for proofs."""
+        if reply.ednsflags & dns.flags.DO and (proof := self._proof(name)) is not None:
+            reply.authority.append(proof)
+
+    def _proof(self, name: dns.name.Name) -> dns.rrset.RRset | None:
+        if self.zone.signer is None:
+            return None
+        return self.zone.signer.nsec(name, self.zone.types(name), NEGATIVE_TTL_S)
+
+    def _sign(self, reply: dns.message.Message, now_s: int) -> None:
+        if (signer := self.zone.signer) is None:
+            return
+        for section in (reply.answer, reply.authority):
+            for rrset in tuple(section):
+                # The NS records of a delegation are the other zone's to sign.
+                if rrset.rdtype != dns.rdatatype.NS or rrset.name == self.zone.origin:
+                    section.append(signer.sign(rrset, now_s))
 
     def _add_addresses(self, found: dns.rrset.RRset, reply: dns.message.Message) -> None:
         for record in found:

@@ -18,6 +18,7 @@ import dns.zonefile
 
 from ntmobile.errors import Remedy
 from ntmobile.keys.identity import fingerprint
+from ntmobile.servers.dns_signing import ZoneSigner
 from ntmobile.wire.endpoint import Host
 
 TTL_S = 3600
@@ -51,20 +52,33 @@ class Services:
     serial: int
 
 
+_AT_A_CUT = frozenset((dns.rdatatype.NS, dns.rdatatype.DS))
 _Key = tuple[dns.name.Name, dns.rdatatype.RdataType]
 
 
 class Zone:
     """Records by name and type."""
 
-    def __init__(self, services: Services, extra: Iterable[dns.rrset.RRset] = ()) -> None:
-        """Build the zone; extra records never replace the zone's own."""
+    def __init__(
+        self,
+        services: Services,
+        extra: Iterable[dns.rrset.RRset] = (),
+        signer: ZoneSigner | None = None,
+    ) -> None:
+        """Build the zone; extra records never replace the zone's own.
+
+        Signer None: the zone is not signed.
+        """
         self.origin = dns.name.from_text(services.domain)
+        self.signer = signer
         self._sets: dict[_Key, dns.rrset.RRset] = {}
+        self._types: dict[dns.name.Name, frozenset[dns.rdatatype.RdataType]] = {}
         self._cuts: set[dns.name.Name] = set()
         for line in _lines(services):
             self._add(_parse_line(line, self.origin))
         self.soa = self._sets[self.origin, dns.rdatatype.SOA]
+        if signer is not None:
+            self._add(signer.dnskey)
         own = set(self._sets)
         for rrset in extra:
             if (rrset.name, rrset.rdtype) not in own:
@@ -73,6 +87,11 @@ class Zone:
     def find(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.rrset.RRset | None:
         """Return the records of a name and type."""
         return self._sets.get((name, kind))
+
+    def types(self, name: dns.name.Name) -> frozenset[dns.rdatatype.RdataType]:
+        """Return the types that a name has here; of a delegated one those of this side."""
+        found = self._types.get(name, frozenset())
+        return found & _AT_A_CUT if name in self._cuts else found
 
     def cut_above(self, name: dns.name.Name) -> dns.rrset.RRset | None:
         """Return the NS records of the delegation that a name lies in or at, if any."""
@@ -89,6 +108,7 @@ class Zone:
                 self._sets[key].add(record)
         else:
             self._sets[key] = rrset
+            self._types[rrset.name] = self.types(rrset.name) | {rrset.rdtype}
         if rrset.rdtype == dns.rdatatype.NS and rrset.name != self.origin:
             self._cuts.add(rrset.name)
 

@@ -7,6 +7,7 @@
     ca.pem ca.key               the domain's own CA
     server.pem                  the servers' certificate by it, the chain, and the private key
     domain.key                  Ed25519, PKCS 8 in PEM: the domain's trust root
+    zone.key                    ECDSA P-256, PKCS 8 in PEM: signs the zone (DNSSEC)
     ntm.db                      SQLite
     admin-ROLES.sock            where a running `ntm serve` listens to `ntm admin`
 """
@@ -17,6 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    derive_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -24,9 +30,14 @@ from sqlalchemy.exc import ArgumentError
 from ntmobile.config import ConfigError
 from ntmobile.errors import Remedy
 from ntmobile.keys.certificates import Credential, make_server, needs_renewal
+from ntmobile.runtime.dnssec import IANA_ROOT, Anchors, AnchorWrong, parse_anchors
 from ntmobile.servers import config, policy
 from ntmobile.servers.config import ServerConfig
+from ntmobile.servers.dns_signing import ZoneSigner
 from ntmobile.servers.policy import PolicyFile
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Source: FIPS 186-5, the order of the base point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,48 @@ class ServerDirectory:
             serialization.NoEncryption(),
         )
         write(self.path / "domain.key", pem, private=True)
+
+    def zone_key(self) -> EllipticCurvePrivateKey | None:
+        """Return the private key of the zone; None when it has none and is not signed."""
+        file = self.path / "zone.key"
+        if not file.exists():
+            return None
+        try:
+            key = serialization.load_pem_private_key(self._bytes(file), password=None)
+        except (ValueError, TypeError):
+            key = None
+        if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
+            return key
+        raise Remedy(f"{file} is no ECDSA P-256 key", remedy="restore it from a backup")
+
+    def zone_signer(self, domain: str) -> ZoneSigner | None:
+        """Return what signs the zone with its key; None when it has none."""
+        key = self.zone_key()
+        return None if key is None else ZoneSigner(domain, key)
+
+    def trust_anchors(self, settings: ServerConfig) -> Anchors:
+        """Return what DNSSEC starts from: the root's keys, unless the settings name a file."""
+        if not settings.server.trust_anchor:
+            return parse_anchors(IANA_ROOT)
+        file = self.path / settings.server.trust_anchor
+        try:
+            return parse_anchors(self._text(file))
+        except AnchorWrong as error:
+            raise Remedy(
+                f"{file}: {error}",
+                remedy='write the DS records of a zone, or trust_anchor = "" for those of the root',
+            ) from None
+
+    def write_zone_key(self, secret: bytes) -> None:
+        """Write the private key of the zone, given as 32 bytes."""
+        # Reduced to a number that the curve takes; what that loses of 256 bits is nothing.
+        number = int.from_bytes(secret) % (P256_ORDER - 1) + 1
+        pem = derive_private_key(number, SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        write(self.path / "zone.key", pem, private=True)
 
     def store_url(self, settings: ServerConfig) -> str:
         """Return the database's URL; a relative SQLite file is meant from the directory."""

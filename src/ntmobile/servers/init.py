@@ -12,6 +12,7 @@ from ntmobile.keys.certificates import make_ca, make_server
 from ntmobile.proto.io import Entropy, random_bytes
 from ntmobile.servers import policy
 from ntmobile.servers.config import Role, ServerConfig
+from ntmobile.servers.dns_signing import ZoneSigner
 from ntmobile.servers.files import ServerDirectory, sync, write
 from ntmobile.store import Store, create
 
@@ -53,13 +54,18 @@ def refuse_used(directory: Path) -> None:
         )
 
 
-def parent_records(settings: ServerConfig) -> tuple[str, ...]:
-    """Return the lines for the parent zone: the delegation and its glue (RFC 1035, section 5)."""
+def parent_records(settings: ServerConfig, signer: ZoneSigner | None) -> tuple[str, ...]:
+    """Return the lines for the parent zone: delegation, glue, key (RFC 1035, section 5).
+
+    Signer None: the zone is not signed.
+    """
     server = settings.name_of(Role.DC)
     yielded = [f"{settings.domain}. {RECORD_TTL_S} IN NS {server}."]
     for address in settings.site(Role.DC).addresses:
         kind = "A" if address.version == 4 else "AAAA"
         yielded.append(f"{server}. {RECORD_TTL_S} IN {kind} {address}")
+    if signer is not None:
+        yielded.append(f"{settings.domain}. {RECORD_TTL_S} IN {signer.ds}")
     return tuple(yielded)
 
 
@@ -114,6 +120,7 @@ def _write_keys(
     write(directory.path / "ca.key", ca.key, private=True)
     directory.write_tls(made, ca)
     directory.write_domain_key(random_bytes(entropy, 32))
+    directory.write_zone_key(random_bytes(entropy, 32))
 
 
 def _serial(entropy: Entropy) -> int:

@@ -18,6 +18,7 @@ from ntmobile.errors import NTMobileError, Remedy
 from ntmobile.proto.coordinator.policy import Policy
 from ntmobile.proto.io import Entropy, random_bytes
 from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.dnssec import Validator
 from ntmobile.runtime.domains import Domains
 from ntmobile.runtime.listener import Listener
 from ntmobile.runtime.resolver import Resolver, SystemServers
@@ -196,7 +197,9 @@ class Servers:
     def _make_domains(self) -> None:
         resolver = Resolver(self._resolvers, self._clock)
         book = self._book or NoBook()
-        self._domains = Domains(self.own.domain(), resolver, book, self._clock)
+        anchors = self.directory.trust_anchors(self._settings)
+        validator = Validator(resolver, anchors, self._clock)
+        self._domains = Domains(self.own.domain(), resolver, validator, book, self._clock)
         signer = self.own.signer(self._entropy)
         own, named = (lambda: self.own), self._named_takers
         self._calls = Calls(own, self._domains, signer, self._clock, named)
@@ -296,7 +299,10 @@ class Servers:
         extra: tuple[dns.rrset.RRset, ...] = ()
         if own.settings.server.whole_zone and self.directory.zone_file.exists():
             extra = read_extra(self.directory.zone_file.read_text(), own.name)
-        return Zone(own.services(int(self._clock.wall())), extra)
+        signer = self.directory.zone_signer(own.name)
+        if signer is None:
+            log.warning("the zone is not signed: there is no zone.key", domain=own.name)
+        return Zone(own.services(int(self._clock.wall())), extra, signer)
 
     async def _current_policy(self) -> Policy | None:
         return None if self._store is None else await current_policy(self.directory, self._store)

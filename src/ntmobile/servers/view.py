@@ -21,6 +21,8 @@ class ServerView:
     """SHA256:hex, as `ntm up --fingerprint` takes it."""
     records: tuple[str, ...]
     """For the parent zone."""
+    signed: bool
+    """Whether the zone has a key, so that DNSSEC can prove the domain's."""
     addresses: tuple[str, ...]
     ports: dict[str, dict[str, int]]
     """By server (as, dc, rs, a further RS's name) and "dns", then "tcp" and "udp"."""
@@ -33,11 +35,13 @@ class ServerView:
 def view(directory: ServerDirectory) -> ServerView:
     """Read the directory; raises Remedy."""
     settings = directory.config()
+    signer = directory.zone_signer(settings.domain)
     return ServerView(
         domain=settings.domain,
         domain_key=key_fingerprint(public_of(directory.domain_key())),
         tls_fingerprint=fingerprint(directory.tls_certificate(settings)),
-        records=parent_records(settings),
+        records=parent_records(settings, signer),
+        signed=signer is not None,
         addresses=tuple(map(str, settings.addresses)),
         ports=_ports(settings),
         servers={
