@@ -175,4 +175,4 @@ def arrival(at: int) -> Arrival:
 
 def findings() -> Findings:
     made = SetUp("pc", "fd00::1", 10.0, "Fig. 7", 10, ())
-    return Findings(1.0, made, made, (Outage(MOVE, 5, 5),), (), 10, 10, True, ())
+    return Findings(1.0, (made,), (Outage(MOVE, 5, 5),), (), 10, 10, True, ())

@@ -65,8 +65,8 @@ class Findings:
 
     start_s: float
     """From nothing to servers that answer and nodes that are registered."""
-    first: SetUp
-    warm: SetUp
+    set_ups: tuple[SetUp, ...]
+    """The first of them is of organisations that meet, so it includes Key Sharing."""
     outages: tuple[Outage, ...]
     round_trips: tuple[RoundTrip, ...]
     size: int

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from ntmobile.lab.demo_canvas import Canvas, Point, cells
-from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, TV, Scene, Way, Where
+from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, PHONE, TV, Scene, Way, Where
 
 WIDTH, HEIGHT = 76, 12
 BUS = 4
@@ -13,7 +13,8 @@ BUS = 4
 RELAY_AT: Point = (12, 2)
 """Under the RS of the laptop's organisation, which is the one that relays."""
 COLUMNS = {Where.HOME: 7, Where.CAFE: 23, Where.INTERNET: 39}
-OFFICE, PC_AT, TV_AT = 62, 56, 69
+OFFICE, PC_AT = 62, 56
+IN_OFFICE = {PC: PC_AT, TV: 64, PHONE: 71}
 OFFICE_NAT = "office NAT"
 NAT_ROWS = (6, 7, 8)
 
@@ -42,7 +43,7 @@ def _wiring(scene: Scene) -> list[Line]:
     lines: list[Line] = [((1, BUS), (WIDTH - 2, BUS)), (RELAY_AT, (RELAY_AT[0], BUS))]
     lines += [((column, BUS), (column, BUS + 1)) for column in (7, 23, OFFICE)]
     lines.append(((OFFICE, 2), (OFFICE, BUS)))
-    lines += [((column, 8), (column, 9)) for column in (PC_AT, TV_AT)]
+    lines += [((column, 8), (column, 9)) for column in IN_OFFICE.values()]
     if scene.where is not None:
         lines.append(_laptop_wire(scene.where))
     return lines
@@ -84,9 +85,9 @@ def _servers(scene: Scene, domain: str) -> str:
 
 
 def _nodes(canvas: Canvas, scene: Scene) -> None:
-    for name, column in ((PC, PC_AT), (TV, TV_AT)):
-        canvas.put((column - 1, 10), name, "bold" if name in scene.up else QUIET)
-        canvas.put((column - 6, 11), scene.addresses.get(name, "").center(13), QUIET)
+    for name, column in IN_OFFICE.items():
+        canvas.put((column - len(name) // 2, 10), name, "bold" if name in scene.up else QUIET)
+    canvas.put((PC_AT - 6, 11), scene.addresses.get(PC, "").center(13), QUIET)
     column = COLUMNS[scene.where] if scene.where else (COLUMNS[Where.CAFE] + 8)
     style = "bold" if LAPTOP in scene.up else QUIET
     canvas.put((column - 2, 10), LAPTOP, style if scene.where else "bold red")

@@ -10,6 +10,7 @@ SAMPLES = 44
 LAPTOP = "laptop"
 PC = "pc"
 TV = "tv"
+PHONE = "phone"
 ORG = "ntm.example.org"
 NET = "ntm.example.net"
 

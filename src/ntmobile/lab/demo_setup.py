@@ -1,11 +1,12 @@
-"""What the demo starts with: two organisations with their servers, three NATs, three nodes."""
+"""What the demo starts with: two organisations with their servers, three NATs, four nodes."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from ntmobile.lab.demo_map import OFFICE_NAT
-from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, TV, Scene, Where
+from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, PHONE, TV, Scene, Where
 from ntmobile.lab.demo_screen import Screen
+from ntmobile.lab.impairment import Impairment
 from ntmobile.lab.lab import Lab
 from ntmobile.lab.nat import Nat
 from ntmobile.lab.network import Network
@@ -13,6 +14,9 @@ from ntmobile.lab.ntm import NtmNode, Organisation, World, together
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import SECOND
 
+ONE_WAY_MS = 10
+"""Between any two machines of the internet: half of it on either's wire."""
+SLOW = Impairment(delay_ms=ONE_WAY_MS / 2)
 FILE = "random.bin"
 SIZE = 128 << 20
 """Bytes of the file."""
@@ -30,7 +34,8 @@ class Stage:
     pc: NtmNode
     """Of bob at ntm.example.net, behind the office's NAT."""
     tv: NtmNode
-    """Likewise."""
+    """Likewise; so is the next."""
+    phone: NtmNode
     file: Path
     """Random bytes on the pc."""
     start_s: float
@@ -39,7 +44,7 @@ class Stage:
     @property
     def nodes(self) -> tuple[NtmNode, ...]:
         """All of them."""
-        return self.laptop, self.pc, self.tv
+        return self.laptop, self.pc, self.tv, self.phone
 
     def dead(self) -> list[str]:
         """Return what should be running and is not."""
@@ -58,30 +63,40 @@ def build(lab: Lab, scene: Scene, screen: Screen, clock: Clock) -> Stage:
     began = clock.now()
     scene.doing = "making networks"
     world = World(lab)
-    networks, office = _networks(world, scene)
+    nats = _nats(world, scene)
+    home, cafe, office = nats
+    networks = {Where.HOME: home, Where.CAFE: cafe, Where.INTERNET: world.internet}
     screen.say("an internet with its own DNS root and three NATs stand, in network namespaces")
     scene.doing = "starting two organisations: account server, coordinator, relay, name server"
     organisations = _organise(world, scene)
     for made in organisations:
         screen.say(f"{made.domain} is in service at {made.host.ipv4}")
     screen.say("each has pinned the other's domain key; they share nothing else")
-    scene.doing = "laptop, pc and tv log in"
-    laptop, pc, tv = _nodes(world, networks[Where.HOME], office, organisations)
-    _introduce((laptop, pc, tv), scene, screen)
+    scene.doing = "four nodes log in"
+    nodes = _nodes(world, networks[Where.HOME], office, organisations)
+    _introduce(nodes, scene, screen)
     start_s = (clock.now() - began) / SECOND
+    scene.doing = "making wires longer"
+    _slow_down(world, nats)
+    screen.say(f"from now on every message takes {ONE_WAY_MS} ms from one end to the other")
     scene.doing = ""
     file = lab.directory / FILE
-    _fill(pc, file)
-    return Stage(world, networks, organisations, laptop, pc, tv, file, start_s)
+    _fill(nodes[1], file)
+    return Stage(world, networks, organisations, *nodes, file, start_s)
 
 
-def _networks(world: World, scene: Scene) -> tuple[dict[Where, Network], Nat]:
-    home = world.lab.nat("home", world.internet)
-    cafe = world.lab.nat("cafe", world.internet)
-    office = world.lab.nat("office", world.internet)
-    named = {str(Where.HOME): home, str(Where.CAFE): cafe, OFFICE_NAT: office}
-    scene.addresses |= {name: str(nat.outside) for name, nat in named.items()}
-    return {Where.HOME: home, Where.CAFE: cafe, Where.INTERNET: world.internet}, office
+def _nats(world: World, scene: Scene) -> list[Nat]:
+    nats = [world.lab.nat(name, world.internet) for name in ("home", "cafe", "office")]
+    titles = (str(Where.HOME), str(Where.CAFE), OFFICE_NAT)
+    for title, nat in zip(titles, nats, strict=True):
+        scene.addresses[title] = str(nat.outside)
+    return nats
+
+
+def _slow_down(world: World, nats: list[Nat]) -> None:
+    wires = [nat.uplink for nat in nats]
+    wires += [made.host.uplink for made in world.organisations]
+    together(lambda wire: world.lab.impair(wire, SLOW), wires)
 
 
 def _organise(world: World, scene: Scene) -> tuple[Organisation, ...]:
@@ -94,13 +109,14 @@ def _organise(world: World, scene: Scene) -> tuple[Organisation, ...]:
 
 def _nodes(
     world: World, home: Network, office: Network, organisations: tuple[Organisation, ...]
-) -> tuple[NtmNode, ...]:
+) -> tuple[NtmNode, NtmNode, NtmNode, NtmNode]:
     org, net = organisations
     together(lambda one: one[0].add_user(one[1]), ((org, "alice"), (net, "bob")))
     nodes = (
         world.machine(LAPTOP, "alice", org, home),
         world.machine(PC, "bob", net, office),
         world.machine(TV, "bob", net, office),
+        world.machine(PHONE, "bob", net, office),
     )
     world.bring_up(*nodes)
     return nodes

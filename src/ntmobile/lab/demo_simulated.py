@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ntmobile.lab.demo_delays import PAPER
 from ntmobile.lab.demo_map import OFFICE_NAT
-from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, TV, Scene, Way, Where
+from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, PHONE, TV, Scene, Way, Where
 from ntmobile.lab.demo_screen import Screen, open_screen
 from ntmobile.lab.demo_summary import print_lines
 from ntmobile.proto.node.events import NameRefused, Pong
@@ -33,7 +33,6 @@ MOVES = ((0.3, Where.CAFE), (0.65, Where.INTERNET))
 TICK_S = 0.1
 CHART_PAUSE_S = 0.15
 NS_PER_MS = 1_000_000
-PHONE = "phone"
 COLUMNS = {
     f"{LAPTOP}.alice.{ORG}": "laptop",
     f"dc.{ORG}": "DCmn",
@@ -106,8 +105,8 @@ class SimulatedStory:
         self.networks = {Where.HOME: home, Where.CAFE: cafe, Where.INTERNET: internet.core}
         laptop = world.node(f"{LAPTOP}.alice", org, home)
         pc, tv, _ = (world.node(f"{name}.bob", net, office) for name in (PC, TV, PHONE))
-        self.scene.up |= {ORG, NET, LAPTOP, PC, TV}
-        self.scene.addresses |= {LAPTOP: _address(laptop), PC: _address(pc), TV: _address(tv)}
+        self.scene.up |= {ORG, NET, LAPTOP, PC, TV, PHONE}
+        self.scene.addresses |= {LAPTOP: _address(laptop), PC: _address(pc)}
         self.screen.say(f"{ORG} and {NET} run, with their nodes behind NATs")
         world.connect(laptop, tv)
         world.run_for(2)

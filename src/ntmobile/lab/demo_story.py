@@ -12,7 +12,7 @@ from ntmobile.lab.demo_measure import outages, right_hash, round_trips, set_up
 from ntmobile.lab.demo_pings import Pings
 from ntmobile.lab.demo_scene import LAPTOP, Scene, Way, Where
 from ntmobile.lab.demo_screen import Screen
-from ntmobile.lab.demo_setup import FILE, SIZE, Stage
+from ntmobile.lab.demo_setup import FILE, SIZE, SLOW, Stage
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.ntm import NtmNode
 from ntmobile.runtime.clock import Clock
@@ -43,20 +43,21 @@ class Story:
         """Let it happen; raises LabError where it cannot go on."""
         stage = self._stage
         server = self._serve()
-        first = self._ask(stage.pc)
+        met = self._ask(stage.tv)
+        relayed = self._ask(stage.pc)
         pings = Pings(stage.laptop, stage.pc, self._scene, self._clock)
         time.sleep(LOOK_S)
         self._say_way()
         download = self._download()
         right = self._compare(download)
-        warm = self._ask(stage.tv)
+        direct = self._ask(stage.phone)
         pings.stop()
         server.terminate()
-        told = [move["outage_ms"] for move in stage.laptop.handovers()]
+        moves = stage.laptop.handovers()
+        told = [move["outage_ms"] for move in moves if move["fqdn"] == stage.pc.fqdn]
         return Findings(
             stage.start_s,
-            first,
-            warm,
+            (met, relayed, direct),
             outages(download.arrivals, self._moves, told),
             round_trips(pings.answers, self._moves),
             SIZE,
@@ -116,8 +117,10 @@ class Story:
         origin, scene.where = scene.where, None
         self._screen.say(f"the laptop leaves the {origin} and joins the {goal}", "bold yellow")
         away = self._clock.now()
-        host.move(self._stage.networks[goal])
+        uplink = host.move(self._stage.networks[goal])
         self._moves.append(Move(origin, goal, away, self._clock.now()))
+        if goal is Where.INTERNET:
+            self._stage.world.lab.impair(uplink, SLOW)
         scene.addresses[LAPTOP] = str(host.ipv4)
         scene.where = goal
         self._screen.say(f"its address is {host.ipv4} now; curl is not told")

@@ -9,6 +9,7 @@ from rich.text import Text
 from ntmobile.lab.demo_delays import PAPER
 from ntmobile.lab.demo_findings import Findings, Outage, RoundTrip, SetUp
 from ntmobile.lab.demo_scene import Way
+from ntmobile.lab.demo_setup import ONE_WAY_MS
 from ntmobile.lab.demo_story import RATE
 
 LABEL = 12
@@ -41,9 +42,10 @@ def print_lines(console: Console, labelled: Iterable[tuple[str, str]]) -> None:
 
 def lines(findings: Findings) -> Iterator[tuple[str, str]]:
     """Return what to say, each with the label it stands under."""
-    yield "start", f"two organisations and three nodes from nothing in {findings.start_s:.1f} s"
-    yield "set-up", _set_up(findings.first, "domains meet (Key Sharing extra)")
-    yield "", _set_up(findings.warm, "keys warm")
+    yield "start", f"two organisations and four nodes from nothing in {findings.start_s:.1f} s"
+    for number, made in enumerate(findings.set_ups):
+        keys = "keys warm" if number else "domains meet (Key Sharing extra)"
+        yield ("" if number else "set-up"), _set_up(made, keys)
     for number, trip in enumerate(findings.round_trips):
         yield ("" if number else "path"), _round_trip(trip)
     for number, outage in enumerate(findings.outages):
@@ -53,8 +55,8 @@ def lines(findings: Findings) -> Iterator[tuple[str, str]]:
 
 def _set_up(made: SetUp, keys: str) -> str:
     return (
-        f"{made.figure}, {keys}: {made.delays} one-way delays (the paper: {PAPER[made.figure]}); "
-        f"DNS answered after {made.query_ms:.1f} ms"
+        f"{made.figure}, {keys}: {made.delays} one-way delays of {ONE_WAY_MS} ms "
+        f"(the paper: {PAPER[made.figure]}); DNS answered after {made.query_ms:.0f} ms"
     )
 
 
