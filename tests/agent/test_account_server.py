@@ -17,12 +17,14 @@ from starlette.routing import Route
 from ntmobile.agent.account_server import LOGIN_PATH, AccountServer
 from ntmobile.agent.records import SavedAccount, Trust
 from ntmobile.agent.urls import parse_url
-from ntmobile.keys.certificates import fingerprint, make_ca, make_server
+from ntmobile.keys.certificates import der_digest, fingerprint, make_ca, make_server
+from ntmobile.keys.identity import public_of
 from ntmobile.proto.io import Failed
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.https import MESSAGE_TYPE, Place
 from ntmobile.runtime.listener import Listener
 from ntmobile.runtime.resolver import Resolver
+from ntmobile.runtime.statement import STATEMENT_PATH, make_statement
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.login import Nonce, NonceRequest
 from ntmobile.wire.message import encode
@@ -31,19 +33,26 @@ from ntmobile.wire.registration import Reason
 DOMAIN = "ntm.example.org"
 HOST = f"as.{DOMAIN}"
 LOCAL = Endpoint("127.0.0.1", 0)
+DOMAIN_KEY = b"d" * 32
+BEFORE = Trust(fingerprint="SHA256:" + "00" * 32)
+"""The certificate that was there at the first login."""
 NONCE = Nonce(b"n" * 16)
 NOW_S = int(datetime.datetime.now(datetime.UTC).timestamp())
 
 
 class LastPlace:
-    def __init__(self, place: Place | None = None) -> None:
+    def __init__(self, place: Place | None = None, key: bytes | None = None) -> None:
         self.place = place
+        self.key = key
 
     def recall(self) -> Place | None:
         return self.place
 
     def keep(self, place: Place) -> None:
         self.place = place
+
+    def domain_key(self) -> bytes | None:
+        return self.key
 
 
 class Answering:
@@ -57,14 +66,25 @@ class Answering:
         self.asked = 0
         (folder / "tls.pem").write_bytes(server.certificate)
         (folder / "tls.key").write_bytes(server.key)
-        route = Route(LOGIN_PATH, self.answer, methods=["POST"])
-        self.listener = Listener(Starlette(routes=[route]), folder / "tls.pem", folder / "tls.key")
+        self.statement = encode(
+            make_statement(
+                DOMAIN, DOMAIN_KEY, public_of(DOMAIN_KEY), (der_digest(server.certificate),), NOW_S
+            )
+        )
+        routes = [
+            Route(LOGIN_PATH, self.answer, methods=["POST"]),
+            Route(STATEMENT_PATH, self.state, methods=["GET"]),
+        ]
+        self.listener = Listener(Starlette(routes=routes), folder / "tls.pem", folder / "tls.key")
         self.endpoint = LOCAL
 
     async def answer(self, request: Request) -> Response:
         await request.body()
         self.asked += 1
         return Response(encode(NONCE), media_type=MESSAGE_TYPE)
+
+    async def state(self, request: Request) -> Response:
+        return Response(self.statement, media_type=MESSAGE_TYPE)
 
 
 class Names(asyncio.DatagramProtocol):
@@ -155,6 +175,40 @@ async def test_a_certificate_that_is_not_trusted_sees_no_request(
     assert server.fingerprint in answer.detail
     assert asked.trouble == answer.detail
     assert server.asked == 0
+
+
+async def test_after_the_first_login_a_renewed_certificate_is_trusted_by_the_domain_key(
+    server: Answering, names: Names
+) -> None:
+    last = LastPlace(key=public_of(DOMAIN_KEY))
+
+    answer = await asking(names, BEFORE, last=last).ask(NonceRequest())
+
+    assert answer == NONCE
+
+
+async def test_a_certificate_that_another_key_states_sees_no_request(
+    server: Answering, names: Names
+) -> None:
+    last = LastPlace(key=public_of(bytes(32)))
+
+    answer = await asking(names, BEFORE, last=last).ask(NonceRequest())
+
+    assert isinstance(answer, Failed)
+    assert answer.reason is Reason.DOMAIN_KEY
+    assert server.asked == 0
+
+
+async def test_the_certificate_of_that_fingerprint_stays_trusted_whatever_is_stated(
+    server: Answering, names: Names
+) -> None:
+    last = LastPlace(key=public_of(bytes(32)))
+
+    answer = await asking(names, Trust(fingerprint=server.fingerprint), last=last).ask(
+        NonceRequest()
+    )
+
+    assert answer == NONCE
 
 
 async def test_dns_cannot_send_a_password_outside_the_domain(

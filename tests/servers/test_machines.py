@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 
 from ntmobile.lab import Behaviour, Filtering, Host, Internet, Lab, Mapping, Ports, unavailable
+from ntmobile.lab.errors import LabError
+from ntmobile.runtime.clock import Clock
+from ntmobile.servers.files import ServerDirectory
+from ntmobile.servers.view import view
 from ntmobile.wire.stun import BindingRequest, BindingResponse
 
 pytestmark = pytest.mark.lab
@@ -76,6 +80,11 @@ class Domain:
     def ntm(self, host: Host, *words: str, input: str | None = None) -> str:
         return host.run([*NTM, *words], input=input, timeout=GUARD_S).stdout
 
+    def admin(self, *words: str, input: str | None = None) -> str:
+        """Running servers take the change over before this returns."""
+        command = ("admin", "--server", str(self.main.directory), *words)
+        return self.ntm(self.main.host, *command, input=input)
+
     def node(self, name: str) -> "NodeHost":
         host = self.lab.host(name, self.lab.nat(f"nat-{name}", self.net, HARD))
         return NodeHost(self, host, self.folder / name)
@@ -87,8 +96,7 @@ class Domain:
         file = self.main.directory / "server.toml"
         file.write_text(file.read_text() + MAIN_SETTINGS)
         self.lab.dns_parent({"example.org.": records}, self.net)
-        add = ["admin", "--server", str(self.main.directory), "user", "add", "alice"]
-        self.ntm(self.main.host, *add, "--password-stdin", input=PASSWORD)
+        self.admin("user", "add", "alice", "--password-stdin", input=PASSWORD)
 
     def _relay(self, label: str, address: str) -> Machine:
         host = self.lab.host(label, self.net, ipv4=address)
@@ -113,9 +121,9 @@ class NodeHost:
     def ntm(self, *words: str, input: str | None = None) -> str:
         return self.domain.ntm(self.host, *words, "--state", str(self.state), input=input)
 
-    def up(self) -> None:
-        ca = str(self.domain.main.directory / "ca.pem")
-        login = ("up", f"alice@{DOMAIN}", "--name", self.host.name, "--ca", ca, "--password-stdin")
+    def up(self, *trust: str) -> None:
+        trust = trust or ("--ca", str(self.domain.main.directory / "ca.pem"))
+        login = ("up", f"alice@{DOMAIN}", "--name", self.host.name, *trust, "--password-stdin")
         self.ntm(*login, input=PASSWORD)
 
     def status(self) -> Any:  # noqa: ANN401
@@ -209,6 +217,25 @@ def test_two_hard_nats_meet_at_an_rs_and_at_the_other_one_when_it_dies(
     path = laptop.path_to(pc)
     assert path["kind"] == "relay"
     assert RELAYS[other] in path["remote"]
+
+
+def test_a_node_that_trusts_a_fingerprint_outlives_the_certificate(domain: Domain) -> None:
+    node = domain.node("phone")
+    directory = ServerDirectory(domain.main.directory)
+    settings = directory.config()
+    before = view(directory).tls_fingerprint
+    node.up("--fingerprint", before)
+    node.ntm("down")
+    # Running servers read everything again after a change by `ntm admin`.
+    names = (*settings.names, f"renewed.{DOMAIN}")
+    assert directory.renew(settings, names, serial=7, now_s=int(Clock().wall()))
+
+    domain.admin("federation", "mode", "closed")
+    node.ntm("up")
+
+    assert node.status()["state"] == "up"
+    with pytest.raises(LabError, match="not trusted"):
+        domain.node("other").up("--fingerprint", before)
 
 
 def elsewhere(machine: Machine) -> set[str]:

@@ -2,7 +2,8 @@
 
 It is found by SRV _ntm-as._tcp.DOMAIN or by the URL given with --as. Nothing of a login, least of
 all a password, leaves before the server's certificate was verified for a name that belongs to the
-domain: DNS alone cannot send the password elsewhere.
+domain: DNS alone cannot send the password elsewhere. A certificate that was trusted by its
+fingerprint is renewed one day; from the first login on the domain's key says which one is right.
 Ours: docs/protocol.md sections 1 and 2.
 """
 
@@ -13,13 +14,13 @@ import msgspec
 import structlog
 
 from ntmobile.agent.records import SavedAccount
-from ntmobile.agent.records import Trust as SavedTrust
 from ntmobile.agent.urls import parse_url
 from ntmobile.errors import DecodeError, NTMobileError
 from ntmobile.proto.io import Failed
 from ntmobile.runtime.https import (
     Authority,
     CertificateWrong,
+    DomainKey,
     Fingerprint,
     HttpsError,
     Place,
@@ -58,6 +59,10 @@ class LastPlace(Protocol):
         """It answered there, and its certificate was right."""
         ...
 
+    def domain_key(self) -> bytes | None:
+        """The domain's public key, None before this node's first login."""
+        ...
+
 
 class AccountServer:
     """Asks one account server; each answer or failure is remembered for `ntm status`."""
@@ -92,7 +97,7 @@ class AccountServer:
 
     async def _ask(self, message: NonceRequest | LoginRequest) -> LoginAnswer:
         self.place = place = await self.find()
-        trust = trust_of(self._account.trust)
+        trust = trust_of(self._account, self._last.domain_key())
         data = await exchange(place, trust, LOGIN_PATH, encode(message), mark=self._mark)
         self._last.keep(place)
         return decode(_ANSWER, data)
@@ -140,10 +145,14 @@ class AccountServer:
         return Failed(reason, str(error))
 
 
-def trust_of(saved: SavedTrust) -> Trust:
+def trust_of(account: SavedAccount, domain_key: bytes | None) -> Trust:
     """Return how to judge the certificate."""
+    saved = account.trust
     if saved.fingerprint is not None:
-        return Fingerprint(bytes.fromhex(saved.fingerprint.removeprefix("SHA256:")))
+        digest = bytes.fromhex(saved.fingerprint.removeprefix("SHA256:"))
+        if domain_key is None:
+            return Fingerprint(digest)
+        return DomainKey(account.domain, domain_key, stated=digest)
     if saved.ca is not None:
         return Authority(saved.ca)
     return SystemStore()

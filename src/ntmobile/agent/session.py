@@ -103,7 +103,9 @@ class Session:
         self._model = model
         self._tasks = Tasks()
         self._stack = AsyncExitStack()
-        self.account_server = AccountServer(account, resolver, _LastPlace(state), mark=model.mark)
+        self.account_server = AccountServer(
+            account, resolver, _LastPlace(state, account), mark=model.mark
+        )
         self.on_registered: Callable[[Registered], None] = lambda _: None
         """Called at every registration that changed something."""
 
@@ -271,8 +273,9 @@ class Session:
 class _LastPlace:
     """The last good account server, in the state directory."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, account: SavedAccount) -> None:
         self._state = state
+        self._fqdn = account.fqdn
 
     def recall(self) -> Place | None:
         last = self._state.servers
@@ -291,6 +294,11 @@ class _LastPlace:
                 last.domain_key,
             )
         )
+
+    def domain_key(self) -> bytes | None:
+        account = self._state.account
+        known = account is not None and account.enrolled and account.fqdn == self._fqdn
+        return self._state.servers.domain_key if known else None
 
 
 def local_of(
