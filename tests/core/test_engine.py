@@ -92,6 +92,20 @@ def test_a_packet_without_a_tunnel_asks_for_one_and_is_sent_once_it_is_up(
     assert [packet.payload for packet in arrived] == [b"\0", b"\1", b"\2"]
 
 
+def test_a_capsule_that_comes_before_its_keys_is_opened_when_they_come(pair: "Pair") -> None:
+    with hole() as elsewhere:
+        (capsule,) = pair.diverted_to(elsewhere, 1)
+        pair.bob.close_tunnel(INDEX["bob"])
+        pair.open("bob")
+        elsewhere.sendto(capsule, ("127.0.0.1", pair.bob.port))
+    marker(pair)
+
+    pair.bring_up("bob")
+
+    assert InnerDatagram.read(receive(pair.bob_device)).payload == bytes([0])
+    assert pair.bob.counters()["unknown_epoch"] == 1
+
+
 def test_a_packet_waits_while_the_tunnel_has_no_path(pair: "Pair") -> None:
     pair.alice.clear_path(INDEX["alice"])
     pair.alice_device.send(udp(ALICE_6, BOB_6, b"waits"))
@@ -348,9 +362,13 @@ class Pair:
 
     def connect(self, who: str) -> None:
         """Opens the tunnel and brings it up."""
+        self.open(who)
+        self.bring_up(who)
+
+    def bring_up(self, who: str) -> None:
+        """Gives the tunnel keys and its path."""
         peer = "bob" if who == "alice" else "alice"
         engine, to = getattr(self, who), getattr(self, peer).port
-        self.open(who)
         engine.install_keys(INDEX[who], 0, "aes-256-gcm", KEYS[who], KEYS[peer], INDEX[peer])
         engine.activate_keys(INDEX[who], 0)
         engine.set_path(INDEX[who], LOOPBACK, to, mtu=MTU)

@@ -33,7 +33,7 @@ counters! {
     malformed,
     /// Capsules for a tunnel that does not exist.
     stranger,
-    /// Capsules of an epoch without keys.
+    /// Capsules of an epoch without keys; some are kept a moment, in case these come.
     unknown_epoch,
     /// Capsules received before.
     replayed,

@@ -177,6 +177,8 @@ impl Engine {
         tunnel.receiving().opener.install(epoch, cipher, receive);
         let mut sending = tunnel.command();
         sending.sealer.install(epoch, cipher, send, remote_index);
+        drop(sending);
+        self.release(&tunnel);
         Ok(())
     }
 
@@ -308,6 +310,8 @@ impl Engine {
 
     fn release(&self, tunnel: &Tunnel) {
         if tunnel.command().is_up() {
+            let early = tunnel.receiving().early.take(self.shared.now_ns());
+            self.shared.ripen(early);
             outgoing::release(&self.shared, tunnel);
         }
     }

@@ -6,10 +6,11 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ntmobile_capsule::{Form, Header, KIND, Opened};
+use ntmobile_capsule::{Form, Header, KIND, Opened, Refusal};
 use ntmobile_port::{Buffers, Received, Socket};
 
 use crate::counters::add;
+use crate::early::Kept;
 use crate::rebuild::{Arrival, Rebuild, Sink};
 use crate::shared::Shared;
 use crate::signal::Signal;
@@ -39,6 +40,9 @@ pub(crate) fn run(shared: &Shared) {
         seen.refresh(&shared.present);
         let view = Arc::clone(&seen.view);
         let mut drain = Drain::new(shared, &view, &mut rebuild);
+        if ready.again {
+            drain.again(&shared.take_ripe());
+        }
         if ready.v4 {
             drain.socket(&shared.pair.v4, &mut rooms);
         }
@@ -53,6 +57,8 @@ pub(crate) fn run(shared: &Shared) {
 
 /// What there is to do.
 struct Ready {
+    /// Perhaps capsules whose keys have come.
+    again: bool,
     v4: bool,
     v6: bool,
     device: bool,
@@ -75,6 +81,7 @@ fn wait(shared: &Shared, view: &View) -> io::Result<Ready> {
         shared.kick.clear();
     }
     Ok(Ready {
+        again: kicked,
         v4: v4_ready,
         v6: v6_ready && v6.is_some(),
         device: device_ready && device.is_some(),
@@ -125,6 +132,15 @@ impl<'a> Drain<'a> {
         self.rebuild.finish(self.sink);
     }
 
+    /// Works off what was received before.
+    fn again(&mut self, kept: &[Kept]) {
+        for capsule in kept {
+            let received = capsule.received();
+            self.take(received.bytes, &received, false);
+        }
+        self.rebuild.finish(self.sink);
+    }
+
     /// Works off one receive call; returns how many messages it brought.
     fn receive(&mut self, socket: &Socket, room: &mut Buffers) -> usize {
         // An error is an ICMP report about an earlier send; reading it clears it.
@@ -157,7 +173,12 @@ impl<'a> Drain<'a> {
             .opener
             .open(&header, datagram, self.rebuild.room())
         {
-            Err(refusal) => counters.refused(refusal),
+            Err(refusal) => {
+                if refusal == Refusal::UnknownEpoch {
+                    receiving.early.keep(datagram, received, self.now_ns);
+                }
+                counters.refused(refusal);
+            }
             Ok(opened) => {
                 self.note(tunnel, &mut receiving, opened, received);
                 let arrival = Arrival {

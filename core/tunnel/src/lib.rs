@@ -11,9 +11,11 @@
 //! | `outgoing` | packets to capsules |
 //! | `incoming`, `rebuild` | capsules to packets, super-packets put together again |
 //! | `waiting` | packets whose tunnel is not there yet |
+//! | `early` | capsules whose keys are not there yet |
 
 mod counters;
 mod device;
+mod early;
 mod engine;
 mod incoming;
 mod link;

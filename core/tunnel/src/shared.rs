@@ -9,6 +9,7 @@ use ntmobile_capsule::Budget;
 use ntmobile_port::{Datagram, Inbox, LONGEST, Pair, Wake};
 
 use crate::counters::{Counters, add};
+use crate::early::Kept;
 use crate::signal::Signal;
 use crate::view::Present;
 use crate::waiting::Waiting;
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     /// Makes the receiving thread look at everything anew.
     pub kick: Wake,
     waiting: Mutex<Waiting>,
+    ripe: Mutex<Vec<Kept>>,
     start: Instant,
 }
 
@@ -44,6 +46,7 @@ impl Shared {
             stopped: AtomicBool::new(false),
             kick: Wake::new()?,
             waiting: Mutex::new(Waiting::default()),
+            ripe: Mutex::default(),
             start: Instant::now(),
         })
     }
@@ -55,6 +58,23 @@ impl Shared {
 
     pub(crate) fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the receiving thread take these capsules again.
+    pub(crate) fn ripen(&self, mut kept: Vec<Kept>) {
+        if !kept.is_empty() {
+            self.ripe().append(&mut kept);
+            self.kick.set();
+        }
+    }
+
+    /// Takes what is to be taken again.
+    pub(crate) fn take_ripe(&self) -> Vec<Kept> {
+        std::mem::take(&mut *self.ripe())
+    }
+
+    fn ripe(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.ripe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a datagram that is not a capsule.

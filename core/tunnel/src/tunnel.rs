@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ntmobile_capsule::{Addresses, Budget, Log, Opener, Sealer};
 
+use crate::early::Early;
+
 /// A tunnel to one peer.
 pub(crate) struct Tunnel {
     /// Capsules to us carry it.
@@ -38,6 +40,7 @@ pub(crate) struct Sending {
 /// What only receiving needs.
 pub(crate) struct Receiving {
     pub opener: Opener,
+    pub early: Early,
     pub path: Option<Path>,
     /// Where a move was told last, and when.
     pub told_move: Option<(SocketAddr, u64)>,
@@ -96,6 +99,7 @@ impl Tunnel {
             }),
             receiving: Mutex::new(Receiving {
                 opener: Opener::default(),
+                early: Early::default(),
                 path: None,
                 told_move: None,
                 traffic: Traffic::default(),
