@@ -148,6 +148,18 @@ def test_the_path_of_a_peer_is_known_until_it_is_cleared_or_closed(ends: tuple[E
     assert here.loops.path("pc.bob.ntm.example.net") is None
 
 
+def test_a_peers_addresses_are_told_before_anything_from_it_can_arrive(
+    ends: tuple[End, End],
+) -> None:
+    here, _ = ends
+    told: list[tuple[Host, Host]] = []
+    here.loops.on_open = told.append
+
+    here.do(OpenTunnel(HERE, "pc.bob.ntm.example.net", *OWN, *PEER))
+
+    assert told == [PEER]
+
+
 def test_a_newer_tunnel_to_a_peer_keeps_its_path_when_the_older_closes(
     ends: tuple[End, End],
 ) -> None:

@@ -74,6 +74,8 @@ class PacketLoops:
         self._engine = engine
         self._clock = clock
         self.counters: Counter[str] = Counter()
+        self.on_open: Callable[[tuple[Host, Host]], None] = lambda hosts: None
+        """Called with a peer's virtual addresses before anything from it can arrive."""
         self.on_path: Callable[[tuple[Host, Host], int], None] = lambda hosts, mtu: None
         """Called with a peer's virtual addresses and the largest inner packet of its path."""
         self._open: dict[int, OpenTunnel] = {}
@@ -188,6 +190,7 @@ class PacketLoops:
             peer_ipv4=command.peer_ipv4.packed,
             peer_ipv6=command.peer_ipv6.packed,
         )
+        self.on_open((command.peer_ipv4, command.peer_ipv6))
         self._open[command.index] = command
         self._traffic[command.index] = DataTraffic()
 

@@ -6,6 +6,7 @@ are not routed: behind a carrier's NAT the provider's own servers live in 100.64
 Source: paper, abstract (the kernel type). Ours: docs/protocol.md sections 5 to 7.
 """
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network, IPv6Network
@@ -50,6 +51,8 @@ class SystemModel:
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
         self._mtus: dict[Host, int] = {}
+        self._routing = asyncio.Lock()
+        """Held while routes change: who finds a host in `_mtus` finds its route too."""
         self._hook: Literal["nftables", "resolv.conf", "off"] = "off"
         self._hook_detail = "not registered yet"
         self.servers = Nameservers()
@@ -91,6 +94,7 @@ class SystemModel:
             self._tun = tun = await self._stack.enter_async_context(Tun())
             session.engine.attach_tun(tun.fd, offload=tun.offload)
             self._stack.callback(session.engine.detach_tun)
+            session.loops.on_open = self._handle_open
             session.loops.on_path = self._handle_path
         await self._tun.set_addresses((registered.virtual_ipv4, registered.virtual_ipv6))
         for peer in self._state.peers.values():
@@ -201,19 +205,22 @@ class SystemModel:
             return Refused()
         return found
 
+    def _handle_open(self, hosts: tuple[Host, Host]) -> None:
+        # Not only when a path stands: the answer to the peer's first packet would leave by the
+        # default route, and the peer's TCP would wait a second before it tries again.
+        self._tasks.start(self._route(hosts, None), "route to a new peer")
+
     def _handle_path(self, hosts: tuple[Host, Host], mtu: int) -> None:
         self._tasks.start(self._route(hosts, mtu), "route to a peer")
 
     async def _route(self, hosts: Sequence[Host], mtu: int | None) -> None:
         """Route a peer's addresses; without an mtu only if they are not routed yet."""
-        tun = self._tun
-        if tun is None:
-            return
-        for host in hosts:
-            if mtu is None and host in self._mtus:
-                continue
-            self._mtus[host] = mtu or LEAST_MTU
-            await tun.routes.set_peer(host, self._mtus[host])
+        async with self._routing:
+            for host in hosts:
+                if self._tun is None or (mtu is None and host in self._mtus):
+                    continue
+                self._mtus[host] = mtu or LEAST_MTU
+                await self._tun.routes.set_peer(host, self._mtus[host])
 
 
 def domain_of(fqdn: str) -> str:
