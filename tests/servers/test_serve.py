@@ -150,6 +150,28 @@ async def test_a_wrong_pin_refuses_the_domain(
     assert answer.reason is Reason.DOMAIN_KEY
 
 
+async def test_a_pin_that_changes_counts_at_once_though_a_key_is_shared_already(
+    organisation: MakeOrganisation, node: MakeNode
+) -> None:
+    ours, theirs = await organisation(), await organisation(OTHER)
+    ours.resolvers, theirs.resolvers = theirs.resolvers, ours.resolvers
+    await ours.list_domain(theirs)
+    await theirs.list_domain(ours)
+    laptop = await node(ours, "laptop.alice")
+    laptop.login()
+    await laptop.registered()
+    before = await laptop.resolve(f"nobody.bob.{OTHER}")
+
+    with capture_logs():
+        await theirs.list_domain(ours, key=bytes(32))
+        after = await laptop.resolve(f"nobody.bob.{OTHER}")
+
+    assert [answer.reason for answer in (before, after) if isinstance(answer, NameRefused)] == [
+        Reason.UNKNOWN_NAME,
+        Reason.DOMAIN_KEY,
+    ]
+
+
 async def test_a_restarted_domain_still_knows_its_nodes(
     organisation: MakeOrganisation, node: MakeNode
 ) -> None:

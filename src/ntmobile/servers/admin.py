@@ -8,7 +8,7 @@ import re
 from collections import Counter as Counts
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ntmobile.config import domain_name, is_label
@@ -231,12 +231,13 @@ async def current_policy(directory: ServerDirectory, store: Store) -> Policy:
     Raises ConfigError or StoreUnavailable.
     """
     settings = directory.config()
-    return directory.policy().policy(
+    policy = directory.policy().policy(
         settings.domain,
         settings.federation.mode,
         listed=await store.federation.listed(),
         revoked=await store.nodes.revoked(),
     )
+    return replace(policy, pins=await store.federation.pins())
 
 
 def set_mode(toml: str, mode: Federation) -> str:

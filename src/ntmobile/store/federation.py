@@ -79,6 +79,11 @@ class Federation:
         """Domains that the operator added."""
         return frozenset(each.domain for each in await self.list() if each.listed)
 
+    async def pins(self) -> frozenset[tuple[str, str]]:
+        """Every domain that the operator added, with what they said of its key."""
+        added = [each for each in await self.list() if each.listed]
+        return frozenset((each.domain, f"{each.key_pin} {each.ca!r}") for each in added)
+
     async def remove(self, domain: str) -> bool:
         """Forget a domain; whether it was known."""
         async with self._database.writing() as connection:

@@ -4,6 +4,7 @@ Everything here comes under a Kdcdc that the other DC created, and only in the n
 domain's nodes. Source: paper, Figs. 5 to 7. Ours: what is told, docs/protocol.md section 2.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ntmobile.keys.table import Kdcdc, Ktmp, Ktun
@@ -65,6 +66,11 @@ class Carriage:
         )
         self._keyed[key.identifier] = Correspondent(sharing.creator, key, conversation)
         return NtmAck()
+
+    def distrust(self, is_suspect: Callable[[str], bool], now: Instant) -> None:
+        """Erase the keys of these domains: they must show again whose they are."""
+        for peer in [peer for peer in self._keyed.values() if is_suspect(peer.domain)]:
+            self._forget(peer, now)
 
     def handle_datagram(self, header: Header, source: Endpoint, data: bytes, now: Instant) -> bool:
         """Take a datagram under a shared Kdcdc; False when it is not ours."""

@@ -108,9 +108,17 @@ class Coordinator:
         )
 
     def set_policy(self, policy: Policy, now: Instant) -> None:
-        """Go by this policy from now; nodes it newly revokes are withdrawn at once."""
-        fresh = policy.revoked - self._common.policy.revoked
-        self._common.policy = policy
+        """Go by this policy from now; nodes it newly revokes are withdrawn at once.
+
+        A domain that it refuses, or whose key is to be trusted for another reason, must share a
+        key anew.
+        """
+        before, self._common.policy = self._common.policy, policy
+        fresh = policy.revoked - before.revoked
+        changed = {domain for domain, _ in policy.pins ^ before.pins}
+        self._carriage.distrust(
+            lambda domain: domain in changed or policy.refuses_domain(domain) is not None, now
+        )
         for fqdn in sorted(fresh):
             self.withdraw(fqdn, now)
 

@@ -49,6 +49,8 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     revoked: frozenset[str] = frozenset()
     """FQDNs of nodes that may not take part."""
+    pins: frozenset[tuple[str, str]] = frozenset()
+    """Foreign domains, each with what the operator said of its key."""
 
     def refuses_domain(self, domain: str) -> Reason | None:
         """Why a foreign domain is refused as a whole, or None."""
