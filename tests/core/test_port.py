@@ -113,6 +113,12 @@ def test_a_refused_mark_is_a_permission_error() -> None:
     assert done.stdout == f"{errno.EPERM}\n", done.stderr
 
 
+def test_without_an_ipv6_socket_there_is_no_way_there(there: Port) -> None:
+    with closing(Port(ipv6=b"")) as here:
+        assert here.send(IPV6, there.port, b"x") == errno.EAFNOSUPPORT
+        assert here.send(IPV4, there.port, b"x") == 0
+
+
 @pytest.mark.parametrize("wrong", [{"ipv4": bytes(16)}, {"ipv6": bytes(4)}, {"ipv4": b""}])
 def test_a_local_address_of_another_length_is_the_callers_fault(wrong: dict[str, bytes]) -> None:
     with pytest.raises(ValueError, match="bytes"):

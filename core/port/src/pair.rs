@@ -34,8 +34,8 @@ pub struct Local {
     pub port: u16,
     /// The IPv4 address.
     pub v4: Ipv4Addr,
-    /// The IPv6 address.
-    pub v6: Ipv6Addr,
+    /// The IPv6 address; None opens no IPv6 socket.
+    pub v6: Option<Ipv6Addr>,
 }
 
 impl Local {
@@ -44,14 +44,14 @@ impl Local {
         Self {
             port,
             v4: Ipv4Addr::UNSPECIFIED,
-            v6: Ipv6Addr::UNSPECIFIED,
+            v6: Some(Ipv6Addr::UNSPECIFIED),
         }
     }
 
     /// Whether datagrams to several addresses of this family may come.
     pub fn is_any(&self, ipv6: bool) -> bool {
         if ipv6 {
-            self.v6.is_unspecified()
+            self.v6.is_some_and(|v6| v6.is_unspecified())
         } else {
             self.v4.is_unspecified()
         }
@@ -128,10 +128,11 @@ fn bind_both(local: Local, mark: u32) -> io::Result<Pair> {
         .local_addr()?
         .as_socket()
         .map_or(local.port, |address| address.port());
-    let v6 = match open((local.v6, port).into(), mark) {
-        Ok(socket) => Some(socket),
-        Err(error) if local.is_any(true) && family_is_missing(&error) => None,
-        Err(error) => return Err(error),
+    let v6 = match local.v6.map(|v6| open((v6, port).into(), mark)) {
+        None => None,
+        Some(Ok(socket)) => Some(socket),
+        Some(Err(error)) if local.is_any(true) && family_is_missing(&error) => None,
+        Some(Err(error)) => return Err(error),
     };
     Ok(Pair { v4, v6, port })
 }

@@ -180,7 +180,7 @@ fn a_port_bound_to_one_address_answers_from_it_and_hears_nothing_else() {
     let second = Ipv4Addr::new(127, 0, 0, 2);
     let local = Local {
         v4: second,
-        v6: Ipv6Addr::LOCALHOST,
+        v6: Some(Ipv6Addr::LOCALHOST),
         ..Local::any(0)
     };
     let there = Port::open(local, 0, 64, 0).expect("a port");
@@ -196,6 +196,46 @@ fn a_port_bound_to_one_address_answers_from_it_and_hears_nothing_else() {
         assert_eq!(take(&here, 1)[0].source, to);
     }
     assert_eq!(there.counters().received, 2);
+}
+
+#[test]
+fn without_an_ipv6_socket_the_number_is_free_there_for_another() {
+    let here = |host| Local {
+        v4: Ipv4Addr::new(127, 0, 0, host),
+        v6: None,
+        ..Local::any(0)
+    };
+    let first = Port::open(here(1), 0, 4, 0).expect("a port");
+    let same = Local {
+        port: first.number(),
+        ..here(2)
+    };
+
+    Port::open(same, 0, 4, 0).expect("the same number at another address");
+
+    let refused = first.send(v6(first.number()), b"there is none", 0);
+    assert_eq!(
+        refused.expect_err("no socket").raw_os_error(),
+        Some(libc::EAFNOSUPPORT)
+    );
+}
+
+/// The negative twin.
+#[test]
+fn with_an_ipv6_socket_on_every_address_the_number_is_taken_there() {
+    let here = |host| Local {
+        v4: Ipv4Addr::new(127, 0, 0, host),
+        ..Local::any(0)
+    };
+    let first = Port::open(here(1), 0, 4, 0).expect("a port");
+
+    let same = Local {
+        port: first.number(),
+        ..here(2)
+    };
+
+    let refused = Port::open(same, 0, 4, 0).expect_err("taken in IPv6");
+    assert_eq!(refused.raw_os_error(), Some(libc::EADDRINUSE));
 }
 
 #[test]

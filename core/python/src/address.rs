@@ -31,8 +31,8 @@ pub(crate) fn host_bytes(py: Python<'_>, address: SocketAddr) -> Py<PyBytes> {
     }
 }
 
-/// Where a port is bound: one address of a family, or, None, all of them.
-/// ValueError unless they have 4 and 16 bytes.
+/// Where a port is bound: one address of a family, or, None, all of them; no
+/// bytes is no IPv6. ValueError unless they have 4 and 16 bytes.
 pub(crate) fn local(port: u16, ipv4: Option<&[u8]>, ipv6: Option<&[u8]>) -> PyResult<Local> {
     let mut local = Local::any(port);
     if let Some(bytes) = ipv4 {
@@ -40,10 +40,14 @@ pub(crate) fn local(port: u16, ipv4: Option<&[u8]>, ipv6: Option<&[u8]>) -> PyRe
             .map_err(|_| PyValueError::new_err("ipv4 has 4 bytes"))?
             .into();
     }
-    if let Some(bytes) = ipv6 {
-        local.v6 = <[u8; 16]>::try_from(bytes)
-            .map_err(|_| PyValueError::new_err("ipv6 has 16 bytes"))?
-            .into();
+    match ipv6 {
+        None => {}
+        Some([]) => local.v6 = None,
+        Some(bytes) => {
+            let host = <[u8; 16]>::try_from(bytes)
+                .map_err(|_| PyValueError::new_err("ipv6 has 16 bytes, or none"))?;
+            local.v6 = Some(host.into());
+        }
     }
     Ok(local)
 }

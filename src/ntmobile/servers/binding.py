@@ -32,7 +32,10 @@ def local_endpoints(addresses: Iterable[Host], port: int) -> tuple[Endpoint, ...
 
 @dataclass(frozen=True, slots=True)
 class UdpHosts:
-    """Where a UDP port is bound, as `_core.Port` and `_core.Relay` take it; None is all."""
+    """Where a UDP port is bound, as `_core.Port` and `_core.Relay` take it.
+
+    None is every address of the family, and no bytes is no socket of it.
+    """
 
     ipv4: bytes | None
     ipv6: bytes | None

@@ -28,9 +28,11 @@ class RelayServer:
     ) -> None:
         """Opens the UDP port; raises OSError. Must be made inside the event loop."""
         hosts = udp_hosts(each.host for each in site.signalling())
-        self.port = _core.Relay(port=site.udp or 0, ipv4=hosts.ipv4, ipv6=hosts.ipv6)
+        # Another RS at another address of this machine may have the same number.
+        ipv6 = hosts.ipv6 if any(each.version == 6 for each in site.addresses) else b""
+        self.port = _core.Relay(port=site.udp or 0, ipv4=hosts.ipv4, ipv6=ipv6)
         self.signalling = Signalling(self.port)
-        self.stranger = _core.Port(ipv4=hosts.ipv4, ipv6=hosts.ipv6)
+        self.stranger = _core.Port(ipv4=hosts.ipv4, ipv6=ipv6)
         """Knocks leave from here: a port that no node ever sent to."""
         self._knocked: Counter[str] = Counter()
         self.machine = RelayRole(domain, entropy, self._idle_ns)
