@@ -210,11 +210,11 @@ class Conversation(Generic[Tag]):
         """Stop asking; a late answer is dropped."""
         self._open.pop(transaction, None)
 
-    def abandon(self) -> list[Tag]:
-        """Stop asking everything; returns what it was about, oldest first."""
-        tags = [opened.tag for opened in self._open.values()]
+    def abandon(self) -> list[tuple[Signal, Tag]]:
+        """Stop asking everything; returns what was asked, oldest first."""
+        asked = [(opened.message, opened.tag) for opened in self._open.values()]
         self._open.clear()
-        return tags
+        return asked
 
     def tell(
         self, message: Signal, destination: Endpoint, now: Instant, *, interface: int = 0

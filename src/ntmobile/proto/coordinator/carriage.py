@@ -54,7 +54,8 @@ class Carriage:
         theirs = [held for held in self._keyed.values() if held.domain == sharing.creator]
         if len(theirs) >= MAX_KEYS_A_DOMAIN:
             self._forget(theirs[0], now)
-        expires = Instant(now + sharing.lifetime_s * SECOND)
+        lifetime_s = min(sharing.lifetime_s, common.settings.server_key_s)
+        expires = Instant(now + lifetime_s * SECOND)
         key = common.keyring.own(Kdcdc(sharing.secret, sharing.identifier, expires), now)
         conversation: Conversation[None] = Conversation(
             key,
@@ -85,6 +86,11 @@ class Carriage:
             self._handle_asked(peer, heard, now)
         self._drain(peer)
         return True
+
+    def sweep(self, now: Instant) -> None:
+        """Erase the keys that are over."""
+        for peer in [peer for peer in self._keyed.values() if now >= peer.key.expires]:
+            self._forget(peer, now)
 
     def handle_end(self, tag: Carried, answer: Signal | None, now: Instant) -> None:
         """Our node answered a carried Route Direction, or stayed silent: pass that on."""

@@ -194,6 +194,7 @@ class Coordinator:
         self._directions.handle_timeout(now)
         if now >= self._sweep_at:
             self._sweep_at = Instant(now + EXPIRY_SWEEP_NS)
+            self._carriage.sweep(now)
             for node in [node for node in common.registry if now >= node.stored.expires]:
                 self._forget(node, now)
 
@@ -265,11 +266,22 @@ class Coordinator:
         if before is not None:
             node.last_seen = before.last_seen
             node.previous = before.conversation
-            common.busy.pop(before.fqdn, None)
             self._forget_previous(before, now)
         common.registry.add(node)
+        if before is not None:
+            self._renew(before, node, now)
         common.events.append(NodeStored(stored))
         return NtmAck()
+
+    def _renew(self, before: Node, node: Node, now: Instant) -> None:
+        """Ask again under the new key what the node was asked under the one before."""
+        self._common.busy.pop(before.fqdn, None)
+        self._directions.renew(before, node)
+        for message, tag in before.conversation.abandon():
+            if before.stored.identity == node.stored.identity:
+                self._common.ask_node(node, message, tag, now)
+            else:
+                self._handle_node_answer(tag, None, now)
 
     def _handle_node(
         self,
@@ -390,6 +402,8 @@ class Coordinator:
         self._forget_previous(node, now)
         self._common.registry.remove(node.fqdn)
         self._common.busy.pop(node.fqdn, None)
+        for _, tag in node.conversation.abandon():
+            self._handle_node_answer(tag, None, now)
         self._common.keyring.erase(node.conversation.key, now)
 
 

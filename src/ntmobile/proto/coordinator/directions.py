@@ -188,6 +188,12 @@ class Directions:
         self._relay(relay).ask(message, Notice(), now)
         self._drain(now)
 
+    def renew(self, before: Node, node: Node) -> None:
+        """A node of ours has a new key: what it asked for goes on under that."""
+        for negotiation in self._open.values():
+            if negotiation.mn is before:
+                negotiation.mn = node
+
     def handle_end(self, tag: RouteToEnd, answer: Signal | None, now: Instant) -> None:
         """Take the answer of one of our own nodes to a Route Direction; None for silence."""
         negotiation = self._open.get(tag.negotiation)
@@ -212,13 +218,13 @@ class Directions:
 
     def _leave_silent_relays(self, now: Instant) -> None:
         """Call off what waits for an RS that is silent while another is not: ends ask again."""
-        if all(relay.is_silent for relay in self._relays.values()):
+        if all(relay.is_silent(now) for relay in self._relays.values()):
             return
         for negotiation in list(self._open.values()):
             state = negotiation.state
             if not isinstance(state, Directing) or "rs" not in state.pending:
                 continue
-            if state.relay is not None and self._relays[state.relay].is_silent:
+            if state.relay is not None and self._relays[state.relay].is_silent(now):
                 self._refuse(negotiation, Reason.NO_RELAY, now)
 
     def poll_timeouts(self) -> Iterator[Timeout]:
@@ -286,18 +292,20 @@ class Directions:
 
     def _domain(self, found: CoordinatorFound) -> Server:
         server = self._domains.get(found.domain)
-        if server is None or server.endpoints != found.endpoints:
+        if server is None:
             server = self._peering(
                 ForeignCoordinator(found.domain), found.endpoints, Sender.DCMN, "DCcn"
             )
             self._domains[found.domain] = server
+        server.endpoints = found.endpoints
         return server
 
     def _relay(self, relay: Relay) -> Server:
         server = self._relays.get(relay.name)
-        if server is None or server.endpoints != relay.endpoints:
+        if server is None:
             server = self._peering(RelayServer(relay.name), relay.endpoints, Sender.DC, "RS")
             self._relays[relay.name] = server
+        server.endpoints = relay.endpoints
         return server
 
     def _peering(
@@ -362,7 +370,7 @@ class Directions:
         mn = negotiation.mn.information(now, private=True)
         if not own and not same_mapped(mn, cn):
             mn = negotiation.mn.information(now, private=False)
-        relays = sorted(common.settings.relays, key=lambda relay: self._relay(relay).is_silent)
+        relays = sorted(common.settings.relays, key=lambda relay: self._relay(relay).is_silent(now))
         decision = decide(mn, cn, tuple(relays), negotiation.request.purpose)
         if decision is None:
             return self._refuse(negotiation, Reason.NO_RELAY, now)

@@ -10,7 +10,7 @@ a request is given up. Source: paper, Figs. 5 and 7 ("if necessary").
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from ntmobile.keys.table import (
@@ -46,6 +46,8 @@ TRIES = 2
 PATIENCE_NS = 10 * SECOND
 RETRY_NS = SECOND // 2
 """Between Key Sharings with a server that cannot be reached."""
+DEAF_NS = 60 * SECOND
+"""How long a server that takes keys over HTTPS and answers no datagram is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Shared(Generic[Tag]):
 
     conversation: Conversation[_Wanted[Tag]]
     key: Kdcdc | Kdcrs
+    answered: bool = False
+    """A datagram came back under this key."""
 
 
 class Peering(Generic[Tag]):
@@ -104,8 +108,9 @@ class Peering(Generic[Tag]):
         """Talks as a DC of domain; converse opens a conversation under a key."""
         self.target = target
         self.endpoints = endpoints
-        self.is_silent = False
-        """The server left the last thing it was asked unanswered."""
+        """Where it takes datagrams now; may change while a key is shared."""
+        self._silent = False
+        self._deaf_until: Instant | None = None
         self._domain = domain
         self._lifetime_s = lifetime_s
         self._keyring = keyring
@@ -127,6 +132,10 @@ class Peering(Generic[Tag]):
     def call(self) -> int | None:
         """Id of the Key Sharing that is on its way."""
         return self._state.call if isinstance(self._state, Sharing) else None
+
+    def is_silent(self, now: Instant) -> bool:
+        """Whether the server left the last thing it was asked unanswered."""
+        return self._silent or (self._deaf_until is not None and now < self._deaf_until)
 
     def ask(self, message: Signal, tag: Tag, now: Instant) -> None:
         """Ask, sharing a key first if there is none."""
@@ -160,7 +169,8 @@ class Peering(Generic[Tag]):
         if isinstance(self._state, Shared):
             heard = self._state.conversation.handle_datagram(header, source, data, now)
             if isinstance(heard, Answered):
-                self.is_silent = False
+                self._silent, self._deaf_until = False, None
+                self._state = replace(self._state, answered=True)
                 self._outcomes.append(
                     Answered(
                         heard.tag.tag, heard.message, heard.sender, heard.source, heard.elapsed_ns
@@ -174,7 +184,7 @@ class Peering(Generic[Tag]):
         key = self._state.key
         if isinstance(reply, NtmAck):
             self._journal.note(now, reply, self._name(), sent=False)
-            self.is_silent = False
+            self._silent = False
             conversation = self._converse(key)
             self._state = Shared(conversation, key)
             while self._waiting:
@@ -184,7 +194,7 @@ class Peering(Generic[Tag]):
         self._keyring.erase(key, now)
         reason = reply.reason if isinstance(reply, Failed | Refusal) else Reason.NOT_ALLOWED
         if reason is Reason.DOMAIN_UNREACHABLE:
-            self.is_silent = True
+            self._silent = True
             self._state = Strange(Instant(now + RETRY_NS))
             self._give_up(now, reason, patience_ns=PATIENCE_NS)
         else:
@@ -199,20 +209,11 @@ class Peering(Generic[Tag]):
                 self._give_up(now, Reason.DOMAIN_UNREACHABLE, patience_ns=PATIENCE_NS)
                 if self._waiting:
                     self._share(now)
-            case Shared(conversation, key):
+            case Shared(conversation):
                 conversation.handle_timeout(now)
-                silent = False
-                while (lost := conversation.poll_unanswered()) is not None:
+                if (lost := conversation.poll_unanswered()) is not None:
                     self._waiting.append(lost.tag)
-                    silent = True
-                if silent:
-                    self.is_silent = True
-                    self._waiting.extend(conversation.abandon())
-                    self._keyring.erase(key, now)
-                    self._state = Strange()
-                    self._give_up(now, Reason.DOMAIN_UNREACHABLE, patience_ns=PATIENCE_NS)
-                    if self._waiting:
-                        self._share(now)
+                    self._fall_silent(self._state, now)
             case _:
                 pass
 
@@ -239,6 +240,20 @@ class Peering(Generic[Tag]):
                 return conversation.poll_timeout()
             case _:
                 return None
+
+    def _fall_silent(self, shared: Shared[Tag], now: Instant) -> None:
+        """A question went unanswered: all go again, under a new key."""
+        self._silent = True
+        if not shared.answered:
+            self._deaf_until = Instant(now + DEAF_NS)
+        while (lost := shared.conversation.poll_unanswered()) is not None:
+            self._waiting.append(lost.tag)
+        self._waiting.extend(tag for _, tag in shared.conversation.abandon())
+        self._keyring.erase(shared.key, now)
+        self._state = Strange()
+        self._give_up(now, Reason.DOMAIN_UNREACHABLE, patience_ns=PATIENCE_NS)
+        if self._waiting:
+            self._share(now)
 
     def _share(self, now: Instant) -> None:
         expires = Instant(now + self._lifetime_s * SECOND)

@@ -209,7 +209,7 @@ def register(
         started=request.started,
         sequence=request.sequence,
         local=request.endpoints,
-        mapped=(asked.source, *others),
+        mapped=(asked.source, *others) if request.endpoints else (),
         relay_only=request.relay_only,
         aes=request.aes,
     )
