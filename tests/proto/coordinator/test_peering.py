@@ -136,13 +136,28 @@ def test_a_server_that_lost_the_key_gets_another_and_the_same_question() -> None
         drain(rig.peering.poll_transmit)
         assert fire(rig.peering) is not None
 
-    assert rig.peering.is_silent
+    assert rig.peering.is_silent(T0)
     mouth = Mouth(Sender.RS, key_of(calls[0]))
     rig.peering.handle_reply(NtmAck(), after(T0, 3))
-    assert not rig.peering.is_silent
+    assert not rig.peering.is_silent(T0)
     rig.answer_all(mouth, after(T0, 3))
     assert [tag for tag, _ in rig.outcomes()] == ["one", "two"]
     assert len(rig.keyring) == 1
+
+
+def test_a_server_that_takes_keys_and_answers_no_datagram_counts_as_silent_for_a_minute() -> None:
+    rig = Rig()
+    rig.peering.ask(QUESTION, "it", T0)
+    rig.shared()
+    drain(rig.peering.poll_transmit)
+    while rig.peering.identifier is not None:
+        fire(rig.peering)
+        drain(rig.peering.poll_transmit)
+
+    rig.shared()
+
+    assert rig.peering.is_silent(after(T0, 30))
+    assert not rig.peering.is_silent(after(T0, 90)), "then it is tried again"
 
 
 def test_a_server_that_refuses_the_key_fails_all_that_waits_at_once() -> None:

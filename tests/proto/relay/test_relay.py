@@ -87,6 +87,20 @@ def test_a_tunnel_request_waits_for_the_other_end(rig: Rig, ends: tuple[End, End
     assert len(cn.seen) == 1
 
 
+@pytest.mark.parametrize("proves", [True, False])
+def test_a_tunnel_response_waits_for_the_proof_of_its_source(
+    rig: Rig, ends: tuple[End, End], proves: bool
+) -> None:
+    mn, cn = ends
+    rig.send(mn, mn.request())
+    rig.send(cn, cn.response())
+    assert mn.seen == []
+
+    rig.send(cn, cn.punching(), source=cn.place if proves else ELSEWHERE)
+
+    assert len(mn.seen) == proves
+
+
 def test_a_source_that_is_not_proven_is_not_bound(rig: Rig, ends: tuple[End, End]) -> None:
     mn, cn = ends
     rig.send(cn, cn.punching())

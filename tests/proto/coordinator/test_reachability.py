@@ -1,0 +1,113 @@
+"""Ours: docs/protocol.md section 7."""
+
+from dataclasses import replace
+
+import pytest
+from tests.proto.coordinator.rig import PLACES, SETTINGS, Player, Rig
+from tests.proto.coordinator.test_carriage import inquiry
+from tests.proto.parts import ALICE, CAROL, DC
+
+from ntmobile.proto.coordinator.reachability import LIFETIME_NS
+from ntmobile.proto.coordinator.settings import Relay
+from ntmobile.time import SECOND
+from ntmobile.wire.direction import NodeInformationResponse, ReachabilityProbe
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.registration import NtmAck, ReachabilityReport
+
+PUBLIC = (PLACES[ALICE],)
+
+
+def test_every_new_address_is_knocked_at_by_an_rs_on_another_host() -> None:
+    rig = Rig()
+
+    rig.node(ALICE, 1)
+
+    assert probe(rig).target == PUBLIC
+
+
+def test_an_rs_on_the_dcs_own_host_is_no_stranger() -> None:
+    rig = Rig(replace(SETTINGS, relays=(Relay("rs", (Endpoint(DC.host, 4331),)),)))
+
+    rig.node(ALICE, 1)
+
+    assert [r for r in rig.players if "ReachabilityProbe" in r.kinds()] == []
+
+
+@pytest.mark.parametrize("local", [PUBLIC, ()], ids=["public", "behind a NAT that lets all in"])
+def test_an_address_where_the_knock_got_in_is_reachable(local: tuple[Endpoint, ...]) -> None:
+    rig = Rig()
+    node = rig.node(ALICE, 1, **({"local": local} if local else {}))
+    token = probe(rig).token
+
+    assert rig.ask(node, ReachabilityReport(token)) == NtmAck()
+    rig.pass_time(5)
+
+    assert reachable(rig) == PUBLIC
+
+
+def test_an_own_address_where_the_knock_is_lost_is_not_reachable() -> None:
+    """A firewall: not translated, and yet a stranger does not get in."""
+    rig = Rig()
+    rig.node(ALICE, 1, local=PUBLIC)
+    assert reachable(rig) == PUBLIC, "a wrong guess costs two tries, so it begins with yes"
+
+    rig.pass_time(5)
+
+    assert reachable(rig) == ()
+
+
+def test_a_node_cannot_report_the_knock_that_another_was_given() -> None:
+    rig = Rig()
+    rig.node(ALICE, 1)
+    token = probe(rig).token
+    carol = rig.node(CAROL, 2)
+
+    rig.ask(carol, ReachabilityReport(token))
+
+    assert reachable(rig) == ()
+    assert rig.ask(rig.players[0], ReachabilityReport(token)) == NtmAck()
+    assert reachable(rig) == PUBLIC
+
+
+def test_an_invented_token_proves_nothing() -> None:
+    rig = Rig()
+    node = rig.node(ALICE, 1)
+
+    rig.ask(node, ReachabilityReport(12345))
+
+    assert reachable(rig) == ()
+
+
+def test_a_report_that_comes_too_late_proves_nothing() -> None:
+    rig = Rig()
+    node = rig.node(ALICE, 1)
+    token = probe(rig).token
+
+    rig.pass_time(LIFETIME_NS / SECOND + 0.1)
+    rig.ask(node, ReachabilityReport(token))
+
+    assert reachable(rig) == ()
+
+
+def test_the_same_address_is_not_knocked_at_twice() -> None:
+    rig = Rig()
+    node = rig.node(ALICE, 1)
+    probe(rig)
+
+    rig.register(node)
+
+    assert rig.relay is not None
+    assert "ReachabilityProbe" not in rig.relay.kinds()
+
+
+def probe(rig: Rig) -> ReachabilityProbe:
+    assert rig.relay is not None
+    return rig.acknowledge(rig.relay, ReachabilityProbe)
+
+
+def reachable(rig: Rig) -> tuple[Endpoint, ...]:
+    """What another domain is told of ALICE."""
+    dcmn: Player = next((p for p in rig.players if p.name.startswith("DC of")), None) or rig.share()
+    answer = rig.ask(dcmn, inquiry())
+    assert isinstance(answer, NodeInformationResponse)
+    return answer.cn.reachable
