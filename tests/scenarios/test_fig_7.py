@@ -4,7 +4,9 @@ import pytest
 
 from ntmobile.proto.node.events import NameRefused, TunnelEstablished
 from ntmobile.sim.figures import CN, MN, figure_7
+from ntmobile.sim.internet import ONE_WAY
 from ntmobile.sim.nat import EASY, HARD, NatBehaviour
+from ntmobile.sim.quality import MILLISECOND, Quality
 from ntmobile.sim.world import World
 from ntmobile.wire.registration import Reason
 
@@ -63,6 +65,25 @@ def test_datagrams_cross_in_both_directions_whatever_the_nats(
     world.connect(mn, cn)
 
     assert world.echo(mn, cn, b"hello")
+
+
+@pytest.mark.parametrize("slower_ms", [0, 3, 6, 9, 20])
+def test_an_end_that_is_farther_from_rs_makes_nobody_ask_twice(slower_ms: int) -> None:
+    """Its Tunnel Response may overtake the proof of where it is: RS keeps it until then."""
+    world = World()
+    org, net = world.organisation(), world.organisation("example.net")
+    far = Quality(delay_ns=slower_ms * MILLISECOND)
+    mn = world.node("laptop.alice", org, world.internet.home("mn home", EASY))
+    friend, cn = (
+        world.node(name, net, world.internet.home(f"{name} home", EASY, quality=far))
+        for name in ("phone.bob", "pc.bob")
+    )
+    world.connect(mn, friend)
+    start = world.now
+
+    world.connect(mn, cn)
+
+    assert world.now - start <= 12 * ONE_WAY.delay_ns + 8 * far.delay_ns
 
 
 def test_without_a_relay_there_is_no_way_and_the_query_says_so() -> None:

@@ -110,6 +110,8 @@ class Path:
     ends: dict[Role, End] = field(default_factory=dict)
     held: dict[Role, bytes] = field(default_factory=dict)
     """The last Tunnel Request or Response for an end that has not shown itself."""
+    unproven: dict[Role, tuple[Endpoint, TunnelResponse, bytes]] = field(default_factory=dict)
+    """A Tunnel Response that came before the proof that its source hears us."""
     bound: dict[Role, tuple[Endpoint, int]] = field(default_factory=dict)
     """What the packet loop has, by sending end: the source and the receiver index."""
 
@@ -319,6 +321,8 @@ class RelayRole:
                 self._forward_held(path, role)
             elif known.proven and isinstance(message, TunnelResponse):
                 self._forward(path, role, message, data, now)
+            if isinstance(message, TunnelResponse) and (known is None or not known.proven):
+                path.unproven[role] = (asked.source, message, data)
             return
         if self._clashes(path, role, end):
             path.conversation.answer(asked, Refusal(Reason.INDEX_IN_USE), now)
@@ -330,6 +334,9 @@ class RelayRole:
             path.conversation.answer(asked, NtmAck(), now)
         else:
             self._forward(path, role, message, data, now)
+        waiting = path.unproven.pop(role, None)
+        if waiting is not None and waiting[0] == end.source:
+            self._forward(path, role, *waiting[1:], now)
         self._forward_held(path, role)
 
     def _forward(
