@@ -64,6 +64,11 @@ class ZoneSigner:
         digest = dns.dnssec.make_ds(self.origin, self._key, dns.dnssectypes.DSDigest.SHA256)
         return f"DS {digest.to_text()}"
 
+    @property
+    def kept(self) -> int:
+        """How many signatures are remembered."""
+        return len(self._signatures)
+
     def sign(self, rrset: dns.rrset.RRset, now_s: int) -> dns.rrset.RRset:
         """The signature of records that stay the same while this signer lives.
 
