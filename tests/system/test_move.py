@@ -1,0 +1,124 @@
+"""A download and an ssh session go on while a machine moves into, out of and between networks."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from ntmobile.lab import Network
+from ntmobile.lab.ntm import NtmNode, World
+from tests.system.conftest import Figure
+from tests.system.programs import Programs
+from tests.system.transfers import Transfer, make_file
+
+pytestmark = pytest.mark.lab
+
+SIZE = 96 << 20
+MOVES = (("home", "cafe"), ("cafe", "street"), ("street", "square"), ("square", "home"))
+"""Home and cafe are behind NATs, street and square are addresses on the internet: each move
+begins where the one before ended."""
+STREETS = {"street": "203.0.113.101", "square": "203.0.113.102"}
+GAP_S = 2.0
+"""Far less than TCP's own patience makes of a lost path; on a busy machine it must hold too."""
+STALL_S = 1.5
+
+
+@dataclass
+class Journey:
+    """The mover, its peer, and what runs between them."""
+
+    world: World
+    laptop: NtmNode
+    pc: NtmNode
+    session: subprocess.Popen[str]
+    """ssh from the mover to its peer: what is typed comes back."""
+    digest: str
+    place: str = "home"
+
+    def go(self, place: str) -> None:
+        """Move, with nothing in between: the old address goes, the new one comes."""
+        network: Network = self.world.internet
+        if place in STREETS:
+            self.laptop.host.move(network, ipv4=STREETS[place])
+        else:
+            at = self.world.lab.machines[place]
+            assert isinstance(at, Network)
+            self.laptop.host.move(at)
+        self.place = place
+
+    def type(self, line: str) -> str:
+        """Return what the ssh session answers."""
+        assert self.session.stdin is not None
+        assert self.session.stdout is not None
+        self.session.stdin.write(f"{line}\n")
+        self.session.stdin.flush()
+        return self.session.stdout.readline().rstrip("\n")
+
+
+@pytest.fixture(scope="module")
+def journey(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
+    org, net = world.federation("ntm.example.org", "ntm.example.net")
+    home, _, office = (world.lab.nat(name, world.internet) for name in ("home", "cafe", "office"))
+    laptop = world.machine("laptop", "alice", org, home)
+    pc = world.machine("pc", "bob", net, office)
+    world.bring_up(laptop, pc)
+    served = Programs(tmp_path_factory.mktemp("served") / "files")
+    digest = make_file(served.folder / "file", SIZE)
+    for node in (laptop, pc):
+        served.serve_web(node.host)
+    served.serve_ssh(pc.host)
+    pipe = subprocess.PIPE
+    session = laptop.host.popen(served.ssh(pc.fqdn, "cat"), stdin=pipe, stdout=pipe)
+    made = Journey(world, laptop, pc, session, digest)
+    assert made.type("ready") == "ready"
+    yield made
+    session.kill()
+
+
+@pytest.mark.parametrize("mover", ["receives", "sends"])
+@pytest.mark.parametrize(("old", "new"), MOVES, ids=[f"{old}-to-{new}" for old, new in MOVES])
+def test_a_download_and_an_ssh_session_survive_a_move(
+    journey: Journey, figure: Figure, old: str, new: str, mover: str
+) -> None:
+    laptop, pc = journey.laptop, journey.pc
+    receiver, sender = (laptop, pc) if mover == "receives" else (pc, laptop)
+    if journey.place != old:
+        journey.go(old)
+    with Transfer(receiver, sender, "file") as transfer:
+        transfer.await_bytes(SIZE // 5)
+        before = len(laptop.handovers())
+
+        journey.go(new)
+
+        assert transfer.finish() == journey.digest
+        gap_s = transfer.longest_gap_s()
+    assert journey.type(f"{old} to {new}") == f"{old} to {new}"
+    [move, *_] = laptop.handovers()[before:]
+    kinds = f"{move['from']} -> {move['to']}"
+    what = f"move {old} to {new}, mover {mover}: longest gap"
+    figure(what, f"{gap_s * 1000:.0f} ms (agent: outage {move['outage_ms']:.0f} ms; {kinds})")
+    assert move["fqdn"] == pc.fqdn
+    assert gap_s < GAP_S
+
+
+def test_without_its_agent_a_moving_machine_hears_nothing_more(journey: Journey) -> None:
+    laptop, agent = journey.laptop, journey.laptop.pid
+    with Transfer(laptop, journey.pc, "file") as transfer:
+        transfer.await_bytes(SIZE // 5)
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            journey.go("cafe" if journey.place != "cafe" else "home")
+            time.sleep(STALL_S / 3)
+            stalled_at = transfer.received
+            time.sleep(STALL_S)
+            still_at = transfer.received
+        finally:
+            os.kill(agent, signal.SIGCONT)
+
+        assert still_at == stalled_at < SIZE
+        assert transfer.finish() == journey.digest
+    assert journey.type("still there") == "still there"
