@@ -208,3 +208,8 @@ def put_on_small_disk(host: Host, directory: Path, kilobytes: int) -> None:
     rm -r {aside}
     """
     host.run(["sh", "-c", script])
+
+
+def newest_log(organisation: Organisation) -> str:
+    """Return all that the servers of an organisation logged."""
+    return "".join(organisation.log(roles).read_text() for roles in organisation.processes)
