@@ -45,6 +45,8 @@ class Case:
     """Of UDP payloads; 0 is a TCP stream."""
     rate: int = 0
     """Datagrams a second; 0 looks for the highest with less than 1 % loss."""
+    loaded: bool = False
+    """Pings beside a TCP stream."""
 
 
 CASES = (
@@ -55,6 +57,7 @@ CASES = (
     Case("64 B, highest rate", size=64),
     Case("200 B, highest rate", size=200),
     Case("idle round trip", pings=2000),
+    Case("round trip beside a stream", pings=500, loaded=True),
 )
 
 
@@ -72,6 +75,7 @@ class RoundTrip:
     """Milliseconds."""
 
     median_us: float
+    p99_us: float
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def available() -> Iterator[tuple[str, System]]:
 def run(case: Case, system: System, seconds: int) -> Result:
     with two_namespaces(offload=case.offload) as net, system(net) as running:
         if case.pings:
-            return round_trip(net, running, case.pings)
+            return round_trip(net, running, case.pings, loaded=case.loaded)
         if case.rate:
             return datagrams(net, running, seconds, case.size, case.rate)
         if case.size:
@@ -198,14 +202,20 @@ def highest_rate(net: Net, running: Running, size: int) -> Datagrams:
     return best
 
 
-def iperf3(net: Net, running: Running, arguments: list[str]) -> tuple[Any, float, float]:
-    """The report, and the CPU seconds of its two ends and of the daemons."""
+def listening(net: Net) -> "subprocess.Popen[str]":
     server = subprocess.Popen(
         net.inside("b", "iperf3", "-s", "-1", "--forceflush"), stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None
     if not any("listening" in line for line in iter(server.stdout.readline, "")):
         raise RuntimeError("iperf3 does not listen")
+    return server
+
+
+def iperf3(net: Net, running: Running, arguments: list[str]) -> tuple[Any, float, float]:
+    """The report, and the CPU seconds of its two ends and of the daemons."""
+    server = listening(net)
+    assert server.stdout is not None
     before = sum(map(cpu_seconds, running.daemons))
     command = ["iperf3", "-c", running.address, "-J", *arguments]
     client = subprocess.Popen(net.inside("a", *command), stdout=subprocess.PIPE, text=True)
@@ -216,14 +226,38 @@ def iperf3(net: Net, running: Running, arguments: list[str]) -> tuple[Any, float
     return report, used_by(client) + used_by(server), daemons
 
 
-def round_trip(net: Net, running: Running, count: int) -> RoundTrip:
-    report = net.run("a", "ping", "-n", "-c", str(count), "-i", "0.001", running.address)
-    times = [
-        float(line.rsplit("time=", 1)[1].split()[0])
+def round_trip(net: Net, running: Running, count: int, *, loaded: bool) -> RoundTrip:
+    with ExitStack() as stack:
+        if loaded:
+            stack.enter_context(background_stream(net, running))
+        interval = "0.01" if loaded else "0.001"
+        report = net.run(
+            "a", "ping", "-n", "-c", str(count), "-i", interval, running.address, check=False
+        )
+    times = sorted(
+        float(line.rsplit("time=", 1)[1].split()[0]) * 1000
         for line in report.splitlines()
         if "time=" in line
-    ]
-    return RoundTrip(statistics.median(times) * 1000)
+    )
+    return RoundTrip(statistics.median(times), times[len(times) * 99 // 100])
+
+
+@contextmanager
+def background_stream(net: Net, running: Running) -> Iterator[None]:
+    server = listening(net)
+    client = subprocess.Popen(
+        net.inside("a", "iperf3", "-c", running.address, "-t", "60"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    # A second for the stream to get under way.
+    net.run("a", "ping", "-n", "-c", "100", "-i", "0.01", running.address, check=False)
+    try:
+        yield
+    finally:
+        for process in (client, server):
+            process.terminate()
+            process.wait()
 
 
 def cpu_seconds(process: int) -> float:
