@@ -1,6 +1,6 @@
 import pytest
 
-from ntmobile.lab import Host, Lab, LabError
+from ntmobile.lab import Host, Lab, LabError, ParentDns
 
 pytestmark = pytest.mark.lab
 
@@ -51,6 +51,31 @@ def test_a_zone_that_is_not_a_zone_is_refused_with_the_servers_words(lab: Lab) -
 
     with pytest.raises(LabError, match="unknown class/type"):
         lab.dns_parent({"example.org": ["www NONSENSE 1"]}, net)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_signed_zones_are_so_from_the_root_down_also_what_is_added_later(
+    lab: Lab, signed: bool
+) -> None:
+    net = lab.internet()
+    dns = lab.dns_parent({"example.org": ["www A 192.0.2.1"]}, net, signed=signed)
+    host = lab.host("host", net)
+    dns.add("later.example.org. 5 IN A 192.0.2.2")
+
+    told = [delv(host, dns, f"{name}.example.org", signed) for name in ("www", "later", "none")]
+
+    assert ["fully validated" in each for each in told] == [signed] * 3
+
+
+def delv(host: Host, dns: ParentDns, name: str, signed: bool) -> str:
+    """What BIND's validator says, which believes the root's key if there is one."""
+    if not signed:
+        return host.run(["delv", "-i", f"@{dns.addresses[0]}", name, "A"]).stdout
+    tag, algorithm, digest, text = dns.digest().split()[4:]
+    anchors = host.path("/etc/anchors")
+    anchors.write_text(f'trust-anchors {{ . static-ds {tag} {algorithm} {digest} "{text}"; }};')
+    place = [f"@{dns.addresses[0]}", "-a", "/etc/anchors", "+root=."]
+    return host.run(["delv", *place, name, "A"]).stdout
 
 
 def ask(host: Host, name: str, kind: str) -> list[str]:

@@ -164,16 +164,18 @@ class Lab:
         network: Network,
         *,
         name: str = "dns",
+        signed: bool = False,
         ipv4: str | None = AUTO,
         ipv6: str | None = AUTO,
     ) -> ParentDns:
         """Make the name server of `zones` that is every machine's resolver too.
 
         `zones` has, for each zone, records as master-file lines: delegations with
-        their glue, and any others. Ready to answer when this returns.
+        their glue, and any others. Ready to answer when this returns. With `signed`
+        they have DNSSEC keys, and the trust anchor is `digest()`.
         """
         host = self.host(name, network, ipv4=ipv4, ipv6=ipv6)
-        self.dns = ParentDns(host, zones)
+        self.dns = ParentDns(host, zones, signed=signed)
         for machine in self.machines.values():
             if isinstance(machine, Host):
                 machine.resolv_conf(*self.dns.addresses)

@@ -106,6 +106,13 @@ class Organisation:
         )
         return shown
 
+    def believe(self, anchor: str) -> None:
+        """Validate DNSSEC from another trust anchor than the Internet's."""
+        (self.directory / "anchor").write_text(anchor + "\n")
+        settings = self.directory / "server.toml"
+        text = settings.read_text().replace('trust_anchor = ""', 'trust_anchor = "anchor"')
+        settings.write_text(text)
+
     def _give_ports(self) -> None:
         settings = self.directory / "server.toml"
         text = settings.read_text()
@@ -181,11 +188,16 @@ class NtmNode:
 class World:
     """An internet, its parent DNS, and the organisations and nodes on it."""
 
-    def __init__(self, lab: Lab) -> None:
-        """Uses an entered lab; its internet and DNS are made here."""
+    def __init__(self, lab: Lab, *, signed: bool = False) -> None:
+        """Uses an entered lab; its internet and DNS are made here.
+
+        Signed: the parent zones are, and the operators believe the key of the lab's root.
+        """
         self.lab = lab
         self.internet = lab.internet()
-        self.dns = lab.dns_parent({"example.org": [], "example.net": []}, self.internet)
+        self.signed = signed
+        zones: dict[str, list[str]] = {"example.org": [], "example.net": []}
+        self.dns = lab.dns_parent(zones, self.internet, signed=signed)
         self.directory = lab.directory
         self.organisations: list[Organisation] = []
 
@@ -263,6 +275,8 @@ class World:
             command += ["--address", str(end.ip)] if end is not None else []
         made.records = tuple(made.host.run(command).stdout.splitlines())
         self.dns.add(*(line for line in made.records if line.strip()))
+        if self.signed:
+            made.believe(self.dns.digest())
         made.serve(apart=apart)
 
 
