@@ -29,6 +29,8 @@ class Addresses:
         """Remembered peers keep their addresses."""
         self._avoid = avoid
         self._own: tuple[IPv4Address, IPv6Address] | None = None
+        self._allotted: IPv6Address | None = None
+        """What the DC allotted to this node; its own address here may be an alias."""
         self._peers: dict[str, tuple[IPv4Address, IPv6Address]] = {}
         self._names: dict[IPv4Address | IPv6Address, str] = {}
         for pin in pins:
@@ -41,10 +43,13 @@ class Addresses:
 
     def take_own(self, ipv4: IPv4Address, ipv6: IPv6Address) -> tuple[IPv4Address, IPv6Address]:
         """Take what the DC proposes, unless a real network or a peer has it here."""
-        if self._own is not None and self._own[1] == ipv6:
+        if self._own is not None and self._allotted == ipv6:
             return self._own
+        self._own, self._allotted = None, ipv6
         if not self._is_free(ipv4):
             ipv4 = next(self._free())
+        if not self._is_free(ipv6):
+            ipv6 = _alias(str(ipv6))
         self._own = (ipv4, ipv6)
         return self._own
 
@@ -65,9 +70,8 @@ class Addresses:
             return known
         if not self._is_free(ipv4):
             ipv4 = next(self._free())
-        if self._names.get(ipv6, fqdn) != fqdn or (self._own and self._own[1] == ipv6):
-            tail = hashlib.sha256(b"ntm alias 1\0" + fqdn.encode()).digest()[:10]
-            ipv6 = IPv6Address(ALIAS_PREFIX + tail)
+        if not self._is_free(ipv6):
+            ipv6 = _alias(fqdn)
         return self._keep(fqdn, ipv4, ipv6)
 
     def _keep(
@@ -78,8 +82,8 @@ class Addresses:
         self._names[ipv6] = fqdn
         return ipv4, ipv6
 
-    def _is_free(self, address: IPv4Address) -> bool:
-        taken = address in self._names or (self._own is not None and self._own[0] == address)
+    def _is_free(self, address: IPv4Address | IPv6Address) -> bool:
+        taken = address in self._names or (self._own is not None and address in self._own)
         return not taken and not any(address in network for network in self._avoid)
 
     def _free(self) -> Iterator[IPv4Address]:
@@ -91,3 +95,8 @@ class Addresses:
                 if self._is_free(address):
                     yield address
         raise OverflowError("no virtual IPv4 address is left")
+
+
+def _alias(name: str) -> IPv6Address:
+    tail = hashlib.sha256(b"ntm alias 1\0" + name.encode()).digest()[:10]
+    return IPv6Address(ALIAS_PREFIX + tail)
