@@ -2,7 +2,7 @@ import signal
 import socket
 import subprocess
 import sys
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 
 IPV4, IPV6 = IPv4Address("100.64.0.2"), IPv6Address("fd12:3456:789a::2")
 PEER4, PEER6 = IPv4Address("100.64.0.9"), IPv6Address("fd00:9::9")
-RANGES = (ip_network("100.64.0.0/10"), ip_network("fd00:9::/48"))
 
 DEVICE = """
 import asyncio
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from ntmobile.agent.tun import Tun
 
 async def main():
     async with Tun() as tun:
         await tun.set_addresses([ip_address("100.64.0.2"), ip_address("fd12::2")])
-        await tun.routes.set_ranges([ip_network("100.64.0.0/10")])
+        await tun.routes.set_peer(ip_address("100.64.0.9"), 1400)
         print("ready", flush=True)
         await asyncio.Event().wait()
 
@@ -66,7 +65,8 @@ async def test_the_source_of_a_packet_to_a_peer_is_the_virtual_address(
 ) -> None:
     async with Tun() as tun:
         await tun.set_addresses([IPV4, IPV6])
-        await tun.routes.set_ranges(RANGES)
+        for peer in (PEER4, PEER6):
+            await tun.routes.set_peer(peer, 1400)
 
         for peer, own in ((PEER4, IPV4), (PEER6, IPV6)):
             family = socket.AF_INET if peer.version == 4 else socket.AF_INET6

@@ -1,16 +1,15 @@
 """Which packets of this machine go into the tunnel device.
 
-A route per peer carries the size of that peer's path. Routes of whole virtual ranges bring the
-first packet to a known peer without a tunnel, which then starts one; they promise only what every
-path carries. All of them are this device's own: their metric is unlike anybody else's, so no
-foreign route is ever replaced, and they vanish with the device.
+A route per peer carries the size of that peer's path; before there is a path, only what every path
+carries, and the first packet starts a tunnel. All of them are this device's own: their metric is
+unlike anybody else's, so no foreign route is ever replaced, and they vanish with the device.
 
 Ours: docs/protocol.md sections 5 and 7.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from errno import ENODEV, ENOENT, ESRCH
+from errno import EACCES, EOPNOTSUPP
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from ntmobile.agent.kernel import Kernel, NetlinkError
@@ -26,7 +25,8 @@ PROTOCOL = 78
 """Marks our routes in `ip route`; no protocol of iproute2's list has this number."""
 METRIC = 20_000
 """Plus the index of the device, so that agents side by side never replace each other's routes."""
-_GONE = frozenset({ENODEV, ENOENT, ESRCH})
+NO_IPV6 = frozenset({EACCES, EOPNOTSUPP})
+"""What the kernel says of IPv6 where it has none."""
 
 
 class SystemRefused(Remedy):
@@ -36,7 +36,7 @@ class SystemRefused(Remedy):
         """Says what was tried and the kernel's reason."""
         super().__init__(
             f"the kernel refused to {what}: {reason}",
-            remedy="run the agent as root, or use: ntm proxy",
+            remedy="run ntm up as root; ntm bugreport",
         )
 
 
@@ -68,12 +68,6 @@ def _is_routed(route: Route) -> bool:
     return not (route.destination.is_link_local or route.destination.is_multicast)
 
 
-def first_free(pools: Sequence[Network], found: Iterable[Overlap]) -> Network | None:
-    """Returns the first pool that no real route overlaps, None when all are taken."""
-    taken = {overlap.virtual for overlap in found}
-    return next((pool for pool in pools if pool not in taken), None)
-
-
 class Routes:
     """The routes of one tunnel device; remembers them, so a repetition costs nothing."""
 
@@ -83,45 +77,22 @@ class Routes:
         self._interface = interface
         self._routes: dict[Network, int] = {}
         """The MTU of each."""
-        self._ranges: set[Network] = set()
-
-    async def set_ranges(self, ranges: Iterable[Network]) -> None:
-        """Makes these the virtual ranges; raises SystemRefused."""
-        wanted = set(ranges)
-        for network in self._ranges - wanted:
-            await self._remove(network)
-        for network in wanted:
-            await self._set(network, SMALLEST_MTU)
-        self._ranges = wanted
 
     async def set_peer(self, host: Host, mtu: int) -> None:
         """Sends this peer's packets into the device, at most mtu bytes each.
 
-        An mtu below 1280 counts as 1280. Raises SystemRefused.
+        An mtu below 1280 counts as 1280. A machine whose kernel has no IPv6 goes without the IPv6
+        routes. Raises SystemRefused.
         """
-        await self._set(ip_network(host), max(mtu, SMALLEST_MTU))
-
-    async def remove_peer(self, host: Host) -> None:
-        """Takes the peer's route away; if there is none, nothing happens."""
-        await self._remove(ip_network(host))
-
-    async def _set(self, network: Network, mtu: int) -> None:
+        network, mtu = ip_network(host), max(mtu, SMALLEST_MTU)
         if self._routes.get(network) == mtu:
             return
         try:
             await self._kernel.route("replace", **self._key(network), metrics={"mtu": mtu})
         except NetlinkError as error:
-            raise SystemRefused(f"route {network} into the tunnel", error) from error
+            if host.version == 4 or error.code not in NO_IPV6:
+                raise SystemRefused(f"route {network} into the tunnel", error) from error
         self._routes[network] = mtu
-
-    async def _remove(self, network: Network) -> None:
-        if self._routes.pop(network, None) is None:
-            return
-        try:
-            await self._kernel.route("del", **self._key(network))
-        except NetlinkError as error:
-            if error.code not in _GONE:
-                raise SystemRefused(f"remove the route of {network}", error) from error
 
     def _key(self, network: Network) -> dict[str, object]:
         return {

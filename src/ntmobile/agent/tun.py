@@ -1,6 +1,5 @@
 """The tunnel device: where applications' packets to virtual addresses come out of the kernel."""
 
-import errno
 import os
 import socket
 from collections.abc import Iterable
@@ -14,13 +13,14 @@ import structlog
 from ntmobile._core import open_tun
 from ntmobile.agent.kernel import Kernel, NetlinkError, open_kernel
 from ntmobile.agent.links import OWN_TUN_PREFIX
-from ntmobile.agent.routes import Host, Routes, SystemRefused
+from ntmobile.agent.routes import NO_IPV6, Host, Routes, SystemRefused
 
 NAME = f"{OWN_TUN_PREFIX}%d"
 DEVICE_MTU = 9000
 """No route is larger: what a peer's path carries is in its route, and a jumbo LAN carries this."""
 _NODAD = 0x02
 """No other machine is on this device, so no address on it can be a duplicate."""
+_VERBS = {"add": "add", "del": "remove"}
 
 log = structlog.get_logger()
 
@@ -119,10 +119,10 @@ class Tun:
                 **_flags(verb, host),
             )
         except NetlinkError as error:
-            if host.version == 6 and error.code in (errno.EACCES, errno.EOPNOTSUPP):
+            if host.version == 6 and error.code in NO_IPV6:
                 log.warning("this machine has no IPv6; peers are reached by IPv4 addresses only")
                 return
-            raise SystemRefused(f"{verb} the virtual address {host}", error) from error
+            raise SystemRefused(f"{_VERBS[verb]} the virtual address {host}", error) from error
         if verb == "add":
             self._addresses.add(host)
         else:
