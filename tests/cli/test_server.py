@@ -64,6 +64,29 @@ def test_rs_on_a_machine_of_its_own_is_told_apart(tmp_path: Path) -> None:
     }
 
 
+def test_the_directory_of_an_rs_is_made_and_says_what_to_do_with_it(tmp_path: Path) -> None:
+    init(tmp_path, "--offline", "--rs-address", "203.0.113.20")
+    main, made = str(tmp_path / "servers"), tmp_path / "relay"
+
+    done = CliRunner().invoke(application("server"), ["server", "relay", main, "rs", str(made)])
+
+    assert done.exit_code == 0, done.stderr
+    assert "copy it to the machine that has 203.0.113.20" in done.stderr
+    shown = CliRunner().invoke(application("server"), ["server", "show", str(made), "--json"])
+    assert json.loads(shown.stdout)["domain_key"] == show(tmp_path)["domain_key"]
+
+
+def test_an_rs_that_there_is_not_is_named(tmp_path: Path) -> None:
+    init(tmp_path, "--offline")
+    main, made = str(tmp_path / "servers"), tmp_path / "relay"
+
+    done = CliRunner().invoke(application("server"), ["server", "relay", main, "rs9", str(made)])
+
+    assert done.exit_code == 1
+    assert "rs9 is no RS of ntm.example.org (rs)" in done.stderr
+    assert not made.exists()
+
+
 def test_a_zone_in_use_is_refused_and_nothing_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

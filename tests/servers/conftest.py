@@ -62,6 +62,12 @@ def free_ports(count: int) -> list[int]:
     return numbers
 
 
+@pytest.fixture
+def new_ports() -> Callable[[int], list[int]]:
+    """free_ports, for a test module of its own."""
+    return free_ports
+
+
 class Organisation:
     """One domain's directory, and the processes that serve it, here as objects of one loop."""
 

@@ -63,7 +63,7 @@ class Machine:
 
 
 class Domain:
-    """AS and DC on one machine, each RS on another."""
+    """AS and DC on one machine, each RS on another: one from a copy, one without secrets."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
@@ -101,8 +101,13 @@ class Domain:
     def _relay(self, label: str, address: str) -> Machine:
         host = self.lab.host(label, self.net, ipv4=address)
         directory = self.folder / label
-        # An RS needs no users.
-        shutil.copytree(self.main.directory, directory, ignore=shutil.ignore_patterns("ntm.db*"))
+        if label == "rs":
+            database = shutil.ignore_patterns("ntm.db*")
+            shutil.copytree(self.main.directory, directory, ignore=database)
+        else:
+            self.ntm(
+                self.main.host, "server", "relay", str(self.main.directory), label, str(directory)
+            )
         machine = Machine(host, directory)
         machine.serve()
         return machine
@@ -154,7 +159,7 @@ def pair(domain: Domain) -> tuple[NodeHost, NodeHost]:
 def test_each_machine_runs_the_servers_that_are_at_home_there(domain: Domain) -> None:
     assert elsewhere(domain.main) == {"rs", "rs2"}
     assert elsewhere(domain.relays["rs"]) == {"as", "dc", "rs2"}
-    assert elsewhere(domain.relays["rs2"]) == {"as", "dc", "rs"}
+    assert elsewhere(domain.relays["rs2"]) == set()
 
 
 @pytest.mark.parametrize(("label", "address"), RELAYS.items())

@@ -14,6 +14,7 @@ from ntmobile.runtime.clock import Clock
 from ntmobile.servers.config import Addresses, RelayPorts, Role, ServerConfig, ServerSettings
 from ntmobile.servers.files import ServerDirectory
 from ntmobile.servers.init import initialise, refuse_used
+from ntmobile.servers.relay_directory import make_relay_directory
 from ntmobile.servers.view import ServerView, view
 from ntmobile.servers.zone_check import Free, Taken, Unknown, examine
 
@@ -75,6 +76,23 @@ def show_(directory: Directory, json: JsonOption = False) -> None:
         return
     for name, value in _lines(shown):
         show(f"{name:<16} {value}")
+
+
+@APP.command("relay")
+@command
+def relay(
+    directory: Directory,
+    name: Annotated[str, typer.Argument(help="Which RS: rs, or the name of a [[relay]].")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to make.")],
+) -> None:
+    """Make the directory of an RS on a machine of its own, without the domain's secrets."""
+    site = make_relay_directory(
+        ServerDirectory(directory), name, out, entropy=SystemRandom(), now_s=int(Clock().wall())
+    )
+    note(f"made {out} for {name}; next:")
+    note(f"  1. copy it to the machine that has {', '.join(map(str, site.addresses))}")
+    note("  2. there: ntm serve DIRECTORY")
+    note("  3. here, if it is new: kill -HUP the process of ntm serve")
 
 
 _ROLE = one_of(Role)

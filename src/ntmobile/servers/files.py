@@ -10,6 +10,12 @@
     zone.key                    ECDSA P-256, PKCS 8 in PEM: signs the zone (DNSSEC)
     ntm.db                      SQLite
     admin-ROLES.sock            where a running `ntm serve` listens to `ntm admin`
+
+The directory of an RS alone has no secret but its own: of these it has `server.toml`, `ca.pem` and
+`server.pem`, and besides them::
+
+    domain.pub                  the domain's public key
+    statement                   the domain's word for the certificate in server.pem
 """
 
 import os
@@ -23,13 +29,17 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     EllipticCurvePrivateKey,
     derive_private_key,
 )
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from ntmobile.config import ConfigError
 from ntmobile.errors import Remedy
 from ntmobile.keys.certificates import Credential, make_server, needs_renewal
+from ntmobile.keys.identity import public_of
 from ntmobile.runtime.dnssec import IANA_ROOT, Anchors, AnchorWrong, parse_anchors
 from ntmobile.servers import config, policy
 from ntmobile.servers.config import ServerConfig
@@ -85,6 +95,36 @@ class ServerDirectory:
             raise Remedy(f"{file} is no Ed25519 key", remedy="restore it from a backup")
         return key.private_bytes_raw()
 
+    @property
+    def is_of_an_rs(self) -> bool:
+        """Whether it was made for an RS alone, which the domain's private key is kept from."""
+        return (self.path / "domain.pub").exists()
+
+    def domain_public(self) -> bytes:
+        """Return the 32 bytes of the domain's public key."""
+        if not self.is_of_an_rs:
+            return public_of(self.domain_key())
+        file = self.path / "domain.pub"
+        try:
+            key = serialization.load_pem_public_key(self._bytes(file))
+        except (ValueError, TypeError):
+            key = None
+        if not isinstance(key, Ed25519PublicKey):
+            raise Remedy(f"{file} is no Ed25519 key", remedy="make the RS's directory anew")
+        return key.public_bytes_raw()
+
+    def statement(self) -> bytes:
+        """Return the domain's word for the certificate of an RS alone."""
+        return self._bytes(self.path / "statement")
+
+    def write_domain_public(self, public: bytes, statement: bytes) -> None:
+        """Write what an RS alone shows of the domain, instead of the private key."""
+        pem = Ed25519PublicKey.from_public_bytes(public).public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        write(self.path / "domain.pub", pem)
+        write(self.path / "statement", statement)
+
     def ca(self) -> Credential:
         """Return the domain's own CA."""
         return Credential(self._bytes(self.ca_file), self._bytes(self.path / "ca.key"))
@@ -105,9 +145,9 @@ class ServerDirectory:
     ) -> bool:
         """Issue a new server certificate where it is due or lacks a name; whether it was.
 
-        One that the operator brought is left alone.
+        One that the operator brought is left alone, and that of an RS alone.
         """
-        if settings.server.certificate:
+        if settings.server.certificate or self.is_of_an_rs:
             return False
         if not needs_renewal(self.tls_certificate(settings), names, now_s):
             return False

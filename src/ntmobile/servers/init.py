@@ -32,7 +32,7 @@ async def initialise(
     """
     refuse_used(directory)
     try:
-        with _staged(directory) as stage:
+        with staged(directory) as stage:
             await _fill(ServerDirectory(stage), settings, entropy, now_s)
     except OSError as error:
         raise Remedy(
@@ -70,7 +70,7 @@ def parent_records(settings: ServerConfig, signer: ZoneSigner | None) -> tuple[s
 
 
 @contextmanager
-def _staged(directory: Path) -> Iterator[Path]:
+def staged(directory: Path) -> Iterator[Path]:
     """A directory to fill, which takes the real one's place at the end."""
     # A mount point cannot be replaced, so there its files move in one by one, settings last.
     mounted = directory.is_mount()
@@ -114,8 +114,8 @@ def _write_keys(
     directory: ServerDirectory, settings: ServerConfig, entropy: Entropy, now_s: int
 ) -> None:
     addresses = settings.addresses
-    ca = make_ca(settings.domain, addresses, serial=_serial(entropy), now_s=now_s)
-    made = make_server(ca, settings.names, addresses, serial=_serial(entropy), now_s=now_s)
+    ca = make_ca(settings.domain, addresses, serial=serial(entropy), now_s=now_s)
+    made = make_server(ca, settings.names, addresses, serial=serial(entropy), now_s=now_s)
     write(directory.ca_file, ca.certificate)
     write(directory.path / "ca.key", ca.key, private=True)
     directory.write_tls(made, ca)
@@ -123,6 +123,6 @@ def _write_keys(
     directory.write_zone_key(random_bytes(entropy, 32))
 
 
-def _serial(entropy: Entropy) -> int:
-    # Positive and at most 20 octets (RFC 5280, section 4.1.2.2).
+def serial(entropy: Entropy) -> int:
+    """Return a certificate's number: positive, at most 20 octets (RFC 5280, section 4.1.2.2)."""
     return entropy.getrandbits(158) | 1

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Self
 
+from ntmobile.errors import Remedy
 from ntmobile.keys.certificates import der_digest
-from ntmobile.keys.identity import public_of
 from ntmobile.proto.io import Entropy
 from ntmobile.runtime.domains import Domain, TrustedBy
 from ntmobile.runtime.https import DomainKey, Place
 from ntmobile.runtime.signed import Signer
-from ntmobile.runtime.statement import make_statement
+from ntmobile.runtime.statement import StatementWrong, check_statement, make_statement
 from ntmobile.servers.config import Role, ServerConfig, Site
 from ntmobile.servers.dns_zone import Services
 from ntmobile.servers.files import ServerDirectory
@@ -19,28 +19,36 @@ from ntmobile.wire.message import encode
 
 @dataclass(frozen=True, slots=True)
 class OwnDomain:
-    """One domain with its private key; made anew at each reload."""
+    """One domain with its keys; made anew at each reload."""
 
     settings: ServerConfig
-    private: bytes = field(repr=False)
+    public: bytes
+    """The domain's Ed25519 public key."""
     certificate: bytes
     """SHA-256 of the certificate that the servers present, in DER."""
+    proof: bytes = field(repr=False)
+    """The domain's private key; for an RS alone a statement that was made with it."""
+    is_of_an_rs: bool = False
 
     @classmethod
     def read(cls, directory: ServerDirectory, settings: ServerConfig) -> Self:
         """Read the keys; raises Remedy."""
+        public = directory.domain_public()
         certificate = der_digest(directory.tls_certificate(settings))
-        return cls(settings, directory.domain_key(), certificate)
+        if not directory.is_of_an_rs:
+            return cls(settings, public, certificate, directory.domain_key())
+        statement = directory.statement()
+        try:
+            check_statement(statement, settings.domain, public, certificate)
+        except StatementWrong as error:
+            remedy = "make the RS's directory anew: ntm server relay"
+            raise Remedy(str(error), remedy=remedy) from None
+        return cls(settings, public, certificate, statement, is_of_an_rs=True)
 
     @property
     def name(self) -> str:
         """The zone of the domain's nodes."""
         return self.settings.domain
-
-    @property
-    def public(self) -> bytes:
-        """The domain's Ed25519 public key."""
-        return public_of(self.private)
 
     @property
     def trust(self) -> DomainKey:
@@ -68,13 +76,16 @@ class OwnDomain:
         return self.settings.site(Role.DC).signalling()
 
     def signer(self, entropy: Entropy) -> Signer:
-        """Return what signs requests in the domain's name."""
-        return Signer(self.name, self.private, entropy)
+        """Return what signs requests in the domain's name; not for an RS alone."""
+        assert not self.is_of_an_rs
+        return Signer(self.name, self.proof, entropy)
 
     def statement(self, now_s: int) -> bytes:
         """Return what is served at /.well-known/ntm."""
+        if self.is_of_an_rs:
+            return self.proof
         certificates = (self.certificate,)
-        return encode(make_statement(self.name, self.private, self.public, certificates, now_s))
+        return encode(make_statement(self.name, self.proof, self.public, certificates, now_s))
 
     def services(self, serial: int) -> Services:
         """Return what the zone tells the world."""

@@ -15,6 +15,7 @@ import dns.rrset
 import structlog
 
 from ntmobile.errors import NTMobileError, Remedy
+from ntmobile.keys.certificates import needs_renewal
 from ntmobile.proto.coordinator.policy import Policy
 from ntmobile.proto.io import Entropy, random_bytes
 from ntmobile.runtime.clock import Clock
@@ -44,6 +45,7 @@ from ntmobile.servers.logins import Logins
 from ntmobile.servers.metrics import Metrics
 from ntmobile.servers.own import OwnDomain
 from ntmobile.servers.relay import RelayServer
+from ntmobile.servers.relay_directory import label_of
 from ntmobile.servers.self_check import check_dns, check_https, check_stun
 from ntmobile.servers.taker import Taker
 from ntmobile.store import Counter, Store, StoreUnavailable
@@ -81,6 +83,8 @@ class Servers:
         self._entropy = entropy
         self._clock = clock
         settings = directory.config()
+        if directory.is_of_an_rs:
+            roles, relay = _only_rs(roles), label_of(directory, settings)
         self.sites = {site.role: site for site in at_home(settings, roles, relay, is_local)}
         """The servers of this process."""
         self._renew(settings)
@@ -135,7 +139,7 @@ class Servers:
         policy_file = self.directory.policy() if self.account is not None else None
         policy = await self._current_policy()
         own = OwnDomain.read(self.directory, settings)
-        zone = self._zone(own)
+        zone = self._zone(own) if self.dns is not None else None
         try:
             self._listener.reload()
         except (OSError, ssl.SSLError) as error:
@@ -147,7 +151,7 @@ class Servers:
         if self._book is not None:
             self._book.mode = settings.federation.mode
         self._domains.forget()
-        if self.dns is not None:
+        if self.dns is not None and zone is not None:
             self.dns.responder.zone = zone
         if self.account is not None and policy_file is not None:
             self.account.logins.set_policy(policy_file)
@@ -187,6 +191,9 @@ class Servers:
         self._book = StoreBook(self._store, self._clock, self._settings.federation.mode)
 
     async def _start_stateful(self, store: Store) -> None:
+        signer = self.own.signer(self._entropy)
+        own, named = (lambda: self.own), self._named_takers
+        self._calls = Calls(own, self._domains, signer, self._clock, named)
         if Role.DC in self.roles:
             await self._start_coordinator(store)
             await self._start_dns()
@@ -200,9 +207,6 @@ class Servers:
         anchors = self.directory.trust_anchors(self._settings)
         validator = Validator(resolver, anchors, self._clock)
         self._domains = Domains(self.own.domain(), resolver, validator, book, self._clock)
-        signer = self.own.signer(self._entropy)
-        own, named = (lambda: self.own), self._named_takers
-        self._calls = Calls(own, self._domains, signer, self._clock, named)
 
     def _serve(self, role: Role, taker: Taker) -> None:
         """Requests to that server of ours go to it."""
@@ -335,7 +339,16 @@ class Servers:
         except NTMobileError as error:
             log.error("not reloaded; the old settings stay", why=str(error))
 
+    def _warn_of_expiry(self, settings: ServerConfig) -> None:
+        """An RS alone cannot renew its certificate."""
+        if needs_renewal(self.directory.tls_certificate(settings), (), int(self._clock.wall())):
+            remedy = "ntm server relay, where the domain's directory is, makes this one anew"
+            log.warning("the certificate of this RS is due", next=remedy)
+
     def _renew(self, settings: ServerConfig) -> bool:
+        if self.directory.is_of_an_rs:
+            self._warn_of_expiry(settings)
+            return False
         serial = self._entropy.getrandbits(158) | 1
         try:
             now_s = int(self._clock.wall())
@@ -345,6 +358,15 @@ class Servers:
         except OSError as error:
             log.error("the certificate is due and cannot be written", why=error.strerror)
             return False
+
+
+def _only_rs(roles: Sequence[Role] | None) -> tuple[Role, ...]:
+    if roles is not None and tuple(roles) != (Role.RS,):
+        raise Remedy(
+            "this directory is of an RS alone: it has neither the domain's key nor its database",
+            remedy="run the other servers from the directory that ntm server init made",
+        )
+    return (Role.RS,)
 
 
 def _resolvers(settings: ServerConfig) -> Callable[[], Sequence[Endpoint]]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from ntmobile.keys.certificates import fingerprint
 from ntmobile.keys.identity import fingerprint as key_fingerprint
-from ntmobile.keys.identity import public_of
 from ntmobile.servers.config import Role, ServerConfig
 from ntmobile.servers.files import ServerDirectory
 from ntmobile.servers.init import parent_records
@@ -38,7 +37,7 @@ def view(directory: ServerDirectory) -> ServerView:
     signer = directory.zone_signer(settings.domain)
     return ServerView(
         domain=settings.domain,
-        domain_key=key_fingerprint(public_of(directory.domain_key())),
+        domain_key=key_fingerprint(directory.domain_public()),
         tls_fingerprint=fingerprint(directory.tls_certificate(settings)),
         records=parent_records(settings, signer),
         signed=signer is not None,

@@ -1,0 +1,90 @@
+"""`ntm server relay`: makes the directory of an RS on a machine of its own.
+
+RS is never told what the tunnels carry, and its machine is nobody's treasure: it gets a certificate
+of its own and the domain's word for it, but neither the domain's private key nor the CA's, and no
+database. Who breaks into it can relay badly, and nothing else.
+Ours: docs/protocol.md sections 4 and 10.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ntmobile.config import render
+from ntmobile.errors import Remedy
+from ntmobile.keys.certificates import der_digest, make_server, names_of, read_certificate
+from ntmobile.keys.identity import public_of
+from ntmobile.proto.io import Entropy
+from ntmobile.runtime.statement import make_statement
+from ntmobile.servers.config import PushSettings, ServerConfig, Site, StoreSettings
+from ntmobile.servers.files import ServerDirectory, write
+from ntmobile.servers.init import refuse_used, serial, staged
+from ntmobile.wire.message import encode
+
+HEADER = """# Settings of an RS of {domain}, made by ntm server relay.
+
+"""
+
+
+def make_relay_directory(
+    main: ServerDirectory, label: str, directory: Path, *, entropy: Entropy, now_s: int
+) -> Site:
+    """Make the directory of the RS of that label from the domain's; raises Remedy.
+
+    All of it or nothing, as with init.
+    """
+    settings = main.config()
+    site = _site(settings, label)
+    refuse_used(directory)
+    try:
+        with staged(directory) as stage:
+            _fill(ServerDirectory(stage), main, settings, site, serial(entropy), now_s)
+    except OSError as error:
+        raise Remedy(
+            f"{error.filename or directory}: {error.strerror}",
+            remedy="nothing was made; choose a directory that you may write to",
+        ) from None
+    return site
+
+
+def label_of(directory: ServerDirectory, settings: ServerConfig) -> str:
+    """Return which RS the directory of an RS alone is of: its certificate says it."""
+    certificate = read_certificate(directory.tls_certificate(settings))
+    return names_of(certificate)[0].partition(".")[0]
+
+
+def _site(settings: ServerConfig, label: str) -> Site:
+    for site in settings.relays:
+        if site.label == label:
+            return site
+    labels = ", ".join(site.label for site in settings.relays) or "it has none"
+    raise Remedy(
+        f"{label} is no RS of {settings.domain} ({labels})",
+        remedy=f'add it to server.toml first: [[relay]], name = "{label}", addresses = [...]',
+    )
+
+
+def _fill(
+    directory: ServerDirectory,
+    main: ServerDirectory,
+    settings: ServerConfig,
+    site: Site,
+    number: int,
+    now_s: int,
+) -> None:
+    private, ca = main.domain_key(), main.ca()
+    names = (settings.host_of(site),)
+    made = make_server(ca, names, site.addresses, serial=number, now_s=now_s)
+    digests = (der_digest(made.certificate),)
+    public = public_of(private)
+    statement = make_statement(settings.domain, private, public, digests, now_s)
+    directory.write_tls(made, ca)
+    directory.write_domain_public(public, encode(statement))
+    write(directory.ca_file, ca.certificate)
+    header = HEADER.format(domain=settings.domain)
+    write(directory.settings_file, (header + render(_public(settings))).encode())
+
+
+def _public(settings: ServerConfig) -> ServerConfig:
+    """Without what is only for AS and DC, the database's password above all."""
+    server = replace(settings.server, certificate="", key="", whole_zone=False, trust_anchor="")
+    return replace(settings, server=server, store=StoreSettings(), push=PushSettings())
