@@ -69,9 +69,10 @@ class Port:
         mark, unless 0, is put on everything sent (SO_MARK). queue bounds the
         datagrams waiting for drain. ipv4 (4 bytes) and ipv6 (16) are the one
         address of this machine to be at; None is all of the family, and b"" for ipv6
-        opens no IPv6 socket. Where it is at all, what is sent to a peer leaves from the address that the peer's last
-        datagram came to, for at least the last homes peers, unless that is 0: NATs
-        drop answers from elsewhere. Raises OSError (EADDRINUSE, EADDRNOTAVAIL).
+        opens no IPv6 socket. Where it is at all, what is sent to a peer leaves from
+        the address that the peer's last datagram came to, for at least the last homes
+        peers, unless that is 0: NATs drop answers from elsewhere. Raises OSError
+        (EADDRINUSE, EADDRNOTAVAIL).
         """
 
     @property
