@@ -57,6 +57,7 @@ async def test_without_nftables_resolv_conf_names_the_stub(
     with host.resolv_conf(f"nameserver {SERVER}\n") as conf:
         async with hooked(conf) as hook:
             assert (hook.kind, hook.mark) == ("resolv.conf", 0)
+            assert hook.detail == f"127.78.0.1 is the first server of {conf}"
             assert "already hook DNS" in hook.trouble
             for name, address in ((LAPTOP, "100.64.0.9"), ("www.example.com", "192.0.2.80")):
                 assert await look_up(host, name) == address

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ntmobile.lab.waiting import wait_until
+
 if TYPE_CHECKING:
     from tests.cli.conftest import NodeHost, World
 
@@ -385,6 +387,9 @@ def test_where_queries_cannot_be_redirected_resolv_conf_names_the_stub(
     assert node.json("dns", "status")["hook"] == "resolv.conf"
     assert resolves(node, PC)
     assert resolves(node, f"dc.{DOMAIN}")
+    node.host.path("/etc/resolv.conf").write_text(before)
+    wait_until(lambda: "ntm" in node.host.run(["cat", "/etc/resolv.conf"]).stdout, "the stub")
+    assert resolves(node, PC)
     node.ntm("down")
     assert node.host.run(["cat", "/etc/resolv.conf"]).stdout == before
     holding.communicate(timeout=20)

@@ -10,7 +10,6 @@ removes when the agent dies; else /etc/resolv.conf. The order of use::
                 tasks.repeat(hook.refresh, REFRESH_S)
 """
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -53,7 +52,9 @@ class DnsHook:
     @property
     def detail(self) -> str:
         """What a person can look at to see the hook."""
-        return f"table {self._table.table}" if self._table is not None else str(self._path)
+        if self._table is not None:
+            return f"table {self._table.table}"
+        return f"{self.addresses[0]} is the first server of {self._path}"
 
     @property
     def mark(self) -> int:
@@ -101,5 +102,6 @@ class DnsHook:
 
     async def refresh(self) -> None:
         """Keeps the hook where somebody else wrote resolv.conf; the redirect needs no care."""
+        # Not in a thread: it could write the file once more behind the one that restored it.
         if self._file is not None:
-            await asyncio.to_thread(self._file.refresh)
+            self._file.refresh()

@@ -16,11 +16,11 @@ from typing import Literal, Self
 
 import structlog
 
-from ntmobile.agent.dns_hook_table import HookUnavailable, OwnerTable
+from ntmobile.agent.dns_hook import REFRESH_S, DnsHook
+from ntmobile.agent.dns_hook_table import HookUnavailable
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
 from ntmobile.agent.names import is_virtual, owner_of
-from ntmobile.agent.resolv_conf import DNS_PORT, Nameservers, ResolvConf, free_loopback
 from ntmobile.agent.routes import overlaps
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
@@ -45,7 +45,7 @@ class SystemModel:
     def __init__(self, state: State) -> None:
         """Reads the state when it attaches."""
         self._state = state
-        self._table: OwnerTable | None = None
+        self._names = DnsHook()
         self._tun: Tun | None = None
         self._stub: DnsStub | None = None
         self._stack = AsyncExitStack()
@@ -55,7 +55,8 @@ class SystemModel:
         """Held while routes change: who finds a host in `_mtus` finds its route too."""
         self._hook: Literal["nftables", "resolv.conf", "off"] = "off"
         self._hook_detail = "not registered yet"
-        self.servers = Nameservers()
+        self._wanted = self._claimed = False
+        self.servers = self._names.servers
         """The ordinary resolvers, whoever asks."""
         self.avoid: tuple[IPv4Network | IPv6Network, ...] = ()
         """Real networks here that virtual addresses must not hide."""
@@ -69,7 +70,8 @@ class SystemModel:
                 remedy="run ntm up as root",
             )
         self.avoid = tuple(found.real for found in overlaps(POOLS))
-        if self._state.choices.accept_dns:
+        self._wanted = self._state.choices.accept_dns
+        if self._wanted:
             self._claim()
         await self._stack.enter_async_context(self._tasks)
         return self
@@ -86,7 +88,7 @@ class SystemModel:
     @property
     def mark(self) -> int:
         """What the agent's own sockets carry, so that the hook lets them pass; 0 for nothing."""
-        return self._table.mark if self._table is not None else 0
+        return self._names.mark
 
     async def attach(self, session: Session, registered: Registered) -> None:
         """Hooks the node into the machine, or follows its new addresses; raises Remedy."""
@@ -97,9 +99,9 @@ class SystemModel:
             session.loops.on_open = self._handle_open
             session.loops.on_path = self._handle_path
         await self._tun.set_addresses((registered.virtual_ipv4, registered.virtual_ipv6))
-        for peer in self._state.peers.values():
+        for peer in tuple(self._state.peers.values()):
             await self._route((peer.ipv4, peer.ipv6), None)
-        if self._stub is None and self._state.choices.accept_dns:
+        if self._stub is None and self._claimed:
             await self._hook_names(session)
         self.attached = True
 
@@ -110,20 +112,18 @@ class SystemModel:
         self._hook, self._hook_detail = "off", "not registered yet"
         self._mtus.clear()
         await self._stack.aclose()
-        self._table = None
 
     def troubles(self) -> list[str]:
         """What keeps the machine from being fully hooked."""
-        missing = self.attached and self._state.choices.accept_dns and self._hook == "off"
+        missing = self.attached and self._wanted and self._hook == "off"
         return [f"applications cannot look up nodes: {self._hook_detail}"] if missing else []
 
     def dns(self) -> DnsView:
         """The state of the DNS hook."""
         stub = self._stub
-        accepted = self._state.choices.accept_dns
         return DnsView(
             hook=self._hook,
-            detail=self._hook_detail if accepted or stub else "accept-dns=no",
+            detail=self._hook_detail if self._wanted else "accept-dns=no",
             stub=", ".join(map(str, stub.endpoints)) if stub else None,
             upstreams=tuple(map(str, self.servers())),
             zones=stub.zones.known if stub else (),
@@ -131,47 +131,29 @@ class SystemModel:
         )
 
     def _claim(self) -> None:
-        table = OwnerTable()
         try:
-            self._stack.enter_context(table)
+            self._stack.enter_context(self._names)
         except HookUnavailable as error:
-            _LOG.warning("no DNS redirect", error=error.problem)
-            return
-        self._table = table
+            _LOG.warning("no DNS hook", reason=error.problem)
+            self._hook_detail = str(error)
+        else:
+            self._claimed = True
 
     async def _hook_names(self, session: Session) -> None:
         try:
-            if self._table is not None and not self._only_link_local():
-                await self._redirect(session, self._table)
-            else:
-                await self._stand_in_front(session)
+            async with AsyncExitStack() as stack:
+                stub = await stack.enter_async_context(self._make_stub(session))
+                stack.enter_context(self._names.to(stub))
+                self._stack.push_async_exit(stack.pop_all())
         except (HookUnavailable, OSError) as error:
             # The node works all the same: peers are reached by their virtual addresses.
             self._hook_detail = str(error)
             _LOG.error("no DNS hook", error=str(error))
+            return
+        self._tasks.repeat(self._names.refresh, REFRESH_S)
+        self._stub, self._hook, self._hook_detail = stub, self._names.kind, self._names.detail
 
-    async def _redirect(self, session: Session, table: OwnerTable) -> None:
-        stub = await self._stack.enter_async_context(self._make_stub(session))
-        table.redirect(stub.port)
-        # Undone before the stub closes: a query must never meet a redirect to nobody.
-        self._stack.callback(table.__exit__, None, None, None)
-        self._stub, self._hook, self._hook_detail = stub, "nftables", f"table {table.table}"
-
-    async def _stand_in_front(self, session: Session) -> None:
-        address = free_loopback()
-        stub = self._make_stub(session, addresses=(address,), port=DNS_PORT)
-        await self._stack.enter_async_context(stub)
-        self._stack.enter_context(ResolvConf(address))
-        detail = f"{address} is the first server of /etc/resolv.conf"
-        self._stub, self._hook, self._hook_detail = stub, "resolv.conf", detail
-
-    def _make_stub(
-        self,
-        session: Session,
-        *,
-        addresses: Sequence[str] = ("127.0.0.1", "::1"),
-        port: int = 0,
-    ) -> DnsStub:
+    def _make_stub(self, session: Session) -> DnsStub:
         account = session.account
         return DnsStub(
             lambda fqdn: self._resolve(session, fqdn),
@@ -180,14 +162,10 @@ class SystemModel:
             own_zones=[account.domain],
             known_zones={domain_of(fqdn) for fqdn in self._state.peers},
             search=[f"{account.user}.{account.domain}"],
-            addresses=addresses,
-            port=port,
+            addresses=self._names.addresses,
+            port=self._names.port,
             mark=self.mark,
         )
-
-    def _only_link_local(self) -> bool:
-        servers = self.servers()
-        return bool(servers) and all(server.host.is_link_local for server in servers)
 
     async def _resolve(self, session: Session, fqdn: str) -> Answer | Refused:
         outcome = await session.names.resolve(fqdn)
@@ -219,8 +197,8 @@ class SystemModel:
             for host in hosts:
                 if self._tun is None or (mtu is None and host in self._mtus):
                     continue
+                await self._tun.routes.set_peer(host, mtu or LEAST_MTU)
                 self._mtus[host] = mtu or LEAST_MTU
-                await self._tun.routes.set_peer(host, self._mtus[host])
 
 
 def domain_of(fqdn: str) -> str:
