@@ -193,7 +193,7 @@ def register(
         return Reason.NOT_ALLOWED
     if not same_instance and request.started < stored.started:
         return Superseded(request.instance)
-    if same_instance and request.sequence <= stored.sequence:
+    if same_instance and request.sequence < stored.sequence:
         return Reason.SUPERSEDED
     if not asked.proven and not (same_instance and asked.source in stored.mapped):
         return Unproven()

@@ -420,7 +420,7 @@ class Node:
         self._stopped = True
         self._peers.close(CloseReason.WITHDRAWN, now)
         self._login.stop()
-        self._registration = Registration(self.settings, self._reachable_coordinators)
+        self._registration.reset()
         self._events.append(RegistrationLost(reason))
 
     def _drain(self, now: Instant) -> None:

@@ -3,8 +3,10 @@
 States::
 
     Unregistered --register--> (one request a family) --Registration Response--> Registered
-    Registered --keep-alive every 20 s; each third is answered--> Registered
+    Registered --keep-alive every 20 s; each third, and the first after a move, is answered--> same
     Registered --mapped address or DC's boot changed, silence, own addresses changed--> register
+
+One sequence number serves all families of a round: whichever arrives first, the others still count.
 
 Source: paper, Fig. 3. Ours: sequence numbers, answered keep-alives, docs/protocol.md section 3.
 """
@@ -66,7 +68,8 @@ class Registration:
         self._local: tuple[Endpoint, ...] = ()
         self._sequence = 0
         self._stood: dict[int, RegistrationResponse] = {}
-        self._open: dict[int, int] = {}
+        self._open: dict[int, list[int]] = {}
+        """Transactions of this round, by family."""
         self._keepalive_at: Instant | None = None
         self._retry_at: Instant | None = None
         self._count = 0
@@ -90,6 +93,16 @@ class Registration:
             for coordinator in self._coordinators():
                 self._conversation.tell(farewell, coordinator, now)
         self._keepalive_at = self._retry_at = None
+        self._stood.clear()
+
+    def reset(self) -> None:
+        """Forget the DC; only the sequence goes on."""
+        if self._conversation is not None:
+            self._cancel(self._conversation)
+        self._conversation = None
+        self._keepalive_at = self._retry_at = None
+        self._stood.clear()
+        self._events.clear()
 
     def register(self, local: tuple[Endpoint, ...], now: Instant) -> None:
         """Register these own addresses at once, over each family there is."""
@@ -97,16 +110,15 @@ class Registration:
         self._retry_at = None
         if self._conversation is None:
             return
-        for transaction in self._open.values():
-            self._conversation.cancel(transaction)
-        self._open.clear()
+        self._cancel(self._conversation)
         families = {endpoint.version for endpoint in local}
         self._stood = {family: kept for family, kept in self._stood.items() if family in families}
+        self._sequence += 1
         for coordinator in self._coordinators():
-            self._sequence += 1
-            self._open[coordinator.version] = self._conversation.ask(
+            transaction = self._conversation.ask(
                 self._request(local), (coordinator,), now, Registering(coordinator.version)
             )
+            self._open.setdefault(coordinator.version, []).append(transaction)
 
     def handle_answer(self, tag: Registering | KeptAlive, answer: Signal, now: Instant) -> None:
         """Take the DC's answer to a request or to a keep-alive."""
@@ -116,7 +128,7 @@ class Registration:
             case Registering(), Superseded():
                 self._events.append(Overtaken())
             case Registering(), Refusal(Reason.SUPERSEDED):
-                self.register(self._local, now)
+                self._retry_at = Instant(now + RETRY_NS)
             case Registering(), Refusal(reason):
                 self._lose(reason, now)
             case KeptAlive(family), KeepAliveAnswer(mapped, boot):
@@ -153,6 +165,12 @@ class Registration:
         times = [at for at in (self._retry_at, self._keepalive_at) if at is not None]
         return Timeout(min(times), "UDP Keep Alive") if times else None
 
+    def _cancel(self, conversation: Conversation[DCTag]) -> None:
+        for transactions in self._open.values():
+            for transaction in transactions:
+                conversation.cancel(transaction)
+        self._open.clear()
+
     def _request(self, local: tuple[Endpoint, ...]) -> RegistrationRequest:
         settings = self._settings
         return RegistrationRequest(
@@ -174,7 +192,8 @@ class Registration:
             response.virtual_ipv4,
         )
         self._stood[family] = response
-        self._count = 0
+        moved = before is not None and before.mapped != response.mapped
+        self._count = ANSWERED_EVERY - 1 if moved else 0
         self._keepalive_at = self._next_keepalive(now)
         self._events.append(RegistrationStood(response, family, changed))
 
