@@ -280,7 +280,7 @@ def test_an_old_registration_replayed_changes_nothing() -> None:
     rig.register(alice)
     before = rig.stored[ALICE]
 
-    stale = rig.ask(alice, RegistrationRequest(ALICE, alice.instance, 1, 5, (INSIDE,)))
+    stale = rig.ask(alice, RegistrationRequest(ALICE, alice.instance, 1, 4, (INSIDE,)))
 
     assert stale == Refusal(Reason.SUPERSEDED)
     assert rig.stored[ALICE] == before
