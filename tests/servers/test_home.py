@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from ntmobile.errors import Remedy
 from ntmobile.servers.config import Role, ServerConfig, parse_server
-from ntmobile.servers.home import at_home
+from ntmobile.servers.home import at_home, partner_elsewhere
 from ntmobile.wire.endpoint import Host
 
 MAIN, RELAY, FURTHER, PRIVATE = "203.0.113.10", "203.0.113.20", "203.0.113.30", "10.0.0.1"
@@ -103,6 +103,32 @@ def test_a_machine_without_any_server_is_told_to_say_which() -> None:
         found(PRIVATE, settings=settings)
 
     assert "--roles rs" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("machine_of", "elsewhere"),
+    [(MAIN, "as"), (FURTHER, "dc"), (RELAY, None)],
+    ids=["DC alone", "AS alone", "RS alone"],
+)
+def test_as_and_dc_on_different_machines_are_noticed(
+    machine_of: str, elsewhere: str | None
+) -> None:
+    text = f'[server]\ndomain = "ntm.example.org"\naddresses = ["{MAIN}"]\n'
+    apart = f'[as]\naddresses = ["{FURTHER}"]\n[rs]\naddresses = ["{RELAY}"]\n'
+    settings = parse_server(text + apart)
+    with capture_logs():
+        running = at_home(settings, None, None, machine(machine_of))
+
+    partner = partner_elsewhere(settings, running, machine(machine_of))
+
+    assert (None if partner is None else partner.label) == elsewhere
+    assert partner_elsewhere(settings, running, machine(MAIN, FURTHER)) is None
+
+
+def test_as_and_dc_in_processes_of_their_own_on_one_machine_are_fine() -> None:
+    running = [SETTINGS.site(Role.AS)]
+
+    assert partner_elsewhere(SETTINGS, running, machine(PRIVATE)) is None
 
 
 def test_a_role_that_is_not_built_yet_is_left_out_and_said() -> None:

@@ -16,6 +16,8 @@ from ntmobile.wire.endpoint import Host
 log = structlog.get_logger()
 
 BUILT = (Role.AS, Role.DC, Role.RS)
+STATEFUL = frozenset((Role.AS, Role.DC))
+"""Roles that need the store, and share it."""
 
 
 def at_home(
@@ -51,6 +53,18 @@ def at_home(
             remedy="say which ones, of as, dc and rs: ntm serve DIR --roles rs",
         )
     return running
+
+
+def partner_elsewhere(
+    settings: ServerConfig, running: Iterable[Site], is_local: Callable[[Host], bool]
+) -> Site | None:
+    """Return AS or DC where the other one runs here and that one is on another machine."""
+    here = {site.role: site.addresses for site in running if site.role in STATEFUL}
+    for site in settings.sites:
+        if site.role in STATEFUL and site.role not in here and here:
+            known_here = site.addresses in here.values() or any(map(is_local, site.addresses))
+            return None if known_here else site
+    return None
 
 
 def _refuse_unknown(settings: ServerConfig, roles: Iterable[Role]) -> None:

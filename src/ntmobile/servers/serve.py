@@ -38,7 +38,7 @@ from ntmobile.servers.dns import Responder
 from ntmobile.servers.dns_server import DnsServer
 from ntmobile.servers.dns_zone import Zone, read_extra
 from ntmobile.servers.files import ServerDirectory
-from ntmobile.servers.home import at_home
+from ntmobile.servers.home import STATEFUL, at_home, partner_elsewhere
 from ntmobile.servers.http import Front
 from ntmobile.servers.keeper import Keeper
 from ntmobile.servers.logins import Logins
@@ -57,8 +57,6 @@ DNS_PORT = 53
 GENERATION_S = 5.0
 """Changes come by the admin socket at once; this catches those made on another machine."""
 UPKEEP_S = 3600.0
-STATEFUL = frozenset((Role.AS, Role.DC))
-"""Roles that need the store."""
 
 
 class Servers:
@@ -184,7 +182,12 @@ class Servers:
         self._tasks.repeat(self._keep_up, UPKEEP_S)
 
     async def _open_store(self) -> None:
-        self._store = await Store.open(self.directory.store_url(self._settings))
+        url = self.directory.store_url(self._settings)
+        partner = partner_elsewhere(self._settings, self.sites.values(), is_local)
+        if partner is not None and url.startswith("sqlite"):
+            needs = "one database of AS and DC: PostgreSQL, in [store] url"
+            log.warning("AS and DC do not share a database", elsewhere=partner.label, needs=needs)
+        self._store = await Store.open(url)
         self._stack.push_async_callback(self._store.close)
         self._generation = await self._store.settings.get(Counter.GENERATION)
         self._policy = await self._current_policy()
