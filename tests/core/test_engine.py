@@ -241,6 +241,36 @@ def test_packets_that_a_tunnel_does_not_carry_are_counted(
     assert pair.alice.drain() == []
 
 
+def test_packets_keep_their_order_when_few_become_many_and_few_again(
+    pair: "Pair",
+) -> None:
+    bursts = [1, 1, 120, 1, 150, 2, 1]
+    numbers = iter(range(sum(bursts)))
+    arrived = []
+    for burst in bursts:
+        for number in islice(numbers, burst):
+            pair.alice_device.send(udp(ALICE, BOB, number.to_bytes(4)))
+        arrived += [receive(pair.bob_device) for _ in range(burst)]
+
+    payloads = [InnerDatagram.read(packet).payload for packet in arrived]
+    assert payloads == [number.to_bytes(4) for number in range(sum(bursts))]
+
+
+def test_the_outer_header_carries_the_inner_congestion_bits(pair: "Pair") -> None:
+    with hole() as elsewhere:
+        elsewhere.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        pair.alice.set_path(INDEX["alice"], LOOPBACK, elsewhere.getsockname()[1], mtu=MTU)
+        capable = bytearray(udp(ALICE, BOB))
+        capable[1] |= 0b10
+        told = []
+        for packet in (udp(ALICE, BOB), bytes(capable)):
+            pair.alice_device.send(packet)
+            _, ((_, _, tos),), _, _ = elsewhere.recvmsg(2048, 64)
+            told.append(tos[0] & 0b11)
+
+    assert told == [0b00, 0b10]
+
+
 def test_what_was_lost_in_a_hole_is_sent_again_through_the_new_path(
     pair: "Pair",
 ) -> None:
