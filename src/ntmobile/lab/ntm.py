@@ -263,7 +263,10 @@ class World:
         return node
 
     def _operator(self, domain: str, ipv4: str | None, ipv6: str | None) -> Organisation:
-        host = self.lab.host(f"dc-{domain.rsplit('.', 1)[1]}", self.internet, ipv4=ipv4, ipv6=ipv6)
+        name = f"dc-{domain.rsplit('.', 1)[1]}"
+        if name in self.lab.machines:
+            name = f"dc-{domain}"
+        host = self.lab.host(name, self.internet, ipv4=ipv4, ipv6=ipv6)
         made = Organisation(domain, host, self.directory / domain)
         self.organisations.append(made)
         return made

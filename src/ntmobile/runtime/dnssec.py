@@ -100,6 +100,10 @@ class Validator:
         self._clock = clock
         self._entries: OrderedDict[dns.name.Name, _Entry] = OrderedDict()
 
+    def forget(self) -> None:
+        """Walk from the anchors anew at the next question."""
+        self._entries.clear()
+
     async def texts(self, name: str, zone: str) -> Secure | Insecure:
         """The TXT records of a name in a zone, neither with final dot.
 
@@ -114,7 +118,7 @@ class Validator:
             if not cached:
                 raise
         # A zone that changed its keys in a hurry is not wrong: look at all of it again.
-        self._entries.clear()
+        self.forget()
         return await self._texts(owner, apex)
 
     async def _texts(self, name: dns.name.Name, zone: dns.name.Name) -> Secure | Insecure:

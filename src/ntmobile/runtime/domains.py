@@ -172,6 +172,7 @@ class Domains:
     def forget(self) -> None:
         """Judge every domain anew at its next use; after a change by the operator."""
         self._verdicts.clear()
+        self._validator.forget()
 
     async def find(self, fqdn: str) -> Domain:
         """The domain that a node's name belongs to; raises Refused.
