@@ -50,8 +50,9 @@ class ControlRequests(Generic[Purpose]):
         destination: Endpoint | None = None,
         interface: int = 0,
         tries: int = TRIES,
+        wait_ns: int = FIRST_RETRY_NS,
     ) -> Pending[Purpose]:
-        """Note a request; the caller sends it now."""
+        """Note a request, whose first try waits so long; the caller sends it now."""
         pending = Pending(
             message,
             destination,
@@ -60,7 +61,7 @@ class ControlRequests(Generic[Purpose]):
             now,
             1,
             tries,
-            Instant(now + FIRST_RETRY_NS),
+            Instant(now + wait_ns),
         )
         self._open[number] = pending
         return pending

@@ -22,7 +22,7 @@ from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import IDENTIFIER_SIZE, Keyring, Kmncn
 from ntmobile.proto.io import Entropy, Timeout
 from ntmobile.proto.journal import Journal
-from ntmobile.proto.node.control import ControlRequests, Pending
+from ntmobile.proto.node.control import FIRST_RETRY_NS, ControlRequests, Pending
 from ntmobile.proto.node.events import (
     ActivateKeys,
     ClearPath,
@@ -75,6 +75,8 @@ STALL_NS = 1_500_000_000
 DEAD_NS = 3 * SECOND
 """Still nothing: a new path is negotiated."""
 DEAD_AGAIN_NS = 2 * SECOND
+PONG_NS = 2 * SECOND
+"""A ping unanswered for that long is lost, however far the peer may be."""
 
 
 class Purpose(Enum):
@@ -313,12 +315,12 @@ class Tunnel:
                 pass
 
     def ping(self, sequence: int, now: Instant) -> None:
-        """Send an Echo Request; its answer is a Pong."""
+        """Send an Echo Request; its answer is a Pong, and silence starts the search for a path."""
         number = self._number()
         self._pings[number] = sequence
         if len(self._pings) > 64:
             self._pings.pop(next(iter(self._pings)))
-        self._ask(number, EchoRequest(number), Purpose.PING, now, tries=1)
+        self._ask(number, EchoRequest(number), Purpose.PING, now, tries=1, wait_ns=PONG_NS)
 
     def rekey(self, now: Instant) -> None:
         """Agree on the next epoch inside the tunnel."""
@@ -354,7 +356,7 @@ class Tunnel:
         for pending in again:
             self._send(pending.message, now, pending.destination, pending.interface)
         for pending in lost:
-            self._give_up(pending)
+            self._give_up(pending, now)
         for number, epoch in list(self._epochs.items()):
             if epoch.retire_at is not None and now >= epoch.retire_at:
                 self._retire(number, now)
@@ -551,7 +553,7 @@ class Tunnel:
         self._learn(rekeying.epoch, secrets, response.index, True, now)
         self._send_update(now)
 
-    def _give_up(self, pending: Pending[Purpose]) -> None:
+    def _give_up(self, pending: Pending[Purpose], now: Instant) -> None:
         match pending.purpose:
             case Purpose.REBIND if self._before is not None:
                 self._set_path(self._before)
@@ -560,6 +562,8 @@ class Tunnel:
                 self._rekeying = None
             case Purpose.UPDATE if self.is_moving:
                 self._notes.append(PathDead(self.fqdn))
+            case Purpose.PING if self._heard() < pending.began:
+                self._declare_dead(now)
             case _:
                 pass
 
@@ -582,20 +586,28 @@ class Tunnel:
         if quiet_ns < KEEPALIVE_PATIENCE_NS and now - self._kept_alive_at >= KEEPALIVE_NS:
             self._kept_alive_at = now
             self._send(TunnelKeepAlive(), now)
-        self._watch(seen.last_tx, seen.last_rx, now)
+        self._watch(seen.last_tx, now)
 
-    def _watch(self, last_tx: Instant | None, last_rx: Instant | None, now: Instant) -> None:
+    def _heard(self) -> Instant:
+        """When the peer last gave a sign of life."""
+        last_rx = self._observations.traffic(self.index).last_rx
+        return self.established_at if last_rx is None else max(last_rx, self.established_at)
+
+    def _declare_dead(self, now: Instant) -> None:
+        if self._dead_at is None or now - self._dead_at >= DEAD_AGAIN_NS:
+            self._dead_at = now
+            self._notes.append(PathDead(self.fqdn))
+
+    def _watch(self, last_tx: Instant | None, now: Instant) -> None:
         """Data goes out and nothing comes back: probe, then ask for a new path."""
-        heard = self.established_at if last_rx is None else max(last_rx, self.established_at)
+        heard = self._heard()
         waiting = last_tx is not None and last_tx > heard
         if not waiting and not self.is_moving:
             self._dead_at = None
             return
         silent_ns = now - heard
         if silent_ns >= DEAD_NS or (self.is_moving and silent_ns >= STALL_NS):
-            if self._dead_at is None or now - self._dead_at >= DEAD_AGAIN_NS:
-                self._dead_at = now
-                self._notes.append(PathDead(self.fqdn))
+            self._declare_dead(now)
         elif silent_ns >= STALL_NS and self.path is not None:
             number = self._number()
             self._ask(number, EchoRequest(number), Purpose.PROBE, now, tries=3)
@@ -609,8 +621,11 @@ class Tunnel:
         *,
         destination: Endpoint | None = None,
         tries: int = 8,
+        wait_ns: int = FIRST_RETRY_NS,
     ) -> None:
-        self._requests.open(number, message, purpose, now, destination=destination, tries=tries)
+        self._requests.open(
+            number, message, purpose, now, destination=destination, tries=tries, wait_ns=wait_ns
+        )
         self._send(message, now, destination)
 
     def _send(
