@@ -4,7 +4,9 @@ Addresses and user names appear at DEBUG only, keys never.
 """
 
 import logging
+import os
 import sys
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -20,10 +22,19 @@ KEPT = 1
 def log_to_file(directory: Path, *, debug: bool) -> None:
     """Send everything logged to DIR/agent.log; a disk that refuses costs the line only."""
     logging.raiseExceptions = False
-    handler = RotatingFileHandler(
+    handler = _PrivateFiles(
         directory / LOG, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8", delay=True
     )
     _configure(handler, debug=debug)
+
+
+class _PrivateFiles(RotatingFileHandler):
+    """Makes each file readable by its owner only: an operator's directory lets others through."""
+
+    def _open(self) -> TextIOWrapper:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.baseFilename, flags, 0o600)
+        return open(descriptor, "a", encoding="utf-8")
 
 
 def log_to_stderr(*, debug: bool) -> None:
