@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ntmobile.agent.files import read_if_there, remove, write_atomically
+from ntmobile.agent.files import private_directory, read_if_there, remove, write_atomically
+from ntmobile.agent.lock import AgentLock
+from ntmobile.errors import Remedy
 
 LIMITED = """
 import resource, sys
@@ -66,3 +68,19 @@ def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     remove(tmp_path / "account.json")
 
     assert read_if_there(tmp_path / "account.json") is None
+
+
+def test_a_directory_where_anybody_may_write_is_no_place_for_keys(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+
+    with pytest.raises(Remedy, match="anybody may write"):
+        private_directory(tmp_path)
+
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_lock_that_cannot_be_made_is_told_for_a_person(tmp_path: Path) -> None:
+    with pytest.raises(Remedy, match="cannot use the state directory") as raised:
+        AgentLock(tmp_path / "missing")
+
+    assert "--state DIR" in raised.value.remedy

@@ -1,8 +1,13 @@
 """Files that survive a crash: what is read is the old content or the new, never half of either."""
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
+
+from ntmobile.errors import Remedy
+
+_ANOTHER = "choose another one: ntm --state DIR, or set NTM_STATE"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -36,8 +41,21 @@ def remove(path: Path) -> None:
 
 
 def private_directory(path: Path) -> None:
-    """Make a directory only its owner may enter, and its parents; one that is there stays."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make a directory only its owner may enter, and its parents; raises Remedy.
+
+    One that is there stays, but one where anybody may put files (/tmp) holds nobody's keys.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_mode & stat.S_IWOTH:
+            raise Remedy(f"anybody may write in {path}: no place for keys", remedy=_ANOTHER)
+    except OSError as error:
+        raise unusable(path, error) from None
+
+
+def unusable(directory: Path, error: OSError) -> Remedy:
+    """Say that a state directory cannot be used."""
+    return Remedy(f"cannot use the state directory {directory}: {error.strerror}", remedy=_ANOTHER)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ntmobile.agent.files import unusable
 from ntmobile.errors import Remedy
 
 
@@ -13,10 +14,8 @@ class AgentLock:
     """Held while an agent runs on a state directory; the kernel frees it when the agent dies."""
 
     def __init__(self, directory: Path) -> None:
-        """Takes the lock; raises Remedy when another agent holds it."""
-        self._descriptor = os.open(
-            directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        """Takes the lock; raises Remedy when another agent holds it, or it cannot be made."""
+        self._descriptor = _open(directory / "agent.lock")
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,3 +51,10 @@ class AgentLock:
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
         except OSError:
             return
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unusable(path.parent, error) from None

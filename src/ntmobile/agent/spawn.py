@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ntmobile.agent.files import private_directory
+from ntmobile.agent.files import private_directory, unusable
 from ntmobile.agent.places import LOG
 from ntmobile.agent.requests import Trouble, decode_answer, encode_line
 from ntmobile.errors import Remedy
@@ -23,8 +23,8 @@ def start_agent(directory: Path) -> int:
     Returns its process id; raises Remedy with the agent's own words when it could not start.
     """
     private_directory(directory)
+    log = _open_log(directory)
     read_end, write_end = os.pipe()
-    log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "ntmobile.agent", str(directory), str(write_end)],
@@ -46,6 +46,14 @@ def start_agent(directory: Path) -> int:
         return child.pid
     child.wait()
     raise _why(line, directory)
+
+
+def _open_log(directory: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(directory / LOG, flags, 0o600)
+    except OSError as error:
+        raise unusable(directory, error) from None
 
 
 def tell(descriptor: int, trouble: Remedy | None) -> None:

@@ -18,7 +18,13 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from ntmobile.agent import records
-from ntmobile.agent.files import private_directory, read_if_there, remove, write_atomically
+from ntmobile.agent.files import (
+    private_directory,
+    read_if_there,
+    remove,
+    unusable,
+    write_atomically,
+)
 from ntmobile.agent.records import (
     Choices,
     LastGood,
@@ -158,10 +164,7 @@ def open_state(directory: Path, entropy: Entropy) -> State:
         private_directory(directory)
         return State(directory, entropy)
     except OSError as error:
-        raise Remedy(
-            f"cannot use the state directory {directory}: {error.strerror}",
-            remedy="choose another one: ntm --state DIR, or set NTM_STATE",
-        ) from error
+        raise unusable(directory, error) from error
 
 
 def saved_account(directory: Path) -> SavedAccount | None:
