@@ -1,11 +1,13 @@
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from ntmobile.agent.client import AgentGone, AgentNotRunning, Client
 from ntmobile.agent.control import MAX_CONNECTIONS, ControlSocket, Operations, peer_user
@@ -20,6 +22,7 @@ from ntmobile.agent.requests import (
     Said,
     Whois,
     done,
+    encode_line,
     item,
 )
 from ntmobile.agent.views import WhoisView
@@ -192,6 +195,41 @@ async def test_more_connections_than_are_served_are_told_so(tmp_path: Path) -> N
             await asyncio.to_thread(Client(tmp_path).ask, Whois("100.64.0.3"), WhoisView)
         for _, writer in idle:
             writer.close()
+
+
+async def test_an_answer_of_any_length_arrives_whole(tmp_path: Path) -> None:
+    view = WhoisView(address="100.64.0.3", fqdn="x" * (2 << 20), peer_key=None)
+
+    async def operations(_: AnyRequest) -> AsyncGenerator[Answer, None]:
+        yield done(view)
+
+    async with serving(tmp_path, operations):
+        assert await asyncio.to_thread(Client(tmp_path).ask, AskStatus(), WhoisView) == view
+
+
+async def test_without_descriptors_a_connection_waits_and_nothing_spins(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(tmp_path, Agent().operations):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, capture_logs() as logs:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_descriptor(), hard))
+            try:
+                client.connect(str(tmp_path / "control.sock"))
+                for _ in range(50):
+                    await asyncio.sleep(0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(client, encode_line(AskKeys()))
+
+            assert b"there are no keys" in await loop.sock_recv(client, 4096)
+    assert len(logs) == 1
+
+
+def lowest_free_descriptor() -> int:
+    number = os.dup(0)
+    os.close(number)
+    return number
 
 
 def test_the_kernel_names_the_user_at_the_other_end() -> None:

@@ -10,7 +10,6 @@ import msgspec
 
 from ntmobile.agent.places import socket_path
 from ntmobile.agent.requests import (
-    MAX_LINE,
     AnyRequest,
     Done,
     Item,
@@ -64,7 +63,7 @@ class Client:
         """Yield the answer as it comes; closing the iterator ends what was asked."""
         with self._connect() as connection, connection.makefile("rb") as lines:
             connection.sendall(encode_line(request))
-            for line in iter(lambda: lines.readline(MAX_LINE), b""):
+            for line in lines:
                 answer = decode_answer(line)
                 if isinstance(answer, Trouble):
                     raise Remedy(answer.problem, remedy=answer.remedy)

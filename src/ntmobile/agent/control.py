@@ -28,6 +28,7 @@ from ntmobile.errors import NTMobileError, Remedy
 
 MAX_CONNECTIONS = 64
 FIRST_LINE_S = 10.0
+PAUSE_S = 0.5
 _UCRED = struct.Struct("3i")
 _LOG = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class ControlSocket:
         self._operations = operations
         self._operator: int | None = None
         self._listener: socket.socket | None = None
+        self._resume: asyncio.TimerHandle | None = None
         self._open: dict[asyncio.Task[None], socket.socket] = {}
 
     def start(self, operator: int | None = None) -> None:
@@ -65,6 +67,8 @@ class ControlSocket:
         if self._listener is None:
             return
         asyncio.get_running_loop().remove_reader(self._listener)
+        if self._resume is not None:
+            self._resume.cancel()
         self._listener.close()
         self._listener = None
         for task in self._open:
@@ -81,11 +85,19 @@ class ControlSocket:
             connection, _ = self._listener.accept()
         except OSError as error:
             _LOG.warning("control connection not accepted", error=str(error))
+            self._pause()
             return
         connection.setblocking(False)
         work = asyncio.get_running_loop().create_task(self._serve(connection))
         self._open[work] = connection
         work.add_done_callback(self._finished)
+
+    def _pause(self) -> None:
+        """Out of descriptors: the connection still waits, and asking at once would spin."""
+        assert self._listener is not None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listener)
+        self._resume = loop.call_later(PAUSE_S, loop.add_reader, self._listener, self._accept)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._open.pop(task).close()
@@ -127,22 +139,25 @@ class ControlSocket:
         )
 
     async def _answer(self, request: AnyRequest, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):  # nobody is left to be told
+            if (trouble := await self._carry_out(request, writer)) is not None:
+                await _write(writer, trouble)
+
+    async def _carry_out(self, request: AnyRequest, writer: asyncio.StreamWriter) -> Trouble | None:
         try:
             async with aclosing(self._operations(request)) as answers:
                 async for answer in answers:
                     await _write(writer, answer)
         except Remedy as error:
-            await _write(writer, Trouble(error.problem, error.remedy))
+            return Trouble(error.problem, error.remedy)
         except NTMobileError as error:
-            await _write(writer, Trouble(str(error)))
+            return Trouble(str(error))
         except ConnectionError:
-            return
+            raise
         except Exception:
             _LOG.exception("request failed", request=type(request).__name__)
-            await _write(
-                writer,
-                Trouble("the agent failed to answer; its log says why", "ntm bugreport"),
-            )
+            return Trouble("the agent failed to answer; its log says why", "ntm bugreport")
+        return None
 
 
 def peer_user(connection: socket.socket) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from ntmobile.agent.records import SavedAccount
 
 MAX_LINE = 1 << 20
-"""Bytes of a line; a CA file and a bug report fit."""
+"""Bytes of a request; a CA file fits."""
 
 
 class Request(msgspec.Struct, frozen=True, tag_field="do", forbid_unknown_fields=True):
