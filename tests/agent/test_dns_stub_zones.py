@@ -108,15 +108,11 @@ async def test_what_cannot_be_a_node_by_its_form_is_not_asked_about(
     assert dns_.asked == []
 
 
-async def test_an_own_domain_may_come_and_go() -> None:
-    dns_ = Dns({})
-    zones = dns_.zones()
-    zones.add_own("NTM.example.org")
+async def test_an_own_domain_is_known_however_it_is_written() -> None:
+    zones = NtmZones(Dns({}).ask, lambda: 0.0, own=["NTM.example.org"])
+
     assert zones.known == ("ntm.example.org",)
     assert await zones.is_node("laptop.alice.ntm.example.org")
-
-    zones.discard_own("ntm.example.org")
-    assert not await zones.is_node("laptop.alice.ntm.example.org")
 
 
 async def test_domains_of_peers_met_before_are_known_at_once() -> None:

@@ -81,15 +81,13 @@ class DnsStub:
         self._servers = servers
         self._upstream = Upstream(mark)
         self._nodes = NodeNames(resolve, self._tasks)
-        self.search: tuple[str, ...] = tuple(search)
-        """May be replaced at any time, as logins come and go."""
+        self._search = tuple(search)
         self.zones = NtmZones(
             self._ask_own,
             lambda: asyncio.get_running_loop().time(),
             own=own_zones,
             known=known_zones,
         )
-        """Own domains may be added and discarded at any time."""
         self.counters: Counter[str] = Counter()
         """hooked, forwarded, unanswered, repeated, dropped, refused."""
         self._listener = Listener(self._respond, self._tasks, self.counters)
@@ -146,7 +144,7 @@ class DnsStub:
         return None
 
     async def _answer_short(self, asked: QueryMessage, name: str) -> bytes | None:
-        for suffix in self.search:
+        for suffix in self._search:
             fqdn = f"{name}.{suffix}"
             outcome = await self._nodes.find(fqdn)
             if isinstance(outcome, Answer):

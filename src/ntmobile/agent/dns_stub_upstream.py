@@ -70,7 +70,11 @@ class Upstream:
         return answer
 
     async def _send(self, exchange: "_Exchange", server: Endpoint) -> None:
-        channel = self._socket(server, socket.SOCK_DGRAM)
+        try:
+            channel = self._socket(server, socket.SOCK_DGRAM)
+        except OSError:
+            exchange.handle_failure(server)
+            return
         try:
             channel.connect(socket_address(server))
         except OSError:
@@ -94,8 +98,12 @@ class Upstream:
     def _socket(self, server: Endpoint, kind: socket.SocketKind) -> socket.socket:
         family = socket.AF_INET if server.version == 4 else socket.AF_INET6
         made = socket.socket(family, kind | socket.SOCK_NONBLOCK)
-        if self._mark:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
+        try:
+            if self._mark:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
+        except OSError:
+            made.close()
+            raise
         return made
 
 

@@ -5,6 +5,7 @@ Ours: docs/protocol.md section 6.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from weakref import WeakValueDictionary
 
 from ntmobile.agent.dns_stub_messages import (
     Negative,
@@ -35,17 +36,9 @@ class NtmZones:
         """Asks for SRV records by `ask`; `known` are domains of peers met before."""
         self._ask = ask
         self._now_s = now_s
-        self._own = {zone.lower() for zone in own}
+        self._own = frozenset(zone.lower() for zone in own)
         self._judged = {zone.lower(): (True, now_s() + LONGEST_S) for zone in known}
-        self._locks: dict[str, asyncio.Lock] = {}
-
-    def add_own(self, zone: str) -> None:
-        """From now names in this zone never leave in clear."""
-        self._own.add(zone.lower())
-
-    def discard_own(self, zone: str) -> None:
-        """The identity in that domain is gone."""
-        self._own.discard(zone.lower())
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -80,7 +73,6 @@ class NtmZones:
             ntm, until_s = self._judged.get(zone, (False, 0.0))
             if self._now_s() >= until_s:
                 ntm = await self._judge(zone, was_ntm=ntm)
-        self._locks.pop(zone, None)
         return ntm
 
     async def _judge(self, zone: str, *, was_ntm: bool) -> bool:

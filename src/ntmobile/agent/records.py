@@ -86,8 +86,6 @@ class Choices(msgspec.Struct, frozen=True):
     """Hook the applications' DNS queries."""
     relay_only: bool = False
     """Tell no address of this node to anyone; all traffic goes through the relay."""
-    search: bool = True
-    """Short names of the own domain through the search list."""
 
 
 class SavedIdentity(msgspec.Struct, frozen=True):
