@@ -393,11 +393,6 @@ def fastd_key() -> tuple[str, str]:
 
 
 def configure_wireguard(device: str, private: bytes, peer: bytes, host: str) -> None:
-    path = f"/var/run/wireguard/{device}.sock"
-    for _ in range(500):
-        if os.path.exists(path):
-            break
-        time.sleep(0.01)
     lines = (
         "set=1",
         f"private_key={private.hex()}",
@@ -406,12 +401,25 @@ def configure_wireguard(device: str, private: bytes, peer: bytes, host: str) -> 
         f"endpoint={host}:{PORT}",
         "allowed_ip=0.0.0.0/0",
     )
-    with socket.socket(socket.AF_UNIX) as control:
-        control.connect(path)
+    with wireguard_control(f"/var/run/wireguard/{device}.sock") as control:
         control.sendall("\n".join(lines).encode() + b"\n\n")
         answer = control.recv(1000).decode()
     if "errno=0" not in answer:
         raise RuntimeError(f"wireguard-go refused its configuration: {answer}")
+
+
+def wireguard_control(path: str) -> socket.socket:
+    """The daemon's socket, which it makes a moment after its start."""
+    for _ in range(500):
+        control = socket.socket(socket.AF_UNIX)
+        try:
+            control.connect(path)
+        except OSError:
+            control.close()
+            time.sleep(0.01)
+        else:
+            return control
+    raise RuntimeError("wireguard-go does not listen")
 
 
 def build_wireguard_go() -> Path:
