@@ -170,6 +170,6 @@ def _lines(shown: ServerView) -> list[tuple[str, str]]:
         *((("address", f"{name} at {', '.join(at)}")) for name, at in shown.servers.items()),
         ("ports", ", ".join(ports)),
         ("federation", shown.federation),
-        ("DNSSEC", "signed" if shown.signed else "not signed: there is no zone.key"),
+        ("DNSSEC", "signed" if shown.signed else "not signed: there is no zone.key here"),
         *(("record", record) for record in shown.records),
     ]

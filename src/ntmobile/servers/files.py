@@ -195,6 +195,8 @@ class ServerDirectory:
             return parse_anchors(IANA_ROOT)
         file = self.path / settings.server.trust_anchor
         try:
+            if not file.exists():
+                raise AnchorWrong("there is no such file")
             return parse_anchors(self._text(file))
         except AnchorWrong as error:
             raise Remedy(

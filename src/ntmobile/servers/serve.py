@@ -207,7 +207,8 @@ class Servers:
     def _make_domains(self) -> None:
         resolver = Resolver(self._resolvers, self._clock)
         book = self._book or NoBook()
-        anchors = self.directory.trust_anchors(self._settings)
+        # An RS alone deals with no foreign domain, and its directory need not have the file.
+        anchors = {} if self._book is None else self.directory.trust_anchors(self._settings)
         validator = Validator(resolver, anchors, self._clock)
         self._domains = Domains(self.own.domain(), resolver, validator, book, self._clock)
 
