@@ -1,6 +1,11 @@
 import pytest
 
-from ntmobile.agent.failures import login_failure, name_failure, registration_failure
+from ntmobile.agent.failures import (
+    FOR_GOOD,
+    login_failure,
+    name_failure,
+    registration_failure,
+)
 from ntmobile.agent.records import SavedAccount
 from ntmobile.proto.node.events import LoginFailed
 from ntmobile.time import Instant
@@ -46,6 +51,14 @@ def test_a_node_that_is_not_registered_is_told_why(reason: str) -> None:
 
     assert remedy.remedy
     assert ACCOUNT.fqdn in remedy.problem or reason == Reason.SUPERSEDED
+
+
+@pytest.mark.parametrize("reason", FOR_GOOD, ids=str)
+def test_a_node_that_a_person_must_help_does_not_claim_to_go_on_trying(reason: Reason) -> None:
+    remedy = registration_failure(ACCOUNT, reason)
+
+    assert "goes on trying" not in remedy.problem
+    assert "ntm up" in remedy.remedy
 
 
 @pytest.mark.parametrize("reason", list(Reason), ids=str)

@@ -26,7 +26,7 @@ from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
 
-FLUSH_S = 30.0
+FLUSH_S = 10.0
 """How often content that a full disk refused is written again."""
 _LOG = structlog.get_logger(__name__)
 

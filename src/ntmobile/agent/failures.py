@@ -55,9 +55,13 @@ _REFUSALS: dict[str, tuple[str, str]] = {
     ),
     Reason.SUPERSEDED: (
         "a newer copy of this node's state runs elsewhere; this one gave way",
-        "end the other one, or log in under another name: ntm logout, ntm up {who} --name ANOTHER",
+        "end the other one, then here: ntm down, ntm up; "
+        "or log in under another name: ntm logout, ntm up {who} --name ANOTHER",
     ),
 }
+
+FOR_GOOD = (Reason.SUPERSEDED, Reason.REVOKED)
+"""Why a node stops, and only a person makes it go on."""
 
 _NAMES: dict[Reason, tuple[str, str]] = {
     Reason.UNKNOWN_NAME: ("there is no such node, or you may not know of it", "check the name"),
@@ -110,7 +114,7 @@ def login_failure(account: SavedAccount, event: LoginFailed) -> Remedy:
 def registration_failure(account: SavedAccount, reason: str) -> Remedy:
     """Explain why a node that logged in is not registered; reason is the machine's."""
     known = Reason(reason) if reason in set(Reason) else None
-    if known is Reason.SUPERSEDED:
+    if known in FOR_GOOD:
         return login_failure(account, LoginFailed(reason, "", None))
     said = reason_text(known) if known else reason
     return Remedy(

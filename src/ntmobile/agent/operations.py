@@ -9,7 +9,12 @@ from typing import Protocol
 
 import msgspec
 
-from ntmobile.agent.failures import login_failure, name_failure, registration_failure
+from ntmobile.agent.failures import (
+    FOR_GOOD,
+    login_failure,
+    name_failure,
+    registration_failure,
+)
 from ntmobile.agent.records import Choices, SavedAccount
 from ntmobile.agent.report import report_text
 from ntmobile.agent.requests import (
@@ -183,6 +188,7 @@ class Operations:
                 yield Said(f"registering at {session.node.view().coordinator}")
             await self._changed(session, lambda: self._is_decided(session))
             await self._check(session)
+        _check_standing(session)
         yield done(self._status())
 
     async def _open(self, account: SavedAccount) -> Session:
@@ -227,6 +233,7 @@ class Operations:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._changed(session, self._agent.is_ready)
+                _check_standing(session)
                 if name is not None:
                     await self._tunnel(session, self._full(name))
         except TimeoutError:
@@ -352,6 +359,12 @@ def _flag(name: str, value: str) -> bool:
     if value.lower() in _NO:
         return False
     raise Remedy(f"{name} is yes or no, not {value!r}", remedy=f"ntm set {name}=yes")
+
+
+def _check_standing(session: Session) -> None:
+    """Raise why the node has stopped, if only a person makes it go on."""
+    if (reason := session.node.view().reason) in FOR_GOOD:
+        raise registration_failure(session.account, reason)
 
 
 def _logged_in(session: Session) -> bool:

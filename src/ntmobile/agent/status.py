@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from ntmobile import __version__
-from ntmobile.agent.failures import login_failure, reason_text
+from ntmobile.agent.failures import FOR_GOOD, login_failure, reason_text, registration_failure
 from ntmobile.agent.history import Move, Trace
 from ntmobile.agent.names import owner_of
 from ntmobile.agent.session import Session
@@ -78,6 +78,9 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
 def _reasons(session: Session, reason: str) -> list[str]:
     if session.login_failure is not None:
         return [login_failure(session.account, session.login_failure).problem]
+    if reason in FOR_GOOD:
+        ended = registration_failure(session.account, reason)
+        return [f"{ended.problem}; next: {ended.remedy}"]
     if reason in set(Reason):
         return [f"not registered: {reason_text(Reason(reason))}; tunnels that stand go on"]
     if session.registered is None:
