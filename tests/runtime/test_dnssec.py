@@ -446,6 +446,17 @@ async def test_what_is_bogus_beside_remembered_keys_is_looked_at_again_from_the_
     assert (".", RdataType.DNSKEY) in between.asked
 
 
+async def test_a_name_of_ever_more_labels_is_not_walked_along(
+    validator: Validator, between: Between
+) -> None:
+    deep = "a." * 20 + NTM
+
+    assert await validator.texts(f"_ntm.{deep}", deep) == Insecure(
+        f"{deep}. is too far below the root"
+    )
+    assert between.asked == []
+
+
 async def test_a_resolver_without_dnssec_proves_nothing(
     validator: Validator, between: Between
 ) -> None:

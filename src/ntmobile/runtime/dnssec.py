@@ -45,6 +45,8 @@ LONGEST_S = 86400
 LONGEST_NEGATIVE_S = 300
 """A delegation that becomes signed is noticed within five minutes."""
 MAX_ENTRIES = 2_000
+MAX_LABELS = 12
+"""Of a zone's name; each is two questions."""
 
 Anchors = Mapping[dns.name.Name, tuple[dns.rdata.Rdata, ...]]
 """DS and DNSKEY records that are believed without a signature, by zone."""
@@ -140,6 +142,8 @@ class Validator:
         top = next((name for name in _upwards(zone) if name in self._anchors), None)
         if top is None:
             return Insecure(f"no trust anchor is above {zone}")
+        if len(zone) > MAX_LABELS:
+            return Insecure(f"{zone} is too far below the root")
         step = await self._step(top, None)
         for name in reversed([each for each in _upwards(zone) if len(each) > len(top)]):
             if not isinstance(step, ZoneKeys):

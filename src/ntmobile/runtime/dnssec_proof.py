@@ -7,7 +7,7 @@ Source: RFC 4035 section 5, RFC 5155 section 8, RFC 6840 section 4.
 
 import base64
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -29,8 +29,8 @@ from dns.rdtypes.ANY.RRSIG import RRSIG
 
 from ntmobile.errors import NTMobileError
 
-MAX_SIGNATURES = 8
-"""Of one record set; more are not looked at."""
+MAX_SIGNATURES = 4
+"""Of one record set and by keys of the zone; more are not looked at."""
 MAX_KEYS = 24
 MAX_KEYS_OF_A_TAG = 2
 MAX_PROOFS = 8
@@ -127,9 +127,7 @@ def check(rrset: dns.rrset.RRset, section: Section, keys: ZoneKeys, now_s: float
     """
     why = f"no signature of {keys.zone}"
     trusted = {keys.zone: dns.rdataset.from_rdata_list(0, keys.keys)} if keys.keys else {}
-    for signature in islice(_signatures(section, rrset), MAX_SIGNATURES):
-        if signature.signer != keys.zone or signature.labels != _labels(rrset.name):
-            continue
+    for signature in islice(_signatures(section, rrset, keys), MAX_SIGNATURES):
         try:
             dns.dnssec.validate_rrsig(rrset, signature, trusted, now=now_s)  # type: ignore[arg-type]
         except (dns.exception.DNSException, ValueError) as error:
@@ -190,15 +188,17 @@ def denial(
     raise Bogus(f"{name}: {keys.zone} does not prove that the record is missing")
 
 
-def _signatures(section: Section, rrset: dns.rrset.RRset) -> Iterable[RRSIG]:
+def _signatures(section: Section, rrset: dns.rrset.RRset, keys: ZoneKeys) -> Iterator[RRSIG]:
+    """Those that a key of the zone may have made of just these records."""
+    tags = {dns.dnssec.key_id(key) for key in keys.keys}
+    # Neither the root nor an asterisk counts (RFC 4034 section 3.1.3).
+    labels = len(rrset.name) - 1 - rrset.name.is_wild()
     for each in section:
         if each.match(rrset.name, rrset.rdclass, RdataType.RRSIG, rrset.rdtype):
-            yield from (record for record in each if isinstance(record, RRSIG))
-
-
-def _labels(name: dns.name.Name) -> int:
-    # Neither the root nor an asterisk counts (RFC 4034 section 3.1.3).
-    return len(name) - 1 - name.is_wild()
+            for record in each:
+                of_the_zone = isinstance(record, RRSIG) and record.signer == keys.zone
+                if of_the_zone and record.key_tag in tags and record.labels == labels:
+                    yield record
 
 
 def _bounded(zone: dns.name.Name, keys: list[DNSKEY]) -> tuple[DNSKEY, ...]:
