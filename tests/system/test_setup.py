@@ -18,7 +18,9 @@ pytestmark = pytest.mark.lab
 ONE_WAY_MS = 50.0
 """Between any two machines: half of it on each machine's wire."""
 SLACK = 0.9
-"""Of a delay, for all the computing on the way."""
+"""Of a delay, for what a busy machine computes now faster, now slower."""
+SECOND_TRY_MS = 900
+"""TCP and the signalling ask again after about as long, if something is lost."""
 
 
 class Sequence(NamedTuple):
@@ -35,6 +37,10 @@ class Sequence(NamedTuple):
 
 
 FIGURES = (Sequence(6, "outside", 8, 6, 4), Sequence(7, "inside", 14, 10, 8))
+
+
+def ids(sequence: Sequence) -> str:
+    return f"fig-{sequence.figure}"
 
 
 @dataclass
@@ -65,7 +71,7 @@ def contacts(world: World) -> Contacts:
     home, office = lab.nat("home", internet), lab.nat("office", internet)
     places = {"outside": internet, "inside": home}
     mn = {place: world.machine(place, "alice", org, at) for place, at in places.items()}
-    cn = [world.machine(f"cn{number}", "bob", net, office) for number in range(5)]
+    cn = [world.machine(f"cn{number}", "bob", net, office) for number in range(6)]
     world.bring_up(*mn.values(), *cn)
     for node in cn:
         node.host.popen([sys.executable, first_byte.__file__, "serve"])
@@ -77,7 +83,17 @@ def contacts(world: World) -> Contacts:
 
 
 @pytest.fixture(scope="module")
-def far_apart(world: World, contacts: Contacts) -> Contacts:
+def near(contacts: Contacts) -> dict[int, Timed]:
+    """First contacts without any delay on the way, by figure."""
+    return {
+        sequence.figure: min(meet_a_stranger(contacts, sequence) for _ in range(2))
+        for sequence in FIGURES
+    }
+
+
+@pytest.fixture(scope="module")
+def far_apart(world: World, contacts: Contacts, near: dict[int, Timed]) -> Contacts:
+    assert near, "measured before"
     lab = world.lab
     ends = [one.host for one in (*world.organisations, contacts.mn["outside"])]
     nats = [lab.machines["home"], lab.machines["office"]]
@@ -86,15 +102,15 @@ def far_apart(world: World, contacts: Contacts) -> Contacts:
     return contacts
 
 
-@pytest.mark.parametrize("sequence", FIGURES, ids=lambda each: f"fig-{each.figure}")
-def test_a_first_contact_next_door_is_timed(
-    contacts: Contacts, sequence: Sequence, figure: Figure
+@pytest.mark.parametrize("sequence", FIGURES, ids=ids)
+def test_a_first_contact_next_door_needs_no_second_try(
+    near: dict[int, Timed], sequence: Sequence, figure: Figure
 ) -> None:
-    timed = meet_a_stranger(contacts, sequence)
+    timed = near[sequence.figure]
 
     took = f"answer {timed.answer_ms:.1f} ms, first echoed byte {timed.byte_ms:.1f} ms"
     figure(f"set-up, Fig. {sequence.figure}, 0 ms one way", took)
-    assert timed.byte_ms < 1000
+    assert timed.byte_ms < SECOND_TRY_MS
 
 
 def test_the_machines_are_as_far_apart_as_they_should(far_apart: Contacts) -> None:
@@ -107,18 +123,21 @@ def test_the_machines_are_as_far_apart_as_they_should(far_apart: Contacts) -> No
     assert 2 * ONE_WAY_MS <= fastest_ms < 2 * ONE_WAY_MS + 10
 
 
-@pytest.mark.parametrize("sequence", FIGURES, ids=lambda each: f"fig-{each.figure}")
-def test_a_first_contact_far_away_takes_no_more_delays_than_promised(
-    far_apart: Contacts, sequence: Sequence, figure: Figure
+@pytest.mark.parametrize("sequence", FIGURES, ids=ids)
+def test_a_first_contact_far_away_takes_the_delays_promised_and_no_more(
+    near: dict[int, Timed], far_apart: Contacts, sequence: Sequence, figure: Figure
 ) -> None:
     timed = min(meet_a_stranger(far_apart, sequence) for _ in range(3))
 
     what = f"set-up, Fig. {sequence.figure}, {ONE_WAY_MS:.0f} ms one way, answer / first byte"
-    figure(
-        what, f"{timed.delays()} delays; paper {sequence.paper} / {sequence.paper + sequence.byte}"
-    )
-    assert timed.answer_ms <= (sequence.ours + SLACK) * ONE_WAY_MS
-    assert timed.byte_ms <= (sequence.ours + sequence.byte + 2 * SLACK) * ONE_WAY_MS
+    first_byte_of_paper = sequence.paper + sequence.byte
+    figure(what, f"{timed.delays()} delays; paper {sequence.paper} / {first_byte_of_paper}")
+    # What takes as long next door is computing, of which a busy machine does more.
+    computing = near[sequence.figure]
+    answer_ms, byte_ms = sequence.ours * ONE_WAY_MS, (sequence.ours + sequence.byte) * ONE_WAY_MS
+    slack_ms = SLACK * ONE_WAY_MS
+    assert answer_ms <= timed.answer_ms <= answer_ms + computing.answer_ms + slack_ms
+    assert byte_ms <= timed.byte_ms <= byte_ms + computing.byte_ms + slack_ms
 
 
 @pytest.mark.parametrize("place", ["outside", "inside"])
