@@ -31,7 +31,7 @@ from ntmobile.runtime.dnssec import (
     Validator,
     parse_anchors,
 )
-from ntmobile.runtime.dnssec_proof import Bogus
+from ntmobile.runtime.dnssec_proof import Absent, Bogus, Denial, denial, keys_under
 from ntmobile.runtime.resolver import Resolver, ResolverError
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.servers.dns import Responder
@@ -492,6 +492,45 @@ async def test_another_root_than_the_anchors_is_bogus(between: Between, clock: S
     told = await bogus(Validator(between, parse_anchors(IANA_ROOT), clock))
 
     assert told == "no key of . is the one that the zone above names"
+
+
+@pytest.mark.parametrize("place", [-1, -30])
+async def test_an_anchor_that_only_has_the_tag_of_a_key_is_bogus(
+    tree: Tree, between: Between, clock: Shifted, place: int
+) -> None:
+    text = tree.anchors.strip()
+    changed = "0" if text[place] != "0" else "1"
+    anchors = parse_anchors(text[:place] + changed + text[place:][1:])
+
+    told = await bogus(Validator(between, anchors, clock))
+
+    assert told == "no key of . is the one that the zone above names"
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "proven"),
+    [
+        ("a.b.example.org.", "x.a.b.example.org.", True),
+        ("plain.example.org.", "x.plain.example.org.", False),
+    ],
+)
+async def test_a_zone_denies_names_of_its_own_and_none_below_a_cut(
+    tree: Tree, between: Between, clock: Shifted, asked: str, name: str, proven: bool
+) -> None:
+    zone = dns.name.from_text("example.org.")
+    anchors = parse_anchors(tree.digests["example.org."])[zone]
+    signed = await between.signed(zone, RdataType.DNSKEY)
+    keys, _ = keys_under(signed.answer, zone, anchors, clock.wall())
+    section = (await between.signed(dns.name.from_text(asked), RdataType.DS)).authority
+
+    def judged() -> Denial:
+        return denial(section, dns.name.from_text(name), keys, clock.wall())[0]
+
+    if proven:
+        assert judged() == Absent()
+    else:
+        with pytest.raises(Bogus, match="does not prove"):
+            judged()
 
 
 async def test_a_dead_resolver_is_not_a_proof_of_anything(tree: Tree, clock: Shifted) -> None:

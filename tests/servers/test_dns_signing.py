@@ -39,6 +39,8 @@ away 300 IN CNAME www.example.net.
 there 300 IN CNAME host.sub
 sub 300 IN NS ns.sub
 ns.sub 300 IN A 203.0.113.53
+own 300 IN NS own
+own 300 IN A 203.0.113.53
 signed 300 IN NS ns.signed
 signed 300 IN DS 1 13 2 {DIGEST}
 """
@@ -151,6 +153,7 @@ def test_a_zone_without_a_key_answers_as_before() -> None:
         (DOMAIN, "MX", "NS SOA RRSIG NSEC DNSKEY"),
         (f"dc.{DOMAIN}", "MX", "A AAAA RRSIG NSEC"),
         (f"sub.{DOMAIN}", "DS", "NS RRSIG NSEC"),
+        (f"own.{DOMAIN}", "DS", "NS RRSIG NSEC"),
         (f"pc.alice.{DOMAIN}", "A", "RRSIG NSEC"),
         (f"nobody.{DOMAIN}", "A", "RRSIG NSEC"),
         (f"_udp.{DOMAIN}", "A", "RRSIG NSEC"),
