@@ -130,7 +130,7 @@ def test_the_simulated_story_keeps_the_download_whole_and_says_what_is_simulated
 def test_the_demo_tells_its_whole_story_in_plain_lines_where_there_is_no_terminal() -> None:
     need_lab()
 
-    done = subprocess.run(DEMO, capture_output=True, text=True, timeout=170)
+    done = subprocess.run(DEMO, capture_output=True, text=True, timeout=300)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\x1b" not in done.stdout

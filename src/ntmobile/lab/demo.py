@@ -102,6 +102,8 @@ def _real(console: Console) -> int:
             _tell_failure(console, error, lab)
             return 1
         print_summary(console, findings, (clock.now() - began) / SECOND)
+        if findings.broken_promises():
+            _tell_logs(console, lab)
     return 1 if findings.broken_promises() else 0
 
 
@@ -120,13 +122,16 @@ def _is_without_root() -> bool:
     return users_known == "1"
 
 
-def _tell_failure(console: Console, error: Exception, lab: Lab) -> None:
+def _tell_logs(console: Console, lab: Lab) -> None:
     for line in end_of_logs(lab.directory):
         console.print(Text(line, "dim"), soft_wrap=True)
+
+
+def _tell_failure(console: Console, error: Exception, lab: Lab) -> None:
+    _tell_logs(console, lab)
     console.print(Text(f"demo: {error}", "bold red"), soft_wrap=True)
-    console.print(
-        "      above: the ends of all logs; next: make demo, and report it if it fails again"
-    )
+    remedy = "above: the ends of all logs; next: make demo, and report it if it fails again"
+    console.print(f"      {remedy}", soft_wrap=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

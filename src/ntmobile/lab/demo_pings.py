@@ -34,9 +34,15 @@ class Pings:
         """Oldest first."""
         self._scene = scene
         self._clock = clock
-        self._ping = node.host.popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        with node.state.with_name("ping.log").open("w") as log:
+            self._ping = node.host.popen(command, stdout=subprocess.PIPE, stderr=log)
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether `ntm ping` goes on, as it should."""
+        return self._ping.poll() is None
 
     def stop(self) -> None:
         """End it."""

@@ -15,6 +15,7 @@ from ntmobile.lab.demo_screen import Screen
 from ntmobile.lab.demo_setup import FILE, SIZE, SLOW, Stage
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.ntm import NtmNode
+from ntmobile.lab.waiting import wait_until
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import SECOND
 
@@ -24,6 +25,7 @@ RATE = 16_000_000
 MOVES = ((0.3, Where.CAFE), (0.65, Where.INTERNET))
 """After which part of the download the laptop moves, and where to."""
 TICK_S = 0.15
+PATIENCE_S = 20.0
 LOOK_S = 1.5
 """How long the pings are watched before the download."""
 
@@ -46,11 +48,13 @@ class Story:
         met = self._ask(stage.tv)
         relayed = self._ask(stage.pc)
         pings = Pings(stage.laptop, stage.pc, self._scene, self._clock)
+        wait_until(lambda: self._scene.way is not None, f"a pong of {stage.pc.fqdn}", PATIENCE_S)
         time.sleep(LOOK_S)
         self._say_way()
         download = self._download()
         right = self._compare(download)
         direct = self._ask(stage.phone)
+        dead = stage.dead() + ([] if pings.running else ["ntm ping"])
         pings.stop()
         server.terminate()
         moves = stage.laptop.handovers()
@@ -63,7 +67,7 @@ class Story:
             SIZE,
             download.received,
             right,
-            tuple(stage.dead()),
+            tuple(dead),
         )
 
     def _serve(self) -> "subprocess.Popen[str]":
@@ -90,8 +94,6 @@ class Story:
         return made
 
     def _say_way(self) -> None:
-        if self._scene.way is None:
-            raise LabError(f"no ping to {self._stage.pc.fqdn} was answered")
         relayed = self._scene.way is Way.RELAY
         how = f"through {self._relay()}" if relayed else "directly, through both NATs"
         self._screen.say(f"ntm ping: capsules go {how}")
