@@ -188,7 +188,7 @@ class Peers:
         self._grant_leave(tunnel, route.valid_s, now)
         self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
         terms = self._terms(route, own_ipv6)
-        epoch = tunnel.propose_epoch()
+        epoch = tunnel.propose_epoch(now) if route.action is Action.SEND else 0
         negotiation = Negotiation(self._parts, route, tunnel.index, epoch, terms, now)
         self._negotiations[negotiation.identifier] = negotiation
         self._replay_early(negotiation, now)

@@ -1,9 +1,6 @@
 """A tunnel that stands: its epochs, its path, its moves and its end.
 
-Epochs. Each handshake gives one of four epoch numbers; the end with the smaller FQDN proposes 0 and
-2, the other 1 and 3, so two handshakes at once never take the same. Both ends open all epochs they
-have; they send in the newest that the peer has proven to hold. When two were agreed within ten
-seconds (glare), both keep the one with the smaller handshake hash.
+Epochs. A handshake inside the tunnel, without servers, gives the next Kmncn; see `epochs`.
 
 Path. A Path Update in a newer capsule moves the tunnel to where it came from; the other end answers
 with what it misses, checks the new address by a Path Challenge, and goes back when that fails.
@@ -13,33 +10,31 @@ Ours: docs/protocol.md sections 4, 8 and 9.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv6Address
 
 from ntmobile.errors import DecodeError
 from ntmobile.keys.identity import Identity
-from ntmobile.keys.table import IDENTIFIER_SIZE, Keyring, Kmncn
+from ntmobile.keys.table import Keyring
 from ntmobile.proto.io import Entropy, Timeout
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.control import FIRST_RETRY_NS, ControlRequests, Pending
+from ntmobile.proto.node.epochs import GLARE_NS, Epochs
 from ntmobile.proto.node.events import (
-    ActivateKeys,
     ClearPath,
     CloseTunnel,
     Command,
     HandoverDone,
-    InstallKeys,
     Observations,
     OpenTunnel,
     Pong,
     Resend,
-    RetireKeys,
     SendControl,
     SetPath,
     TunnelClosed,
 )
-from ntmobile.proto.node.handshake import Handshake, HandshakeError, Secrets, Terms, rekey_psk
+from ntmobile.proto.node.handshake import Handshake, HandshakeError, Terms, rekey_psk
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
@@ -60,16 +55,11 @@ from ntmobile.wire.tunnel import (
 )
 
 REKEY_NS = 120 * SECOND
-GLARE_NS = 10 * SECOND
-OVERLAP_NS = 10 * SECOND
-"""How long an epoch still opens after the next one took over."""
 BUSY_CHECK_NS = SECOND
 IDLE_CHECK_NS = 5 * SECOND
 KEEPALIVE_NS = 20 * SECOND
 KEEPALIVE_PATIENCE_NS = 120 * SECOND
 """Without application data for this long the NATs may forget: no battery is spent on it."""
-EPOCH_LIFETIME_NS = 24 * 3600 * SECOND
-"""Of a tunnel that carries nothing: a busy one rekeys long before."""
 STALL_NS = 1_500_000_000
 """Sending, and hearing nothing for this long: ask the path whether it lives."""
 DEAD_NS = 3 * SECOND
@@ -88,17 +78,6 @@ class Purpose(Enum):
     REKEY = auto()
     PROBE = auto()
     PING = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One agreed Kmncn."""
-
-    key: Kmncn
-    secrets: Secrets
-    remote_index: int
-    born: Instant
-    retire_at: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +169,9 @@ class Tunnel:
         self.closed = False
         self._observations = observations
         self._entropy = entropy
-        self._keyring = keyring
         self._journal = journal
         self._mtu = mtu
         self._idle_ns = idle_ns
-        self._epochs: dict[int, Epoch] = {}
-        self._sending: int | None = None
         self._before: Path | None = None
         self._parked: Path | None = None
         """The path as it was when no uplink was left."""
@@ -213,6 +189,7 @@ class Tunnel:
         self._dead_at: Instant | None = None
         self._check_at = Instant(now + BUSY_CHECK_NS)
         self._commands: deque[Command] = deque()
+        self._epochs = Epochs(index, ends.cipher.value, keyring, self._commands, leads=ends.leads)
         self._notes: deque[Note] = deque()
         self._commands.append(
             OpenTunnel(index, self.fqdn, *ends.own_here, *ends.peer_here),
@@ -226,7 +203,7 @@ class Tunnel:
     @property
     def is_up(self) -> bool:
         """Keys and a path stand."""
-        return self._sending is not None and self.path is not None
+        return self._epochs.sending is not None and self.path is not None
 
     @property
     def is_moving(self) -> bool:
@@ -237,14 +214,19 @@ class Tunnel:
         """Largest inner packet on the present path."""
         return 0 if self.path is None else self._mtu(self.path.remote)
 
-    def propose_epoch(self) -> int:
-        """Return the epoch number for a handshake that this end begins."""
-        first, second = (0, 2) if self.ends.leads else (1, 3)
-        return second if first in self._epochs and second != self._sending else first
+    def propose_epoch(self, now: Instant) -> int:
+        """Return the epoch number for a negotiation in which this end sends the Tunnel Request."""
+        number = self._epochs.propose(now)
+        if self._rekeying is not None and self._rekeying.epoch == number:
+            self._rekeying = None
+            self._requests.drop(Purpose.REKEY)
+        return number
 
     def adopt(self, agreed: Agreed, now: Instant) -> None:
         """Take the outcome of a negotiation: keys, and a path."""
-        self._learn(agreed.epoch, agreed.secrets, agreed.remote_index, agreed.sent_request, now)
+        self._epochs.learn(
+            agreed.epoch, agreed.secrets, agreed.remote_index, now, proven=agreed.sent_request
+        )
         self._set_path(Path(agreed.remote, agreed.relayed))
         self._before = None
         self._dead_at = None
@@ -291,7 +273,7 @@ class Tunnel:
             message = decode_control(payload)
         except DecodeError:
             return
-        self._prove(epoch, now)
+        self._epochs.prove(epoch, now)
         if not isinstance(message, EchoRequest | EchoReply | TunnelKeepAlive):
             self._journal.note(now, message, self.fqdn, sent=False)
         match message:
@@ -324,8 +306,8 @@ class Tunnel:
 
     def rekey(self, now: Instant) -> None:
         """Agree on the next epoch inside the tunnel."""
-        sending = self._epochs.get(-1 if self._sending is None else self._sending)
-        if sending is None or self._rekeying is not None:
+        sending = self._epochs.current
+        if sending is None or self._rekeying is not None or self._epochs.is_reserved(now):
             return
         negotiation = self._entropy.getrandbits(128).to_bytes(16)
         role = self.ends.role
@@ -337,14 +319,16 @@ class Tunnel:
             self.ends.peer.identity,
             self._entropy,
         )
-        epoch = self.propose_epoch()
+        epoch = self._epochs.propose(now)
         self._rekeying = Rekeying(handshake, negotiation, epoch)
         request = TunnelRequest(negotiation, role, 0, self.index, epoch, handshake.write())
         self._ask(_number_of(negotiation), request, Purpose.REKEY, now)
 
     def close(self, reason: CloseReason, now: Instant) -> None:
-        """Tell the peer and forget the tunnel."""
-        if self._sending is not None and self.path is not None:
+        """Tell the peer and forget the tunnel; a second time does nothing."""
+        if self.closed:
+            return
+        if self.is_up:
             self._send(TunnelClose(reason), now)
         self._end(reason, now)
 
@@ -357,9 +341,7 @@ class Tunnel:
             self._send(pending.message, now, pending.destination, pending.interface)
         for pending in lost:
             self._give_up(pending, now)
-        for number, epoch in list(self._epochs.items()):
-            if epoch.retire_at is not None and now >= epoch.retire_at:
-                self._retire(number, now)
+        self._epochs.handle_timeout(now)
         if now >= self._check_at:
             self._check(now)
 
@@ -378,65 +360,9 @@ class Tunnel:
         timeouts = [Timeout(self._check_at, "tunnel check")]
         if (request := self._requests.poll_timeout()) is not None:
             timeouts.append(request)
-        retire = [e.retire_at for e in self._epochs.values() if e.retire_at is not None]
-        if retire:
-            timeouts.append(Timeout(min(retire), "epoch over"))
+        if (over := self._epochs.poll_timeout()) is not None:
+            timeouts.append(over)
         return min(timeouts)
-
-    def _learn(
-        self, number: int, secrets: Secrets, remote_index: int, proven: bool, now: Instant
-    ) -> None:
-        """Keep a new epoch, and send in it when the peer is known to hold it."""
-        replaced = any(epoch.remote_index != remote_index for epoch in self._epochs.values())
-        if replaced:
-            for old in list(self._epochs):
-                self._retire(old, now)
-            self._sending = None
-        before = None if self._sending is None else self._epochs.get(self._sending)
-        if number in self._epochs:
-            self._keyring.erase(self._epochs[number].key, now)
-        self._epochs[number] = Epoch(self._own(secrets, proven, now), secrets, remote_index, now)
-        self._commands.append(
-            InstallKeys(
-                self.index,
-                number,
-                self.ends.cipher.value,
-                secrets.send_key,
-                secrets.receive_key,
-                remote_index,
-            )
-        )
-        if before is None or number == self._sending:
-            self._activate(number, now)
-        elif now - before.born < GLARE_NS and before.secrets.hash < secrets.hash:
-            self._epochs[number] = replace(self._epochs[number], retire_at=_after(now, OVERLAP_NS))
-        elif proven:
-            self._activate(number, now)
-
-    def _own(self, secrets: Secrets, created: bool, now: Instant) -> Kmncn:
-        """Kmncn under its Table 1 name; its creator is who sent the Tunnel Request."""
-        expires = _after(now, EPOCH_LIFETIME_NS)
-        key = Kmncn(rekey_psk(secrets), secrets.hash[:IDENTIFIER_SIZE], expires)
-        if created:
-            self._keyring.create(key, now)
-        return self._keyring.own(key, now)
-
-    def _retire(self, number: int, now: Instant) -> None:
-        self._keyring.erase(self._epochs.pop(number).key, now)
-        self._commands.append(RetireKeys(self.index, number))
-
-    def _activate(self, number: int, now: Instant) -> None:
-        self._sending = number
-        self._commands.append(ActivateKeys(self.index, number))
-        for other, epoch in self._epochs.items():
-            retire_at = None if other == number else epoch.retire_at or _after(now, OVERLAP_NS)
-            self._epochs[other] = replace(epoch, retire_at=retire_at)
-
-    def _prove(self, number: int, now: Instant) -> None:
-        """A capsule of this epoch opened: the peer holds it."""
-        epoch = self._epochs.get(number)
-        if epoch is not None and number != self._sending and epoch.retire_at is None:
-            self._activate(number, now)
 
     def _remote_in(self, families: set[int], last: Path) -> Endpoint | None:
         """The far end of the path, or where the same end is known in a family that is left."""
@@ -518,7 +444,9 @@ class Tunnel:
             self._send(answer, now)
             return
         under = self._epochs.get(epoch)
-        if under is None or request.role is self.ends.role or request.epoch == self._sending:
+        if under is None or request.role is self.ends.role:
+            return
+        if request.epoch == self._epochs.sending:
             return
         handshake = Handshake(
             self.ends.terms(request.negotiation, request.role),
@@ -537,7 +465,7 @@ class Tunnel:
         )
         self._rekey_answer = answer
         self._send(answer, now)
-        self._learn(request.epoch, handshake.finish(), request.index, False, now)
+        self._epochs.learn(request.epoch, handshake.finish(), request.index, now, proven=False)
 
     def _handle_rekey_response(self, response: TunnelResponse, now: Instant) -> None:
         rekeying = self._rekeying
@@ -550,7 +478,7 @@ class Tunnel:
         self._rekeying = None
         self._requests.close(_number_of(response.negotiation))
         secrets = rekeying.handshake.finish()
-        self._learn(rekeying.epoch, secrets, response.index, True, now)
+        self._epochs.learn(rekeying.epoch, secrets, response.index, now, proven=True)
         self._send_update(now)
 
     def _give_up(self, pending: Pending[Purpose], now: Instant) -> None:
@@ -578,9 +506,10 @@ class Tunnel:
         if quiet_ns >= self._idle_ns:
             self.close(CloseReason.IDLE, now)
             return
-        if self._sending is None:
+        current = self._epochs.current
+        if current is None:
             return
-        age_ns = now - self._epochs[self._sending].born
+        age_ns = now - current.born
         if quiet_ns < KEEPALIVE_NS and age_ns >= REKEY_NS + (0 if self.ends.leads else GLARE_NS):
             self.rekey(now)
         if quiet_ns < KEEPALIVE_PATIENCE_NS and now - self._kept_alive_at >= KEEPALIVE_NS:
@@ -643,8 +572,7 @@ class Tunnel:
     def _end(self, reason: CloseReason, now: Instant) -> None:
         if not self.closed:
             self.closed = True
-            for epoch in self._epochs.values():
-                self._keyring.erase(epoch.key, now)
+            self._epochs.erase(now)
             self._commands.append(CloseTunnel(self.index))
             self._notes.append(TunnelClosed(self.fqdn, reason))
 
