@@ -14,6 +14,7 @@ from ntmobile.runtime.https import MESSAGE_TYPE
 from ntmobile.runtime.signed import Signer, Verifier
 from ntmobile.servers.config import Role
 from ntmobile.servers.http import (
+    CLOCK_WRONG,
     KEYS_PATH,
     LOGIN_PATH,
     MAX_BODY,
@@ -88,9 +89,9 @@ async def client(front: Front) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def signed(body: bytes, asker: str = ASKER) -> "Mapping[str, str]":
+def signed(body: bytes, asker: str = ASKER, off_s: int = 0) -> "Mapping[str, str]":
     return Signer(asker, KEY, Random()).headers(
-        KEYS_PATH, body, asked=OWN, certificate=CERTIFICATE, time_s=int(Clock().wall())
+        KEYS_PATH, body, asked=OWN, certificate=CERTIFICATE, time_s=int(Clock().wall()) + off_s
     )
 
 
@@ -122,6 +123,18 @@ async def test_an_unsigned_request_between_servers_is_refused(
 
     assert answer.status_code == 401
     assert "not signed" in answer.text
+    assert role.asked == []
+
+
+async def test_a_wrong_clock_is_told_apart_from_a_wrong_signature(
+    client: httpx.AsyncClient, role: Recorder
+) -> None:
+    body = encode(SHARING)
+
+    answer = await client.post(KEYS_PATH, content=body, headers=signed(body, off_s=-86400))
+
+    assert answer.status_code == CLOCK_WRONG
+    assert f"the clock of {ASKER}" in answer.text
     assert role.asked == []
 
 

@@ -76,6 +76,10 @@ _NAMES: dict[Reason, tuple[str, str]] = {
         "the peer's domain could not prove its key",
         "the operators run: ntm admin --server DIR federation add DOMAIN --key SHA256:...",
     ),
+    Reason.CLOCK: (
+        "the servers of the two domains do not agree on the time",
+        "tell both operators: the logs of ntm serve say whose clock is off, and by how much",
+    ),
     Reason.NO_RELAY: ("a relay is needed and none is up", "tell the operator of your domain"),
     Reason.NO_COMMON_PATH: ("no network joins the two nodes, not even by relay", "ntm status"),
     Reason.KEY_EXPIRED: ("this node's key has expired", "ntm up"),

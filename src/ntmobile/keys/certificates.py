@@ -21,8 +21,8 @@ from ntmobile.errors import Remedy
 CA_LIFETIME = timedelta(days=20 * 365)
 """Nodes keep the CA for life: a machine without a head must not be locked out."""
 SERVER_LIFETIME = timedelta(days=5 * 365)
-SKEW = timedelta(days=1)
-"""Clocks of nodes may be that much behind ours."""
+SKEW = timedelta(days=2)
+"""Clocks of nodes may be that much behind ours: a day is what people get wrong."""
 
 Address = IPv4Address | IPv6Address
 

@@ -12,11 +12,13 @@ import ssl
 import typing
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import httpcore
 
 from ntmobile.errors import NTMobileError
+from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.statement import STATEMENT_PATH, StatementWrong, check_statement
 from ntmobile.wire.endpoint import Endpoint
 
@@ -27,6 +29,8 @@ STAGGER_S = 0.25
 ANSWER_S = 10.0
 MAX_ANSWER = 64 * 1024
 MESSAGE_TYPE = "application/msgpack"
+_WRONG_TIME = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,10 +293,17 @@ async def _failure(place: Place, trust: Trust, errors: list[Exception], mark: in
             if isinstance(trust, SystemStore):
                 expected = "one that this system's store verifies"
             seen = await _peek(place, mark)
-            return CertificateWrong(place, error.verify_message, seen=seen, expected=expected)
+            return CertificateWrong(place, _problem(error), seen=seen, expected=expected)
     shown = ", ".join(str(endpoint) for endpoint in place.endpoints) or "no address"
     detail = "; ".join(dict.fromkeys(str(error) or type(error).__name__ for error in errors))
     return Unreachable(f"cannot reach {place.name} ({shown}): {detail}")
+
+
+def _problem(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code not in _WRONG_TIME:
+        return error.verify_message
+    clock = datetime.fromtimestamp(Clock().wall(), UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{error.verify_message}, if it is {clock} as this machine's clock says"
 
 
 async def _peek(place: Place, mark: int) -> bytes | None:

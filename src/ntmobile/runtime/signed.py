@@ -24,6 +24,10 @@ class SignatureWrong(NTMobileError):
     """A request between servers is not from whom it says; the text is for both operators."""
 
 
+class ClockWrong(SignatureWrong):
+    """A request between servers is too old or from the future: one of two clocks is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signer:
     """Signs requests in the name of one domain."""
@@ -140,7 +144,7 @@ class Verifier:
         if abs(ahead_s) <= REQUEST_LIFETIME_S:
             return
         relation = "ahead of" if ahead_s > 0 else "behind"
-        raise SignatureWrong(
+        raise ClockWrong(
             f"the clock of {claim.domain} is {abs(ahead_s)} s {relation} that of {self._domain}; "
             f"{REQUEST_LIFETIME_S} s are allowed: correct the clock that is wrong"
         )

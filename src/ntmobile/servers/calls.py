@@ -35,7 +35,7 @@ from ntmobile.runtime.https import (
 )
 from ntmobile.runtime.signed import Signer
 from ntmobile.servers.config import Role
-from ntmobile.servers.http import KEYS_PATH
+from ntmobile.servers.http import CLOCK_WRONG, KEYS_PATH
 from ntmobile.servers.own import OwnDomain
 from ntmobile.servers.requests import Overloaded
 from ntmobile.servers.taker import Taker
@@ -140,6 +140,8 @@ def _reason(error: Exception) -> Reason:
             return Reason.DOMAIN_KEY
         case StatusWrong(status=401):
             return Reason.DOMAIN_KEY
+        case StatusWrong(status=status) if status == CLOCK_WRONG:
+            return Reason.CLOCK
         case StatusWrong(status=403):
             return Reason.FOREIGN_DOMAIN
         case _:

@@ -25,7 +25,7 @@ from ntmobile.proto.io import Caller
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.domains import Refused
 from ntmobile.runtime.https import MESSAGE_TYPE
-from ntmobile.runtime.signed import SignatureWrong, Verifier
+from ntmobile.runtime.signed import ClockWrong, SignatureWrong, Verifier
 from ntmobile.runtime.statement import STATEMENT_PATH
 from ntmobile.servers.config import Role
 from ntmobile.servers.requests import Overloaded
@@ -46,6 +46,8 @@ log = structlog.get_logger()
 
 LOGIN_PATH = "/ntm/v1/login"
 KEYS_PATH = "/ntm/v1/keys"
+CLOCK_WRONG = 412
+"""The status of a signed request whose time is too far off."""
 MAX_BODY = 16 * 1024
 BODY_S = 10.0
 MAX_OPEN = 1000
@@ -123,7 +125,8 @@ class Front:
             )
         except SignatureWrong as error:
             log.warning("request of a server refused", why=str(error))
-            raise Rejected(401, str(error)) from None
+            status = CLOCK_WRONG if isinstance(error, ClockWrong) else 401
+            raise Rejected(status, str(error)) from None
         except Refused as error:
             status = 403 if error.reason is Reason.FOREIGN_DOMAIN else 401
             raise Rejected(status, error.detail) from None

@@ -110,6 +110,8 @@ class Reason(StrEnum):
     FOREIGN_DOMAIN = "foreign-domain-not-listed"
     DOMAIN_UNREACHABLE = "domain-unreachable"
     DOMAIN_KEY = "domain-key-not-trusted"
+    CLOCK = "clock-wrong"
+    """The servers of two domains do not agree on the time."""
     NO_RELAY = "no-relay"
     NO_COMMON_PATH = "no-common-path"
     KEY_EXPIRED = "key-expired"
