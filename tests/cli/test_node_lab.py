@@ -74,6 +74,26 @@ def test_a_wrong_password_changes_nothing_and_leaves_no_agent(new_node: NewNode)
     assert not (node.state / "account.json").exists()
 
 
+def test_who_was_shut_out_comes_back_by_ntm_up_without_a_down(
+    new_node: NewNode, world: "World"
+) -> None:
+    node = new_node("banned")
+    admin = ("admin", "--server", str(world.organisation), "user")
+    world.run(world.server, *admin, "add", "carol", "--password-stdin", input=PASSWORD)
+    node.up("carol")
+    world.run(world.server, *admin, "disable", "carol")
+    wait_until(lambda: node.json("status")["state"] != "up", "the node to be shut out", 60)
+
+    refused = node.ntm("up")
+    world.run(world.server, *admin, "enable", "carol")
+    admitted = node.ntm("up")
+
+    assert refused.returncode == 1
+    assert "ntm up carol@" in refused.stderr
+    assert admitted.returncode == 0, admitted.stderr
+    assert node.json("status")["state"] == "up"
+
+
 def test_a_server_that_cannot_be_verified_gets_no_password(new_node: NewNode) -> None:
     node = new_node("careful")
 
@@ -152,6 +172,15 @@ def test_a_name_that_is_nobodys_fails_at_once_and_says_why(pair: Pair) -> None:
     assert done.returncode == 1
     assert "no such node" in done.stderr
     assert time.monotonic() - began < 5  # noqa: TID251
+
+
+def test_a_node_has_no_tunnel_to_itself(pair: Pair) -> None:
+    laptop, _ = pair
+
+    done = laptop.ntm("ping", "laptop", "-c", "1")
+
+    assert done.returncode == 1
+    assert f"{LAPTOP} is this node" in done.stderr
 
 
 def test_trace_draws_how_the_tunnel_was_built(pair: Pair) -> None:

@@ -67,10 +67,11 @@ class Agent:
                 ready()
                 await self._end.wait()
             finally:
-                await self._close_session()
-                await self._control.stop()
-                await self._tasks.close()
-                self.state.flush()
+                async with AsyncExitStack() as stack:
+                    stack.callback(self.state.flush)
+                    stack.push_async_callback(self._tasks.close)
+                    stack.push_async_callback(self._control.stop)
+                    stack.push_async_callback(self._close_session)
 
     def end(self) -> None:
         """Give everything back and return from `run`."""
@@ -94,14 +95,19 @@ class Agent:
 
     async def close(self, *, forget: bool) -> None:
         """Stop the node and end the agent; what is being answered is answered first."""
-        await self._close_session()
-        if forget:
-            self.state.forget_account()
-        self.end()
+        try:
+            await self._close_session()
+            if forget:
+                self.state.forget_account()
+        finally:
+            self.end()
 
     def is_ready(self) -> bool:
-        """Registered and hooked, or hooked as well as it can be."""
-        return self._model is not None and self._model.attached
+        """Registered now, and hooked as well as it can be."""
+        model, session = self._model, self._session
+        if model is None or session is None:
+            return False
+        return model.attached and session.node.view().state == "up"
 
     async def apply(self, choices: Choices) -> tuple[str, ...]:
         """Make settings effective."""

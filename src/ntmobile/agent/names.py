@@ -40,7 +40,10 @@ class NameQueries:
             number = self._ask(fqdn)
         finally:
             self._asking -= 1
-        if (early := self._early.pop(number, None)) is not None:
+        early = self._early.pop(number, None)
+        if not self._asking:
+            self._early.clear()
+        if early is not None:
             return early
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._open[number] = future

@@ -58,9 +58,12 @@ from ntmobile.agent.views import (
 )
 from ntmobile.errors import Remedy
 from ntmobile.proto.node.events import NameRefused, Pong
+from ntmobile.wire.registration import Reason
 
 PONG_S = 2.0
 """A ping unanswered for that long is lost."""
+TUNNEL_S = 40.0
+"""A tunnel that does not stand by then does not come: longer than any negotiation."""
 _MILLISECOND = 1_000_000
 _YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
 
@@ -182,13 +185,15 @@ class Operations:
             session = await self._open(account)
             session.login(request.password, request.authority)
         session = self._session()
-        if not agent.is_ready():
-            await self._changed(session, lambda: _logged_in(session) or _failed(session))
+        if _may_help(request, session):
+            yield Said(f"logging in again as {session.account.fqdn}")
+            session.login(request.password, request.authority)
+        if not (agent.is_ready() and session.logged_in):
+            await self._changed(session, lambda: session.logged_in or _failed(session))
             if not _failed(session):
                 yield Said(f"registering at {session.node.view().coordinator}")
             await self._changed(session, lambda: self._is_decided(session))
             await self._check(session)
-        _check_standing(session)
         yield done(self._status())
 
     async def _open(self, account: SavedAccount) -> Session:
@@ -232,8 +237,11 @@ class Operations:
         session = self._session()
         try:
             async with asyncio.timeout(timeout_s):
-                await self._changed(session, self._agent.is_ready)
-                _check_standing(session)
+                await self._changed(
+                    session, lambda: self._agent.is_ready() or _has_stopped(session)
+                )
+                if _has_stopped(session):
+                    raise registration_failure(session.account, session.node.view().reason)
                 if name is not None:
                     await self._tunnel(session, self._full(name))
         except TimeoutError:
@@ -242,16 +250,17 @@ class Operations:
         yield done(self._status())
 
     async def _tunnel(self, session: Session, fqdn: str) -> None:
-        """Return when a tunnel to a peer stands; raises Remedy when it is refused."""
-        outcome = await session.names.resolve(fqdn)
-        if isinstance(outcome, NameRefused):
-            raise name_failure(fqdn, outcome.reason)
-        await self._changed(
-            session,
-            lambda: any(
-                peer.fqdn == fqdn and peer.remote is not None for peer in session.node.peers()
-            ),
-        )
+        """Return when a tunnel to a peer stands; raises Remedy when none comes."""
+        if fqdn == session.account.fqdn:
+            raise Remedy(f"{fqdn} is this node: there is no tunnel to it", remedy="ntm status")
+        try:
+            async with asyncio.timeout(TUNNEL_S):
+                outcome = await session.names.resolve(fqdn)
+                if isinstance(outcome, NameRefused):
+                    raise name_failure(fqdn, outcome.reason)
+                await self._changed(session, lambda: _has_path(session, fqdn))
+        except TimeoutError:
+            raise name_failure(fqdn, Reason.TIMED_OUT) from None
 
     async def _ping(self, request: Ping) -> AsyncGenerator[Answer, None]:
         session, fqdn = self._session(), self._full(request.fqdn)
@@ -361,18 +370,26 @@ def _flag(name: str, value: str) -> bool:
     raise Remedy(f"{name} is yes or no, not {value!r}", remedy=f"ntm set {name}=yes")
 
 
-def _check_standing(session: Session) -> None:
-    """Raise why the node has stopped, if only a person makes it go on."""
-    if (reason := session.node.view().reason) in FOR_GOOD:
-        raise registration_failure(session.account, reason)
+def _has_stopped(session: Session) -> bool:
+    """Only a person makes it go on."""
+    return session.node.view().reason in FOR_GOOD
 
 
-def _logged_in(session: Session) -> bool:
-    return session.account.enrolled and bool(session.node.view().coordinator)
+def _has_path(session: Session, fqdn: str) -> bool:
+    return any(peer.fqdn == fqdn and peer.remote is not None for peer in session.node.peers())
 
 
 def _failed(session: Session) -> bool:
     return session.login_failure is not None
+
+
+def _may_help(request: Up, session: Session) -> bool:
+    """Whether to log in anew: with another proof, or where the agent itself tries no more."""
+    failure = session.login_failure
+    if failure is not None:
+        return failure.retry_at is None or bool(request.password or request.authority)
+    # One that gave way to a newer copy would only do so again.
+    return session.node.view().reason == Reason.REVOKED
 
 
 def _pong_view(pong: Pong, number: int) -> PongView:

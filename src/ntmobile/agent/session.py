@@ -91,6 +91,8 @@ class Session:
         self.history = History()
         self.login_failure: LoginFailed | None = None
         """Of the newest login, until one succeeds."""
+        self.logged_in = False
+        """Since the newest login began."""
         self.registered: Registered | None = None
         """The newest registration that changed something."""
         self.coordinator_endpoints = state.servers.coordinator_endpoints
@@ -140,12 +142,15 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         """Tells the peers and the DC, then closes everything."""
-        self.driver.do(self.node.leave)
-        await self._stack.aclose()
+        try:
+            self.driver.do(self.node.leave)
+        finally:
+            await self._stack.aclose()
 
     def login(self, password: str | None, authority: str | None) -> None:
         """Begins a login; its outcome is LoggedIn or a login_failure."""
         self.login_failure = None
+        self.logged_in = False
         self.driver.do(lambda now: self.node.login(now, password=password, authority=authority))
 
     def next_ping(self) -> int:
@@ -212,15 +217,14 @@ class Session:
             case PeerPinned():
                 self._keep_peer(event)
             case TunnelEstablished():
-                # Its steps follow the event in the same drain.
-                loop = asyncio.get_running_loop()
-                loop.call_soon(self.history.add_tunnel, event, self.clock.now())
+                self.history.add_tunnel(event, self.clock.now())
                 self._locals.setdefault(event.fqdn, self.local(event.fqdn, event.remote))
                 _LOG.info("tunnel established", relayed=event.relayed, ms=event.elapsed_ns // 10**6)
             case HandoverDone():
                 self._keep_handover(event)
                 _LOG.info("handover done", outage_ms=event.outage_ns // 10**6)
-            case TunnelClosed(_, reason):
+            case TunnelClosed(fqdn, reason):
+                self._locals.pop(fqdn, None)
                 _LOG.info("tunnel closed", reason=str(reason))
             case Pong(fqdn, sequence):
                 self._keep_pong(fqdn, sequence, event)
@@ -239,6 +243,7 @@ class Session:
 
     def _keep_login(self, event: LoggedIn) -> None:
         self.login_failure = None
+        self.logged_in = True
         if not self.account.enrolled:
             self.account = _enrolled(self.account)
         self._state.keep_account(self.account)

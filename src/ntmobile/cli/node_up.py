@@ -81,7 +81,9 @@ def up(
     account = _account(who, name, server, _trust(ca, fingerprint), saved)
     if client.is_running():
         note("the agent is already running")
-        report(client.ask(Up(_running(account, saved)), StatusView, said=note))
+        secret = _password(account, from_stdin=True) if password_stdin else None
+        request = Up(_running(account, saved), secret, auth_key)
+        report(client.ask(request, StatusView, said=note))
         return
     secret = _password(account, password_stdin) if auth_key is None else None
     request = Up(account, secret, auth_key)
