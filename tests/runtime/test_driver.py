@@ -139,6 +139,27 @@ async def test_a_datagram_that_breaks_the_machine_costs_only_itself(
     assert logs[0]["log_level"] == "error"
 
 
+async def test_an_outlet_that_breaks_costs_one_event_and_not_the_service(rig: Rig) -> None:
+    delivered: list[str] = []
+
+    def deliver(event: str) -> None:
+        if event == "broken":
+            raise ZeroDivisionError
+        delivered.append(event)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async with Tasks() as tasks:
+        outlets = (Outlet(fail, delivered.append), Outlet(rig.machine.poll_event, deliver))
+        driver = Driver(rig.machine, outlets, clock=Clock(), tasks=tasks)
+        driver.do(lambda _: rig.machine.events.extend(["broken", "whole"]))
+        driver.close()
+
+    assert delivered == ["whole"]
+    assert driver.counters["bugs"] == 3
+
+
 async def test_the_timer_wakes_the_machine_when_it_asked(rig: Rig) -> None:
     def set_due(now: Instant) -> None:
         rig.machine.due = Instant(now + SECOND // 100)

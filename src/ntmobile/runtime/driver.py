@@ -93,14 +93,6 @@ class Outlet(Generic[T]):
     poll: Callable[[], T | None]
     deliver: Callable[[T], None]
 
-    def drain(self) -> bool:
-        """Delivers all there is; whether there was anything."""
-        found = False
-        while (item := self.poll()) is not None:
-            found = True
-            self.deliver(item)
-        return found
-
 
 class Driver:
     """Runs a machine. Inputs: `do`, `read` and its timer; outputs: its outlets.
@@ -214,12 +206,24 @@ class Driver:
             self._draining = False
         self._schedule()
 
-    def _drain(self, outlet: Outlet[Any]) -> bool:
+    def _drain(self, outlet: Outlet[T]) -> bool:
+        """Delivers all there is; whether there was anything."""
+        found = False
+        while (item := self._poll(outlet)) is not None:
+            found = True
+            try:
+                outlet.deliver(item)
+            except Exception:
+                self._bug("delivery failed")
+        return found
+
+    def _poll(self, outlet: Outlet[T]) -> T | None:
+        # A poll that fails may fail for ever: it gives nothing until something else goes in.
         try:
-            return outlet.drain()
+            return outlet.poll()
         except Exception:
-            self._bug("outlet failed")
-            return True
+            self._bug("poll failed")
+            return None
 
     def _bug(self, what: str) -> None:
         """A machine never raises over what the world does to it: this one is ours.
