@@ -254,6 +254,7 @@ async def _race(place: Place, trust: Trust, mark: int) -> "_Stream":
     context = _context(trust)
     waiting = list(place.endpoints)
     running: set[asyncio.Task[_Stream]] = set()
+    done: set[asyncio.Task[_Stream]] = set()
     errors: list[Exception] = []
     loop = asyncio.get_running_loop()
     try:
@@ -266,14 +267,16 @@ async def _race(place: Place, trust: Trust, mark: int) -> "_Stream":
                 timeout=STAGGER_S if waiting else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            for task in done:
+            for task in tuple(done):
                 if (error := task.exception()) is None:
+                    done.discard(task)
                     return task.result()
                 if not isinstance(error, Exception):
                     raise error
                 errors.append(error)
     finally:
-        await _abandon(running)
+        # Two may have succeeded in the same turn of the loop.
+        await _abandon(running | done)
     raise await _failure(place, trust, errors, mark)
 
 
