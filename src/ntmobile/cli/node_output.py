@@ -43,7 +43,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             fail(error, NOT_RUNNING)
         except NTMobileError as error:
             fail(error, FAILED)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EOFError):
+            # Ctrl-C; Ctrl-D where a password was asked.
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # The reader of our output went away; nobody is left to tell.
