@@ -20,14 +20,14 @@ $(TEST)/.deps: requirements.lock
 	@scripts/venv $(TEST) requirements.lock
 $(TEST)/.built: $(TEST)/.deps $(RUST) pyproject.toml
 	@scripts/timed "debug build of the Rust core" \
-	  env VIRTUAL_ENV=$(CURDIR)/$(TEST) $(TEST)/bin/maturin develop --skip-install --quiet
+	  env VIRTUAL_ENV=$(CURDIR)/$(TEST) $(TEST)/bin/maturin develop --skip-install
 	@scripts/editable $(TEST)
 	@touch $@
 $(USE)/.deps: requirements.lock
 	@scripts/venv $(USE) requirements.lock
 $(USE)/.built: $(USE)/.deps $(RUST) $(SOURCES) pyproject.toml
 	@scripts/timed "release build of the Rust core" \
-	  $(USE)/bin/maturin build --release --quiet --out build/wheels --interpreter $(USE)/bin/python
+	  $(USE)/bin/maturin build --release --out build/wheels --interpreter $(USE)/bin/python
 	@$(USE)/bin/pip install --quiet --no-deps --force-reinstall "$$(ls -t build/wheels/*.whl | head -n 1)"
 	@touch $@
 

@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 
 from ntmobile.lab import LabError, unavailable
-from ntmobile.lab.demo_delays import one_way_delays
-from ntmobile.lab.demo_download import Arrival, Gap, longest_gap
-from ntmobile.lab.demo_findings import Findings, Move, Outage, SetUp
-from ntmobile.lab.demo_map import draw
-from ntmobile.lab.demo_measure import set_up
-from ntmobile.lab.demo_scene import Scene, Way, Where
-from ntmobile.lab.demo_screen import spark
-from ntmobile.lab.demo_simulated import simulate
+from ntmobile.lab.demo.delays import one_way_delays
+from ntmobile.lab.demo.download import Arrival, Gap, longest_gap
+from ntmobile.lab.demo.findings import Findings, Move, Outage, SetUp
+from ntmobile.lab.demo.map import draw
+from ntmobile.lab.demo.measure import set_up
+from ntmobile.lab.demo.scene import Scene, Way, Where
+from ntmobile.lab.demo.screen import spark
+from ntmobile.lab.demo.simulated import simulate
 from ntmobile.lab.sweep import namespaces_of
 from ntmobile.time import Instant
 

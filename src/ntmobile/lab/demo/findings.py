@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ntmobile.lab.demo_scene import Way, Where
+from ntmobile.lab.demo.scene import Way, Where
 from ntmobile.time import Instant
 
 

@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 
-from ntmobile.lab.demo_download import Arrival, Download
-from ntmobile.lab.demo_findings import Findings, Move, SetUp
-from ntmobile.lab.demo_measure import outages, right_hash, round_trips, set_up
-from ntmobile.lab.demo_pings import Pings
-from ntmobile.lab.demo_scene import LAPTOP, Scene, Way, Where
-from ntmobile.lab.demo_screen import Screen
-from ntmobile.lab.demo_setup import FILE, SIZE, SLOW, Stage
+from ntmobile.lab.demo.download import Arrival, Download
+from ntmobile.lab.demo.findings import Findings, Move, SetUp
+from ntmobile.lab.demo.measure import outages, right_hash, round_trips, set_up
+from ntmobile.lab.demo.pings import Pings
+from ntmobile.lab.demo.scene import LAPTOP, Scene, Way, Where
+from ntmobile.lab.demo.screen import Screen
+from ntmobile.lab.demo.setup import FILE, SIZE, SLOW, Stage
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.ntm import NtmNode
 from ntmobile.lab.waiting import wait_until
@@ -71,7 +71,7 @@ class Story:
         )
 
     def _serve(self) -> "subprocess.Popen[str]":
-        program = [sys.executable, "-m", "ntmobile.lab.demo_server"]
+        program = [sys.executable, "-m", "ntmobile.lab.demo.server"]
         directory, host = str(self._stage.file.parent), self._stage.pc.host
         server = host.popen([*program, directory, str(PORT), str(RATE)], stdout=subprocess.PIPE)
         assert server.stdout is not None

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from ntmobile.lab.demo_canvas import Canvas, Point, cells
-from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, PHONE, TV, Scene, Way, Where
+from ntmobile.lab.demo.canvas import Canvas, Point, cells
+from ntmobile.lab.demo.scene import LAPTOP, NET, ORG, PC, PHONE, TV, Scene, Way, Where
 
 WIDTH, HEIGHT = 76, 12
 BUS = 4

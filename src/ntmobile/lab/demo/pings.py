@@ -6,7 +6,7 @@ from contextlib import suppress
 from threading import Thread
 from typing import NamedTuple
 
-from ntmobile.lab.demo_scene import Scene, Way
+from ntmobile.lab.demo.scene import Scene, Way
 from ntmobile.lab.ntm import NTM, NtmNode
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import Instant

@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.text import Text
 
 from ntmobile.errors import NTMobileError
-from ntmobile.lab.demo_findings import Findings
-from ntmobile.lab.demo_scene import Scene
-from ntmobile.lab.demo_screen import open_screen
-from ntmobile.lab.demo_setup import build, end_of_logs
-from ntmobile.lab.demo_simulated import simulate
-from ntmobile.lab.demo_story import Story
-from ntmobile.lab.demo_summary import print_summary
+from ntmobile.lab.demo.findings import Findings
+from ntmobile.lab.demo.scene import Scene
+from ntmobile.lab.demo.screen import open_screen
+from ntmobile.lab.demo.setup import build, end_of_logs
+from ntmobile.lab.demo.simulated import simulate
+from ntmobile.lab.demo.story import Story
+from ntmobile.lab.demo.summary import print_summary
 from ntmobile.lab.lab import Lab, unavailable
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import SECOND

@@ -6,11 +6,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ntmobile.lab.demo_delays import PAPER
-from ntmobile.lab.demo_findings import Findings, Outage, RoundTrip, SetUp
-from ntmobile.lab.demo_scene import Way
-from ntmobile.lab.demo_setup import ONE_WAY_MS
-from ntmobile.lab.demo_story import RATE
+from ntmobile.lab.demo.delays import PAPER
+from ntmobile.lab.demo.findings import Findings, Outage, RoundTrip, SetUp
+from ntmobile.lab.demo.scene import Way
+from ntmobile.lab.demo.setup import ONE_WAY_MS
+from ntmobile.lab.demo.story import RATE
 
 LABEL = 12
 NS_PER_MS = 1_000_000

@@ -13,11 +13,11 @@ from itertools import pairwise
 from rich.console import Console
 from rich.text import Text
 
-from ntmobile.lab.demo_delays import PAPER
-from ntmobile.lab.demo_map import OFFICE_NAT
-from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, PHONE, TV, Scene, Way, Where
-from ntmobile.lab.demo_screen import Screen, open_screen
-from ntmobile.lab.demo_summary import print_lines
+from ntmobile.lab.demo.delays import PAPER
+from ntmobile.lab.demo.map import OFFICE_NAT
+from ntmobile.lab.demo.scene import LAPTOP, NET, ORG, PC, PHONE, TV, Scene, Way, Where
+from ntmobile.lab.demo.screen import Screen, open_screen
+from ntmobile.lab.demo.summary import print_lines
 from ntmobile.proto.node.events import NameRefused, Pong
 from ntmobile.runtime.clock import Clock
 from ntmobile.sim.errors import SimulationError

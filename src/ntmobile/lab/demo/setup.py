@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntmobile.lab.demo_map import OFFICE_NAT
-from ntmobile.lab.demo_scene import LAPTOP, NET, ORG, PC, PHONE, TV, Scene, Where
-from ntmobile.lab.demo_screen import Screen
+from ntmobile.lab.demo.map import OFFICE_NAT
+from ntmobile.lab.demo.scene import LAPTOP, NET, ORG, PC, PHONE, TV, Scene, Where
+from ntmobile.lab.demo.screen import Screen
 from ntmobile.lab.impairment import Impairment
 from ntmobile.lab.lab import Lab
 from ntmobile.lab.nat import Nat

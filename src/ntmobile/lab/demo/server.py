@@ -1,6 +1,6 @@
 """Serves the files of a directory by HTTP, at a steady pace.
 
-The program that the demo downloads from: ``python -m ntmobile.lab.demo_server DIR PORT RATE``,
+The program that the demo downloads from: ``python -m ntmobile.lab.demo.server DIR PORT RATE``,
 with the rate in bytes a second; prints `ready` when it may be asked.
 """
 

@@ -14,8 +14,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ntmobile.lab.demo_map import WIDTH, draw
-from ntmobile.lab.demo_scene import Scene, Way
+from ntmobile.lab.demo.map import WIDTH, draw
+from ntmobile.lab.demo.scene import Scene, Way
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import SECOND
 

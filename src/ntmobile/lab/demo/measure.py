@@ -6,11 +6,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ntmobile.lab.demo_delays import figure_of, one_way_delays
-from ntmobile.lab.demo_download import Arrival, longest_gap
-from ntmobile.lab.demo_findings import Move, Outage, RoundTrip, SetUp
-from ntmobile.lab.demo_pings import Answer
-from ntmobile.lab.demo_scene import Way, Where
+from ntmobile.lab.demo.delays import figure_of, one_way_delays
+from ntmobile.lab.demo.download import Arrival, longest_gap
+from ntmobile.lab.demo.findings import Move, Outage, RoundTrip, SetUp
+from ntmobile.lab.demo.pings import Answer
+from ntmobile.lab.demo.scene import Way, Where
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.host import Host
 from ntmobile.time import SECOND, Instant

@@ -1,0 +1,1 @@
+"""The demo: two organisations, NATs, and a download that survives two moves."""
