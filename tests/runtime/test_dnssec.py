@@ -152,8 +152,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     below = "example.org. IN NS ns.lab.\nunsigned.org. IN NS ns.lab.\ntext.org. IN TXT text\n"
     tree.sign("org.", "ECDSAP256SHA256", below + tree.digests["example.org."], "-3", "ab")
     tree.sign("net.", "ECDSAP384SHA384", "example.net. IN NS ns.lab.\n", "-3", "-", "-A")
-    top = "org. IN NS ns.lab.\nnet. IN NS ns.lab.\nns.lab. IN A 127.0.0.1\n"
-    tree.sign(".", "RSASHA256", top + tree.digests["org."] + tree.digests["net."])
+    tree.sign("many.", "ED25519", "below.many. IN NS ns.lab.\n", "-3", "-", "-H", "60")
+    top = "".join(f"{name}. IN NS ns.lab.\n" for name in ("org", "net", "many"))
+    named_above = (tree.digests[name] for name in ("org.", "net.", "many."))
+    tree.sign(".", "RSASHA256", "".join((top, "ns.lab. IN A 127.0.0.1\n", *named_above)))
     tree.anchors = tree.digests["."]
     configuration = CONFIGURATION.format(directory=directory, port=bind.port)
     configuration += "".join(PRIMARY.format(name=name) for name in tree.digests)
@@ -294,6 +296,7 @@ async def test_zones_on_the_way_are_asked_once(validator: Validator, between: Be
         ("unsigned.org", "org. has no DS record of unsigned.org."),
         ("ntm.unsigned.org", "org. has no DS record of unsigned.org."),
         ("example.net", "net. does not sign the delegation of example.net."),
+        ("below.many", "many. hashes names 60 times over"),
     ],
 )
 async def test_what_is_proven_to_be_unsigned_proves_nothing(
