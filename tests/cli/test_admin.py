@@ -1,10 +1,14 @@
 import json
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
+from ntmobile.cli.admin import APP
 from ntmobile.cli.main import application
 
 RULE = '[[rule]]\naction = "deny"\nfrom = ["*"]\nto = ["*.bob.ntm.example.org"]\n'
@@ -69,6 +73,21 @@ def test_a_password_can_be_changed(servers: Path) -> None:
 
     assert done.exit_code == 0
     assert shown(servers, "user list --json")[0]["password"] is True
+
+
+def test_every_command_can_answer_in_json(servers: Path) -> None:
+    def leaves(command: Any) -> Iterator[Any]:  # noqa: ANN401
+        below = getattr(command, "commands", None)
+        yield from [command] if below is None else chain(*map(leaves, below.values()))
+
+    found = list(leaves(typer.main.get_command(APP)))
+
+    lacking = [c.name for c in found if not any(p.name == "json" for p in c.params)]
+    assert len(found) > 15
+    assert lacking == []
+    admin(servers, "user add alice --no-password")
+    changed = shown(servers, "user passwd alice --password-stdin --json", "correct horse\n")
+    assert changed == {"name": "alice"}
 
 
 def test_a_key_is_the_only_thing_on_stdout(servers: Path) -> None:
@@ -181,7 +200,7 @@ def admin(servers: Path, words: str, stdin: str = "") -> Result:
     return CliRunner().invoke(application("admin"), command, input=stdin)
 
 
-def shown(servers: Path, words: str) -> Any:  # noqa: ANN401
-    done = admin(servers, words)
+def shown(servers: Path, words: str, stdin: str = "") -> Any:  # noqa: ANN401
+    done = admin(servers, words, stdin)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)

@@ -40,19 +40,21 @@ def user_add(
     """Add a user."""
     password = None if no_password else read_password(name, from_stdin=password_stdin)
     run(context, lambda domain: domain.add_user(name, password, wall()))
-    if json:
-        show_json({"name": name})
-    else:
-        note(f"added {name}")
+    _say(f"added {name}", {"name": name}, json=json)
 
 
 @USER.command("passwd")
 @command
-def user_passwd(context: typer.Context, name: Name, password_stdin: PasswordStdin = False) -> None:
+def user_passwd(
+    context: typer.Context,
+    name: Name,
+    password_stdin: PasswordStdin = False,
+    json: JsonOption = False,
+) -> None:
     """Change a user's password; enrolled nodes stay."""
     password = read_password(name, from_stdin=password_stdin)
     run(context, lambda domain: domain.set_password(name, password))
-    note(f"changed the password of {name}")
+    _say(f"changed the password of {name}", {"name": name}, json=json)
 
 
 @USER.command("list")
@@ -130,10 +132,11 @@ def node_revoke(context: typer.Context, fqdn: Node, json: JsonOption = False) ->
 
 @NODE.command("allow-new-key")
 @command
-def node_allow_new_key(context: typer.Context, fqdn: Node) -> None:
+def node_allow_new_key(context: typer.Context, fqdn: Node, json: JsonOption = False) -> None:
     """Let the next login with the user's password bring a new device key under this name."""
     run(context, lambda domain: domain.allow_rekey(fqdn))
-    note(f"the next login of {fqdn} by password may bring a new device key")
+    text = f"the next login of {fqdn} by password may bring a new device key"
+    _say(text, {"fqdn": fqdn, "rekey_allowed": True}, json=json)
 
 
 @KEY.command("create")
@@ -192,11 +195,13 @@ def key_list(context: typer.Context, json: JsonOption = False) -> None:
 @KEY.command("remove")
 @command
 def key_remove(
-    context: typer.Context, number: Annotated[int, typer.Argument(metavar="ID")]
+    context: typer.Context,
+    number: Annotated[int, typer.Argument(metavar="ID")],
+    json: JsonOption = False,
 ) -> None:
     """Make a pre-authorised key worthless."""
     run(context, lambda domain: domain.remove_key(number))
-    note(f"removed key {number}; nodes that it enrolled stay")
+    _say(f"removed key {number}; nodes that it enrolled stay", {"id": number}, json=json)
 
 
 @CERTIFICATE.command("issue")
@@ -205,9 +210,18 @@ def certificate_issue(
     user: Name,
     name: Annotated[str, typer.Option(help="The node's label.")],
     out: Annotated[Path, typer.Option(help="Directory for cert.pem and key.pem.")],
+    json: JsonOption = False,
 ) -> None:
     """(not built yet) Issue a node's certificate."""
     raise not_built("login by certificate", "ntm admin key create USER, then ntm up --auth-key KEY")
+
+
+def _say(text: str, view: Row, *, json: bool) -> None:
+    """Say what was done that no running server needs to be told."""
+    if json:
+        show_json(view)
+    else:
+        note(text)
 
 
 def read_password(user: str, *, from_stdin: bool) -> str:
