@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ntmobile.agent.routes import SMALLEST_MTU, overlaps
+from ntmobile.agent.routes import SMALLEST_MTU, SystemRefused, overlaps
 from ntmobile.agent.tun import Tun
 
 if TYPE_CHECKING:
@@ -38,6 +38,18 @@ async def test_where_the_kernel_has_no_ipv6_peers_are_routed_by_ipv4(inside: "Na
 
         assert path_mtu(inside, PEER4) == 1400
         assert str(PEER6) not in inside.ip("-6 route")
+
+
+@lab
+async def test_a_refused_route_says_what_to_do_and_names_nobody(inside: "Namespace") -> None:
+    async with Tun() as tun:
+        inside.ip(f"link del {tun.name}")
+
+        with pytest.raises(SystemRefused) as raised:
+            await tun.routes.set_peer(PEER4, 1400)
+
+    assert raised.value.remedy == "run ntm up as root; ntm bugreport"
+    assert str(PEER4) not in str(raised.value)
 
 
 @lab

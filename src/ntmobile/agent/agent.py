@@ -148,6 +148,13 @@ class Agent:
             except (Remedy, OSError) as error:
                 self.attach_failure = _as_remedy(error)
                 _LOG.error("cannot hook into the machine", error=str(error))
+            except Exception:
+                # Whoever waits for the node to be up must hear of it.
+                self.attach_failure = Remedy(
+                    "the agent failed to hook into the machine; its log says why",
+                    remedy="ntm bugreport",
+                )
+                _LOG.exception("cannot hook into the machine")
             session.changed.ring()
 
     async def _close_session(self) -> None:

@@ -199,7 +199,7 @@ class Operations:
     async def _open(self, account: SavedAccount) -> Session:
         try:
             return await self._agent.open(account)
-        except Remedy:
+        except Exception:
             # An agent without a node is of no use to anybody.
             await self._agent.close(forget=False)
             raise

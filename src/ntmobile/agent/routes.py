@@ -33,7 +33,7 @@ class SystemRefused(Remedy):
     """The kernel refused a change of its network configuration."""
 
     def __init__(self, what: str, reason: object) -> None:
-        """Says what was tried and the kernel's reason."""
+        """Says what was tried and the kernel's reason; no address, because this is logged."""
         super().__init__(
             f"the kernel refused to {what}: {reason}",
             remedy="run ntm up as root; ntm bugreport",
@@ -91,7 +91,7 @@ class Routes:
             await self._kernel.route("replace", **self._key(network), metrics={"mtu": mtu})
         except NetlinkError as error:
             if host.version == 4 or error.code not in NO_IPV6:
-                raise SystemRefused(f"route {network} into the tunnel", error) from error
+                raise SystemRefused("route a peer into the tunnel", error) from error
         self._routes[network] = mtu
 
     def _key(self, network: Network) -> dict[str, object]:

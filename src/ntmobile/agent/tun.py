@@ -122,7 +122,9 @@ class Tun:
             if host.version == 6 and error.code in NO_IPV6:
                 log.warning("this machine has no IPv6; peers are reached by IPv4 addresses only")
                 return
-            raise SystemRefused(f"{_VERBS[verb]} the virtual address {host}", error) from error
+            raise SystemRefused(
+                f"{_VERBS[verb]} a virtual IPv{host.version} address", error
+            ) from error
         if verb == "add":
             self._addresses.add(host)
         else:
