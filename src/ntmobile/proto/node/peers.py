@@ -184,7 +184,8 @@ class Peers:
         if len(self._tunnels) >= MAX_TUNNELS and peer.fqdn not in self._tunnels:
             return Reason.BUSY
         tunnel = self._tunnel(route, own, own_ipv6, now)
-        tunnel.relay = route.relay
+        # Until a direct path stands, what still comes by the old one came through RS.
+        tunnel.relay = route.relay or tunnel.relay
         self._grant_leave(tunnel, route.valid_s, now)
         self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
         terms = self._terms(route, own_ipv6)
