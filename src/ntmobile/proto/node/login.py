@@ -4,7 +4,7 @@ States::
 
     LoggedOut --login--> AskingNonce --Nonce--> LoggingIn --Login Response--> LoggedIn
                                '------ refused or unreachable ------> LoggedOut, or Waiting
-    LoggedIn --four fifths of Kntmdc's life--> AskingNonce (with the device key)
+    LoggedIn --four fifths of Kntmdc's life, or the DC does not know it--> AskingNonce (device key)
 
 A password is held while its login is under way and tried once. Source: paper, Fig. 2.
 """
@@ -53,6 +53,8 @@ class Proof:
 
     password: str | None = field(default=None, repr=False)
     authority: str | None = field(default=None, repr=False)
+    standing: Instant | None = None
+    """When the login that stands meanwhile is renewed: it goes on if this one fails."""
 
     @property
     def repeats(self) -> bool:
@@ -93,9 +95,16 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """Kntmdc is good until some time after renew_at."""
+    """Kntmdc is good until some time after renew_at, unless the DC has lost it."""
 
     renew_at: Instant
+    doubt_at: Instant | None = None
+    """When to log in again because the DC is silent."""
+
+    @property
+    def due(self) -> Instant:
+        """When to log in again."""
+        return self.renew_at if self.doubt_at is None else min(self.renew_at, self.doubt_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +153,18 @@ class Login:
         """Forget it all."""
         self._state = LoggedOut()
 
+    def doubt(self, again_at: Instant) -> bool:
+        """The DC is silent: perhaps it lost our key. True when this makes us log in again then."""
+        if not isinstance(self._state, LoggedIn) or self._state.doubt_at is not None:
+            return False
+        self._state = LoggedIn(self._state.renew_at, again_at)
+        return True
+
+    def trust(self) -> None:
+        """The DC knows our key."""
+        if isinstance(self._state, LoggedIn):
+            self._state = LoggedIn(self._state.renew_at)
+
     def handle_reply(self, id: int, reply: Message | Failed, now: Instant) -> bool:
         """Take the AS's answer; False when the request was not ours."""
         match self._state:
@@ -166,8 +187,8 @@ class Login:
         match self._state:
             case Waiting(retry_at, tries) if now >= retry_at:
                 self.start(Proof(), now, tries=tries)
-            case LoggedIn(renew_at) if now >= renew_at:
-                self.start(Proof(), now)
+            case LoggedIn(renew_at) as standing if now >= standing.due:
+                self.start(Proof(standing=renew_at if now < renew_at else None), now)
             case _:
                 pass
 
@@ -184,8 +205,8 @@ class Login:
         match self._state:
             case Waiting(retry_at):
                 return Timeout(retry_at, "login retry")
-            case LoggedIn(renew_at):
-                return Timeout(renew_at, "login renewal")
+            case LoggedIn() as standing:
+                return Timeout(standing.due, "login renewal")
             case LoggedOut() | AskingNonce() | LoggingIn():
                 return None
             case _:
@@ -226,6 +247,9 @@ class Login:
 
     def _fail(self, proof: Proof, tries: int, reply: object, now: Instant) -> None:
         code, detail, passing, wait_s = _explain(reply)
+        if passing and proof.standing is not None:
+            self._state = LoggedIn(proof.standing)
+            return
         if not (passing and proof.repeats):
             self._state = LoggedOut()
             self._events.append(LoginFailed(code, detail, None))

@@ -56,6 +56,8 @@ ASKED_NS = 15 * SECOND
 KNOCK_NS = SECOND
 MAX_KNOCKS = 4
 """Reports a second: a stranger can make the node send no more than these, and only to its DC."""
+DOUBT_NS = 10 * SECOND
+LONGEST_DOUBT_NS = 600 * SECOND
 FINAL = {Reason.NOT_ALLOWED, Reason.REVOKED, Reason.UNKNOWN_NAME, Reason.FOREIGN_DOMAIN}
 """Refusals that also end a tunnel that stands."""
 
@@ -113,6 +115,8 @@ class Node:
         self._knocks: set[int] = set()
         self._trouble = ""
         self._stopped = False
+        self._doubts = 0
+        """How often the DC's silence made this node log in again."""
         self._transmits: deque[Transmit] = deque()
         self._requests: deque[Call] = deque()
         self._events: deque[Event] = deque()
@@ -367,6 +371,7 @@ class Node:
         match tag:
             case Directing(id):
                 self._refused(id, Reason.TIMED_OUT, now)
+                self._registration.register(self._own_endpoints(), now)
             case Registering() | KeptAlive():
                 self._registration.handle_silence(tag, now)
 
@@ -488,7 +493,8 @@ class Node:
                     own = self._peers.addresses.take_own(
                         response.virtual_ipv4, response.virtual_ipv6
                     )
-                    self._trouble = ""
+                    self._trouble, self._doubts = "", 0
+                    self._login.trust()
                     if changed:
                         self._events.append(Registered(*own, response.mapped))
                     self._seek(now)
@@ -497,6 +503,18 @@ class Node:
                 case RegistrationLost(reason):
                     self._trouble = str(reason)
                     self._events.append(event)
+                    if reason is Reason.TIMED_OUT:
+                        self._doubt(now)
+
+    def _doubt(self, now: Instant) -> None:
+        """A DC that lost our Kntmdc is as silent as one that is down: log in again, seldom."""
+        wait_ns = min(DOUBT_NS << min(self._doubts, 8), LONGEST_DOUBT_NS)
+        # Spread: all nodes of a domain begin to doubt at the same time.
+        again_at = Instant(
+            now + wait_ns // 2 + self._entropy.getrandbits(32) * wait_ns // (2 << 32)
+        )
+        if self._login.doubt(again_at):
+            self._doubts += 1
 
     def _seek(self, now: Instant) -> None:
         """Registered (again): ask for what waits, and for better paths after a move."""
