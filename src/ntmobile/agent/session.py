@@ -22,7 +22,7 @@ from ntmobile.agent.history import History, Move
 from ntmobile.agent.links import Links
 from ntmobile.agent.names import NameQueries
 from ntmobile.agent.processor import has_aes
-from ntmobile.agent.records import LastGood, SavedAccount, SavedPeer, VirtualAddresses
+from ntmobile.agent.records import SavedAccount, SavedPeer, VirtualAddresses
 from ntmobile.agent.state import State
 from ntmobile.proto.io import Call, Entropy, Failed, random_bytes
 from ntmobile.proto.journal import Step
@@ -245,17 +245,15 @@ class Session:
         self.login_failure = None
         self.logged_in = True
         if not self.account.enrolled:
-            self.account = _enrolled(self.account)
+            self.account = msgspec.structs.replace(self.account, enrolled=True)
         self._state.keep_account(self.account)
         self.coordinator_endpoints = event.coordinator_endpoints
-        last = self._state.servers
         self._state.keep_servers(
-            LastGood(
-                last.account_server,
-                last.account_endpoints,
-                event.coordinator,
-                event.coordinator_endpoints,
-                event.domain_key,
+            msgspec.structs.replace(
+                self._state.servers,
+                coordinator=event.coordinator,
+                coordinator_endpoints=event.coordinator_endpoints,
+                domain_key=event.domain_key,
             )
         )
 
@@ -289,14 +287,11 @@ class _LastPlace:
         return Place(last.account_server, last.account_endpoints)
 
     def keep(self, place: Place) -> None:
-        last = self._state.servers
         self._state.keep_servers(
-            LastGood(
-                place.name,
-                place.endpoints,
-                last.coordinator,
-                last.coordinator_endpoints,
-                last.domain_key,
+            msgspec.structs.replace(
+                self._state.servers,
+                account_server=place.name,
+                account_endpoints=place.endpoints,
             )
         )
 
@@ -315,7 +310,3 @@ def local_of(
         same = [each for each in same if each.interface == path.interface]
     best = sorted(same, key=lambda each: not each.preferred)
     return best[0].endpoint if best else None
-
-
-def _enrolled(account: SavedAccount) -> SavedAccount:
-    return msgspec.structs.replace(account, enrolled=True)

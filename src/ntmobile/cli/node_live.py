@@ -81,7 +81,10 @@ def wait(
         str | None, typer.Argument(help="Wait for the tunnel to this peer; without it, to be up.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0.0, help="Seconds; without it for ever.")
+        float | None,
+        typer.Option(
+            "--timeout", min=0.0, help="Seconds; without it, until it is up or cannot be."
+        ),
     ] = None,
     state: StateOption = None,
     json: JsonOption = False,
