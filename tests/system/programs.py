@@ -14,8 +14,9 @@ from ntmobile.lab.host import Host
 from ntmobile.lab.namespace import Namespace
 from ntmobile.lab.ntm import NtmNode
 from ntmobile.lab.waiting import wait_until
+from tests.system import paced_web
 
-WEB, SSH, IPERF = 80, 22, 5201
+WEB, PACED, SSH, IPERF = 80, 8081, 22, 5201
 PATIENCE_S = 8
 """Of a program that connects; far more than any path here needs."""
 HELLO = "hello from the other end\n"
@@ -59,6 +60,12 @@ class Programs:
         quiet = subprocess.DEVNULL
         host.popen([*command, "--directory", str(self.folder)], stdout=quiet, stderr=quiet)
         await_listening(host, WEB)
+
+    def serve_paced(self, host: Host, bytes_per_second: int) -> None:
+        """Start a web server for the folder that sends at an even pace, on port PACED."""
+        arguments = [str(self.folder), str(PACED), str(bytes_per_second)]
+        host.popen([sys.executable, paced_web.__file__, *arguments], stderr=subprocess.DEVNULL)
+        await_listening(host, PACED)
 
     def serve_ssh(self, host: Host) -> None:
         """Start sshd."""

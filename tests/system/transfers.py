@@ -12,6 +12,7 @@ from typing import Self
 
 from ntmobile.lab.ntm import NtmNode
 from ntmobile.lab.waiting import wait_until
+from tests.system.programs import WEB
 
 CHUNK = 1 << 16
 PATIENCE_S = 60.0
@@ -34,10 +35,10 @@ class Transfer:
     As a context manager it ends curl, finished or not.
     """
 
-    def __init__(self, receiver: NtmNode, sender: NtmNode, file: str) -> None:
+    def __init__(self, receiver: NtmNode, sender: NtmNode, file: str, *, port: int = WEB) -> None:
         """Start; returns when the first bytes are there, or raises LabError."""
         options = ["-sS", "--fail", "--no-buffer", "--noproxy", "*", "--connect-timeout", "20"]
-        command = ["curl", *options, f"http://{sender.fqdn}/{file}"]
+        command = ["curl", *options, f"http://{sender.fqdn}:{port}/{file}"]
         pipe = subprocess.PIPE
         self._curl = receiver.host.popen(command, stdout=pipe, stderr=pipe)
         self._digest = hashlib.sha256()
@@ -55,9 +56,14 @@ class Transfer:
         """Wait until so many have come in all; raises LabError."""
         wait_until(lambda: self.received >= count, f"{count} bytes", timeout_s=PATIENCE_S)
 
-    def longest_gap_s(self) -> float:
-        """Return the longest time between two deliveries so far."""
+    def longest_gap_s(self, since: float = 0.0) -> float:
+        """Return the longest time between two deliveries, the later after `since`.
+
+        `since` is of time.perf_counter.
+        """
         times = [at for at, _ in list(self._arrivals)]
+        before = [at for at in times if at <= since]
+        times = [*before[-1:], *times[len(before) :]]
         return max(later - sooner for sooner, later in pairwise(times))
 
     def finish(self) -> str:
