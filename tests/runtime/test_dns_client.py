@@ -10,6 +10,7 @@ import pytest
 
 from ntmobile.lab import Lab, unavailable
 from ntmobile.lab.namespace import enter_network
+from ntmobile.lab.waiting import wait_until
 from ntmobile.runtime.dns_client import ask
 from ntmobile.runtime.socket_address import socket_address
 from ntmobile.wire.endpoint import Endpoint
@@ -46,6 +47,9 @@ def test_a_resolver_with_a_link_local_address_is_asked() -> None:
     with Lab() as lab:
         machine = lab.host("machine")
         machine.ip("link add up0 type veth peer name far0", "link set far0 up", "link set up0 up")
+        # The kernel notices the carrier later, and what is on the way meanwhile is lost.
+        state = machine.path("/sys/class/net/up0/operstate")
+        wait_until(lambda: state.read_text() == "up\n", "up0's carrier")
         machine.ip(f"addr add {LINK_LOCAL}/64 dev up0 nodad")
 
         answer = inside(f"/run/netns/{machine.netns}", lambda: asked(f"{LINK_LOCAL}%up0"))
