@@ -315,10 +315,10 @@ class Node:
         return self._peers.usable(self._coordinators)
 
     def _answering_coordinators(self) -> tuple[Endpoint, ...]:
-        """The DC over one family where it answers, IPv6 first; else over all there are."""
+        """The DC over the families where it answers, IPv6 first; else over all there are."""
         usable = self._reachable_coordinators()
         answering = [end for end in usable if end.version in self._registration.responses]
-        return tuple(sorted(answering, key=lambda end: -end.version)[:1]) or usable
+        return tuple(sorted(answering, key=lambda end: -end.version)) or usable
 
     def _is_sought(self, fqdn: str) -> bool:
         """Whether a way to the peer is being sought."""
