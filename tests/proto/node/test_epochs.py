@@ -103,6 +103,15 @@ def test_the_one_before_opens_until_ten_seconds_after_the_peer_left_it() -> None
     assert len(rig.keyring) == 1
 
 
+def test_an_epoch_whose_handshake_ended_at_this_end_only_yields_to_the_next() -> None:
+    rig = Rig()
+    rig.learn(0, T0, proven=False, rank=1)
+
+    rig.learn(2, after(T0, 1), rank=6)
+
+    assert rig.epochs.sending == 2, "whatever the hashes: the peer never held the other"
+
+
 def test_an_epoch_that_waits_for_its_proof_is_not_closed_by_capsules_of_the_one_before() -> None:
     rig = Rig()
     rig.learn(0, T0)
