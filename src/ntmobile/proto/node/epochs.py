@@ -5,7 +5,8 @@ other 1 and 3, so two handshakes at once never take the same.
 
 This end sends in a new epoch once the peer is known to hold it. Of two epochs the younger wins;
 when they were agreed within ten seconds of each other (glare: both ends began at once) the one with
-the smaller handshake hash, so that both ends choose the same. An epoch that lost stays open until
+the smaller handshake hash, so that both ends choose the same. One that the peer was never heard in
+yields to any other: its handshake may have ended at this end only. An epoch that lost stays open until
 the peer has been heard in the one that won, and ten seconds more.
 
 Ours: docs/protocol.md section 4.
@@ -37,10 +38,14 @@ class Epoch:
     secrets: Secrets
     remote_index: int
     born: Instant
+    proven: bool
+    """The peer is known to hold it: without that it outranks none that is."""
     retire_at: Instant | None = None
 
     def outranks(self, other: "Epoch") -> bool:
         """Whether to send in this one rather than in the other."""
+        if self.proven is not other.proven:
+            return self.proven
         if abs(self.born - other.born) < GLARE_NS:
             return self.secrets.hash < other.secrets.hash
         return self.born > other.born
@@ -98,7 +103,7 @@ class Epochs:
         if self._proposed is not None and self._proposed[0] == number:
             self._proposed = None
         key = self._keep(secrets, proven, now)
-        self._known[number] = Epoch(key, secrets, remote_index, now)
+        self._known[number] = Epoch(key, secrets, remote_index, now, proven)
         self._commands.append(
             InstallKeys(
                 self._index,
@@ -109,7 +114,8 @@ class Epochs:
                 remote_index,
             )
         )
-        if self._sending is None or number == self._sending:
+        current = self.current
+        if current is None or number == self._sending or not current.proven:
             self._activate(number)
         elif proven:
             self._consider(number)
@@ -118,12 +124,19 @@ class Epochs:
         """A capsule of this epoch opened: the peer holds it and sends in it."""
         if number not in self._known:
             return
+        self._known[number] = replace(self._known[number], proven=True)
         self._consider(number)
         current = self.current
         if number != self._sending or current is None:
             return
         for other, epoch in self._known.items():
-            if other != number and epoch.retire_at is None and current.outranks(epoch):
+            waits = not epoch.proven and epoch.born > current.born
+            if (
+                other != number
+                and epoch.retire_at is None
+                and current.outranks(epoch)
+                and not waits
+            ):
                 self._known[other] = replace(epoch, retire_at=Instant(now + OVERLAP_NS))
 
     def handle_timeout(self, now: Instant) -> None:
