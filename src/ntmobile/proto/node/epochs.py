@@ -6,8 +6,8 @@ other 1 and 3, so two handshakes at once never take the same.
 This end sends in a new epoch once the peer is known to hold it. Of two epochs the younger wins;
 when they were agreed within ten seconds of each other (glare: both ends began at once) the one with
 the smaller handshake hash, so that both ends choose the same. One that the peer was never heard in
-yields to any other: its handshake may have ended at this end only. An epoch that lost stays open until
-the peer has been heard in the one that won, and ten seconds more.
+yields to any other: its handshake may have ended at this end only. An epoch that lost stays open
+until the peer has been heard in the one that won, and ten seconds more.
 
 Ours: docs/protocol.md section 4.
 """
