@@ -29,6 +29,7 @@ def _lines(session: Session | None, state: State, status: StatusView) -> Iterato
         yield from _counters("packet loops", session.engine.counters())
         yield from _counters("adapter", session.loops.counters)
         yield from _counters("driver", session.driver.counters)
+        yield from _counters("signalling dropped", session.node.rejected)
         yield from _steps(session)
     yield from ("", f"-- the last {LOG_LINES} lines of the log")
     yield from newest_lines(state.directory, LOG_LINES)

@@ -239,12 +239,12 @@ class Conversation(Generic[Tag]):
     ) -> Asked | Answered[Tag] | None:
         """Open one datagram of this key; what must be ignored gives None, counted."""
         if header.sender == self._own:
-            self.rejected[Rejection.OWN_ROLE] += 1
+            self._reject(Rejection.OWN_ROLE)
             return None
         try:
             envelope = self._open_datagram(header, source, data, now, interface)
         except DecodeError as error:
-            self.rejected[_REJECTIONS.get(str(error), Rejection.MALFORMED)] += 1
+            self._reject(_REJECTIONS.get(str(error), Rejection.MALFORMED))
             return None
         if envelope is None:
             return None
@@ -279,6 +279,10 @@ class Conversation(Generic[Tag]):
         first = min(self._open.values(), key=lambda opened: opened.retry_at)
         return Timeout(first.retry_at, f"{type(first.message).__name__} retry")
 
+    def _reject(self, why: Rejection) -> None:
+        self.rejected[why] += 1
+        self._journal.rejected[why.value] += 1
+
     def _open_datagram(
         self, header: Header, source: Endpoint, data: bytes, now: Instant, interface: int
     ) -> Envelope | None:
@@ -294,7 +298,7 @@ class Conversation(Generic[Tag]):
             or self._challenger.proves(envelope.token, header, source, now)
         )
         if not believed:
-            self.rejected[Rejection.UNPROVEN] += 1
+            self._reject(Rejection.UNPROVEN)
             long_enough = len(data) >= HEADER_SIZE + CHALLENGE_SIZE + TAG_SIZE
             if long_enough and not isinstance(envelope.message, Challenge):
                 there = self._there(source, header.sender)
@@ -327,7 +331,7 @@ class Conversation(Generic[Tag]):
         self, envelope: Envelope, header: Header, source: Endpoint, now: Instant, interface: int
     ) -> Asked | None:
         if isinstance(envelope.message, Challenge):
-            self.rejected[Rejection.UNASKED] += 1
+            self._reject(Rejection.UNASKED)
             return None
         if envelope.transaction in self._answers:
             kept = self._answers[envelope.transaction]

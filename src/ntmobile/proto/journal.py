@@ -1,7 +1,7 @@
 """What a machine's messages were, in order: for `ntm trace`, the charts and recorded runs."""
 
 import re
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from ntmobile.time import Instant
@@ -24,11 +24,16 @@ class Step:
 
 
 class Journal:
-    """Collects the steps of one machine; the oldest are lost when nobody drains it."""
+    """Collects the steps of one machine, and counts what it dropped.
+
+    The oldest steps are lost when nobody drains them.
+    """
 
     def __init__(self, here: str) -> None:
         """Names this participant as the charts shall."""
         self.here = here
+        self.rejected: Counter[str] = Counter()
+        """Datagrams dropped, by reason."""
         self._steps: deque[Step] = deque(maxlen=KEPT)
 
     def note(self, at: Instant, message: object, there: str, *, sent: bool) -> None:

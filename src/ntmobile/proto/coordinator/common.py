@@ -1,6 +1,6 @@
 """What the parts of a coordinator share: settings, nodes, keys and the queues to the driver."""
 
-from collections import Counter, deque
+from collections import deque
 
 from ntmobile.keys.table import CommonKey, Keyring, Party
 from ntmobile.proto.conversation import Challenger, Conversation
@@ -30,7 +30,7 @@ class Common:
         self.keyring = Keyring(Party.DC)
         self.journal = Journal("DC")
         self.challenger = Challenger(entropy)
-        self.rejected: Counter[str] = Counter()
+        self.rejected = self.journal.rejected
         self.transmits: deque[Transmit] = deque()
         self.requests: deque[Request] = deque()
         self.replies: deque[Reply] = deque()

@@ -4,8 +4,8 @@ Source: paper, Figs. 2 to 7. The parts are machines of their own; this one hands
 answer and timeout to the part it belongs to and gathers what they want done.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -85,11 +85,12 @@ class Node:
         """observations looks into the packet loops; pins are what is remembered of peers."""
         self.settings = settings
         self.keyring = Keyring(Party.NODE)
-        self.rejected: Counter[str] = Counter()
         self._identity = identity
         self._entropy = entropy
         self._challenger = Challenger(entropy)
         self._journal = Journal(settings.fqdn)
+        self.rejected: Mapping[str, int] = self._journal.rejected
+        """Datagrams dropped, by reason."""
         self._ids = 0
         self._login = Login(
             settings.user, settings.name, settings.domain, identity, self._journal, self._next_id
@@ -190,14 +191,14 @@ class Node:
         try:
             header = Header.decode(data)
         except DecodeError:
-            self.rejected["malformed"] += 1
+            self._journal.rejected["malformed"] += 1
             return
         conversation = self._conversation
         if conversation is not None and header.identifier == conversation.identifier:
             heard = conversation.handle_datagram(header, source, data, now, interface=interface)
             self._handle_coordinator(heard, now)
         elif not self._peers.handle_datagram(header, source, data, now, interface):
-            self.rejected["unknown key"] += 1
+            self._journal.rejected["unknown key"] += 1
         self._drain(now)
 
     def handle_reply(self, id: int, reply: Message | Failed, now: Instant) -> None:
@@ -354,10 +355,10 @@ class Node:
         try:
             knock = Knock.decode(data)
         except DecodeError:
-            self.rejected["malformed"] += 1
+            self._journal.rejected["malformed"] += 1
             return
         if self._conversation is None or knock.token >> 63:
-            self.rejected["unasked knock"] += 1
+            self._journal.rejected["unasked knock"] += 1
             return
         if now - self._knocked_at >= KNOCK_NS:
             self._knocked_at, self._knocks = now, set()

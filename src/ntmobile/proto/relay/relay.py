@@ -14,7 +14,7 @@ proven its source, no more than three times its own bytes are sent.
 Source: paper, Fig. 7. Ours: binding and proof, docs/protocol.md section 7.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -128,11 +128,12 @@ class RelayRole:
         """idle_ns tells how long ago a path last carried a capsule; None for never."""
         self.domain = domain
         self.keyring = Keyring(Party.RS)
-        self.rejected: Counter[str] = Counter()
         self._entropy = entropy
         self._idle_ns = idle_ns
         self._challenger = Challenger(entropy)
         self._journal = Journal("RS")
+        self.rejected = self._journal.rejected
+        """Datagrams dropped, by reason."""
         self._peers: dict[bytes, Conversation[None]] = {}
         self._peer_keys: dict[bytes, Kdcrs] = {}
         self._paths: dict[bytes, Path] = {}
