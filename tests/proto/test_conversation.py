@@ -316,6 +316,16 @@ def test_a_cancelled_question_has_no_answer_and_is_not_asked_again() -> None:
     assert node.poll_unanswered() is None
 
 
+def test_all_that_is_open_can_be_abandoned_and_comes_back_in_order() -> None:
+    node = conversation(Sender.NODE)
+    for tag in ("one", "two"):
+        node.ask(QUESTION, (DC,), T0, tag)
+
+    assert node.abandon() == [(QUESTION, "one"), (QUESTION, "two")]
+    assert node.abandon() == []
+    assert node.poll_timeout() is None
+
+
 def test_a_server_that_challenges_for_ever_is_given_up() -> None:
     """A NAT that gives every datagram another address makes each token worthless."""
     node, dc = node_and_dc()

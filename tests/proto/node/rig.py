@@ -290,19 +290,19 @@ class Peer:
 
     def _route(
         self,
-        fqdn: str,
+        whom: str,
         role: Role,
         sends: bool,
-        peer: NodeInformation,
+        about: NodeInformation,
         target: Endpoint,
         **changes: object,
     ) -> RouteDirection:
         fields: dict[str, object] = {
             "negotiation": self.negotiation,
-            "fqdn": fqdn,
+            "fqdn": whom,
             "role": role,
             "action": Action.SEND if sends else Action.AWAIT,
-            "peer": peer,
+            "peer": about,
             "ktmp": self.negotiation * 2,
             "ktun": self.negotiation[::-1] * 2,
             "ktun_identifier": self.negotiation[8:],

@@ -208,9 +208,7 @@ def test_leave_that_was_given_again_lasts_again() -> None:
     assert rig.of(TunnelClosed) == []
 
 
-def test_while_no_dc_can_say_yes_or_no_a_tunnel_goes_on_for_its_grace_only() -> (
-    None
-):
+def test_while_no_dc_can_say_yes_or_no_a_tunnel_goes_on_for_its_grace_only() -> None:
     rig, _ = connected(valid_s=3600)
     rig.refuse_direction = Refusal(Reason.DOMAIN_UNREACHABLE)
 
