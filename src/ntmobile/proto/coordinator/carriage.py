@@ -45,6 +45,8 @@ class Carriage:
         """Shares nodes, keys and queues with the rest of the coordinator."""
         self._common = common
         self._keyed: dict[bytes, Correspondent] = {}
+        self._carrying: dict[tuple[str, bytes], Asked] = {}
+        """What waits for a node's answer, by domain and negotiation: who asked last gets it."""
 
     def accept(self, sharing: KeySharing, now: Instant) -> NtmAck | Refusal:
         """Take a Kdcdc; who sent it was verified by its signature."""
@@ -96,13 +98,13 @@ class Carriage:
         """Our node answered a carried Route Direction, or stayed silent: pass that on."""
         for key in tag.keys:
             self._common.keyring.erase(key, now)
-        peer = self._keyed.get(tag.asked.header.identifier)
+        asked = self._carrying.pop((tag.domain, tag.negotiation))
+        peer = self._keyed.get(asked.header.identifier)
         if peer is None:
             return
-        if isinstance(answer, NtmAck | Refusal):
-            peer.conversation.answer(tag.asked, answer, now)
-        else:
-            peer.conversation.answer(tag.asked, Refusal(Reason.NOT_REGISTERED), now)
+        if not isinstance(answer, NtmAck | Refusal):
+            answer = Refusal(Reason.NOT_REGISTERED)
+        peer.conversation.answer(asked, answer, now)
         self._drain(peer)
 
     def _handle_asked(self, peer: Correspondent, asked: Asked, now: Instant) -> None:
@@ -149,11 +151,15 @@ class Carriage:
         mn = Subject(route.peer.fqdn, route.peer.groups)
         if (reason := common.judge(mn, _subject(node), now)) is not None:
             return Refusal(hides(reason), route.negotiation)
+        under_way = (peer.domain, route.negotiation) in self._carrying
+        self._carrying[peer.domain, route.negotiation] = asked
+        if under_way:
+            return None
         expires = Instant(now + route.valid_s * SECOND)
         ktmp = Ktmp(route.ktmp, route.negotiation[:8], expires)
         ktun = Ktun(route.ktun, route.ktun_identifier, expires)
         keys = (common.keyring.carry(ktmp, now), common.keyring.carry(ktun, now))
-        common.ask_node(node, route, Carried(peer.domain, asked, keys), now)
+        common.ask_node(node, route, Carried(peer.domain, route.negotiation, keys), now)
         return None
 
     def _withdraw(self, fqdn: str, now: Instant) -> None:

@@ -26,7 +26,7 @@ from ntmobile.keys.table import (
 from ntmobile.proto.conversation import Answered, Asked, Conversation
 from ntmobile.proto.coordinator.common import Common
 from ntmobile.proto.coordinator.decision import Decision, choose_cipher, decide, same_mapped
-from ntmobile.proto.coordinator.peering import PeerFailed, Peering
+from ntmobile.proto.coordinator.peering import PATIENT_TRIES, PeerFailed, Peering
 from ntmobile.proto.coordinator.policy import Subject, is_below
 from ntmobile.proto.coordinator.registry import Node
 from ntmobile.proto.coordinator.settings import Relay
@@ -392,7 +392,7 @@ class Directions:
             assert node is not None
             common.ask_node(node, to_cn, tag_cn, now)
         else:
-            self._domains[domain].ask(to_cn, tag_cn, now)
+            self._domains[domain].ask(to_cn, tag_cn, now, tries=PATIENT_TRIES)
         common.ask_node(negotiation.mn, to_mn, RouteToEnd(negotiation.id, Role.MN), now)
         return self._drain(now)
 

@@ -43,6 +43,8 @@ Tag = TypeVar("Tag")
 
 TRIES = 2
 """About a second; then the key is shared again."""
+PATIENT_TRIES = 12
+"""Where a silent node behind the server may be why it does not answer."""
 PATIENCE_NS = 10 * SECOND
 RETRY_NS = SECOND // 2
 """Between Key Sharings with a server that cannot be reached."""
@@ -63,6 +65,7 @@ class _Wanted(Generic[Tag]):
     message: Signal
     tag: Tag
     born: Instant
+    tries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +140,12 @@ class Peering(Generic[Tag]):
         """Whether the server left the last thing it was asked unanswered."""
         return self._silent or (self._deaf_until is not None and now < self._deaf_until)
 
-    def ask(self, message: Signal, tag: Tag, now: Instant) -> None:
+    def ask(self, message: Signal, tag: Tag, now: Instant, *, tries: int = TRIES) -> None:
         """Ask, sharing a key first if there is none."""
-        wanted = _Wanted(message, tag, now)
+        wanted = _Wanted(message, tag, now, tries)
         match self._state:
             case Shared(conversation, key) if now < key.expires:
-                conversation.ask(message, self.endpoints, now, wanted, tries=TRIES)
+                conversation.ask(message, self.endpoints, now, wanted, tries=tries)
             case Shared(_, key):
                 self._waiting.append(wanted)
                 self._keyring.erase(key, now)
@@ -189,7 +192,7 @@ class Peering(Generic[Tag]):
             self._state = Shared(conversation, key)
             while self._waiting:
                 wanted = self._waiting.popleft()
-                conversation.ask(wanted.message, self.endpoints, now, wanted, tries=TRIES)
+                conversation.ask(wanted.message, self.endpoints, now, wanted, tries=wanted.tries)
             return
         self._keyring.erase(key, now)
         reason = reply.reason if isinstance(reply, Failed | Refusal) else Reason.NOT_ALLOWED
@@ -211,8 +214,14 @@ class Peering(Generic[Tag]):
                     self._share(now)
             case Shared(conversation):
                 conversation.handle_timeout(now)
-                if (lost := conversation.poll_unanswered()) is not None:
+                silent = False
+                while (lost := conversation.poll_unanswered()) is not None:
+                    if lost.tag.tries == PATIENT_TRIES:
+                        self._outcomes.append(PeerFailed(lost.tag.tag, Reason.TIMED_OUT))
+                        continue
                     self._waiting.append(lost.tag)
+                    silent = True
+                if silent:
                     self._fall_silent(self._state, now)
             case _:
                 pass
@@ -246,8 +255,6 @@ class Peering(Generic[Tag]):
         self._silent = True
         if not shared.answered:
             self._deaf_until = Instant(now + DEAF_NS)
-        while (lost := shared.conversation.poll_unanswered()) is not None:
-            self._waiting.append(lost.tag)
         self._waiting.extend(tag for _, tag in shared.conversation.abandon())
         self._keyring.erase(shared.key, now)
         self._state = Strange()

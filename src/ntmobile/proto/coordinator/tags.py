@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from ntmobile.keys.table import CommonKey
-from ntmobile.proto.conversation import Asked
 from ntmobile.wire.direction import Role
 
 
@@ -20,7 +19,7 @@ class Carried:
     """A Route Direction that another DC gave us for our node."""
 
     domain: str
-    asked: Asked
+    negotiation: bytes
     keys: tuple[CommonKey, ...]
 
 
