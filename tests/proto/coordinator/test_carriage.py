@@ -144,6 +144,24 @@ def test_a_route_direction_that_comes_twice_is_carried_once(
     assert alice.kinds().count("RouteDirection") == 1
 
 
+def test_asked_again_under_a_new_key_it_is_carried_once_and_the_new_key_gets_the_answer(
+    rig: Rig, alice: Player, dcmn: Player
+) -> None:
+    """DCmn takes our silence for a restart; it is the node that is slow."""
+    introduce(rig, dcmn)
+    rig.inject(dcmn.mouth.say(route(), 900), dcmn.place)
+    again = rig.share(number=91)
+    introduce(rig, again)
+    again.heard.clear()
+
+    rig.inject(again.mouth.say(route(), 901), again.place)
+    assert alice.kinds().count("RouteDirection") == 1
+    rig.acknowledge(alice, RouteDirection)
+
+    assert again.kinds() == ["NtmAck"]
+    assert rig.carried() == []
+
+
 @pytest.mark.parametrize("message", [inquiry(mn=CAROL), inquiry(mn="x.y.example.com")])
 def test_a_dc_may_ask_only_in_the_name_of_its_own_nodes(
     rig: Rig, alice: Player, dcmn: Player, message: NodeInformationRequest

@@ -459,6 +459,18 @@ def test_what_cn_refuses_through_dccn_reaches_mn() -> None:
     assert rig.carried() == []
 
 
+def test_a_cn_that_is_silent_behind_dccn_costs_no_new_key() -> None:
+    rig = Rig()
+    mn = foreign(rig)
+    inform(rig)
+
+    rig.pass_time(16)
+
+    assert refusal(rig, mn) is Reason.TIMED_OUT
+    assert [each.name for each in rig.players].count("ForeignCoordinator") == 1
+    assert rig.carried() == []
+
+
 def test_a_dccn_that_refuses_our_key_ends_the_negotiation() -> None:
     rig = Rig()
     rig.servers_answer = False

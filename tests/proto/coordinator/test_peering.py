@@ -8,7 +8,7 @@ from tests.proto.parts import RS, T0, Mouth, after, conversation, drain, fire, r
 
 from ntmobile.keys.table import Kdcdc, Kdcrs, KeyAct, Keyring, Party
 from ntmobile.proto.conversation import Answered, Conversation
-from ntmobile.proto.coordinator.peering import PATIENCE_NS, RETRY_NS, Peering
+from ntmobile.proto.coordinator.peering import PATIENCE_NS, PATIENT_TRIES, RETRY_NS, Peering
 from ntmobile.proto.io import Call, Failed, ForeignCoordinator, RelayServer
 from ntmobile.proto.journal import Journal
 from ntmobile.time import Instant
@@ -158,6 +158,18 @@ def test_a_server_that_takes_keys_and_answers_no_datagram_counts_as_silent_for_a
 
     assert rig.peering.is_silent(after(T0, 30))
     assert not rig.peering.is_silent(after(T0, 90)), "then it is tried again"
+
+
+def test_silence_that_a_node_behind_the_server_may_cause_is_no_silence_of_the_server() -> None:
+    rig = Rig()
+    rig.peering.ask(QUESTION, "patient", T0, tries=PATIENT_TRIES)
+    rig.shared()
+
+    run(rig.peering, after(T0, 60))
+
+    assert rig.outcomes() == [("patient", Reason.TIMED_OUT)]
+    assert drain(rig.peering.poll_call) == [], "the key stands"
+    assert not rig.peering.is_silent(after(T0, 60))
 
 
 def test_a_server_that_refuses_the_key_fails_all_that_waits_at_once() -> None:
