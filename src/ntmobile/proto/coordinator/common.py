@@ -14,6 +14,9 @@ from ntmobile.time import Instant
 from ntmobile.wire.datagram import Sender, Signal
 from ntmobile.wire.registration import Reason
 
+MAX_PARTNERS = 65_536
+"""Names whose partners are remembered; a foreign domain may invent as many as it likes."""
+
 Event = NodeStored | Audit | Step
 """What a coordinator tells its driver."""
 
@@ -75,9 +78,14 @@ class Common:
         return reason
 
     def remember_partners(self, ours: str, theirs: str) -> None:
-        """Note that two were directed to talk."""
-        self.partners.setdefault(ours, set()).add(theirs)
-        self.partners.setdefault(theirs, set()).add(ours)
+        """Note that two were directed to talk; those heard of longest ago are forgotten."""
+        for one, other in ((ours, theirs), (theirs, ours)):
+            self.partners[one] = held = self.partners.pop(one, set())
+            held.add(other)
+        while len(self.partners) > MAX_PARTNERS:
+            oldest = next(iter(self.partners))
+            for partner in self.partners.pop(oldest):
+                self.partners.get(partner, set()).discard(oldest)
 
 
 def hides(reason: Reason) -> Reason:

@@ -333,6 +333,7 @@ class Coordinator:
                 if answer:
                     mapped = KeepAliveAnswer(asked.source, self._boot)
                     node.conversation.answer(asked, mapped, now)
+                    self._reachability.check(node, now)
             case ReachabilityReport(token):
                 node.conversation.answer(asked, NtmAck(), now)
                 self._reachability.report(node, token, now)

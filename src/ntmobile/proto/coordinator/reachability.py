@@ -20,6 +20,8 @@ from ntmobile.wire.endpoint import Endpoint
 
 MAX_OPEN = 4096
 LIFETIME_NS = 10 * SECOND
+KNOCK_AGAIN_NS = 600 * SECOND
+"""An RS that was down, or a firewall that was opened since, must not matter for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,20 @@ class Reachability:
         self._open: dict[int, _Knock] = {}
 
     def check(self, node: Node, now: Instant) -> None:
-        """Have every address of the node knocked at that was not yet."""
+        """Have every address of the node knocked at where no knock got in, now and then."""
         for endpoint in node.stored.mapped:
             relay = self._stranger(endpoint.version)
-            if relay is None or endpoint in node.knocked:
+            last = node.knocked_again.get(endpoint)
+            waits = last is not None and now - last < KNOCK_AGAIN_NS
+            if relay is None or endpoint in node.proven or waits:
                 continue
             self._sweep(now)
             if len(self._open) >= MAX_OPEN:
                 return
             token = self._common.entropy.getrandbits(62)
             self._open[token] = _Knock(node.fqdn, endpoint, now)
-            node.knocked[endpoint] = now
+            node.knocked.setdefault(endpoint, now)
+            node.knocked_again[endpoint] = now
             self._directions.ask_relay(relay, ReachabilityProbe((endpoint,), token), now)
 
     def report(self, node: Node, token: int, now: Instant) -> None:

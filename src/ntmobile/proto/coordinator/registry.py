@@ -34,7 +34,9 @@ class Node:
     """Under the key before this one, until the node uses the new key: a copy of its state
     directory may have logged in meanwhile, and must hear that it is superseded."""
     knocked: dict[Endpoint, Instant] = field(default_factory=dict)
-    """Mapped addresses at which a stranger knocked, and when."""
+    """Mapped addresses at which a stranger knocked, and when first."""
+    knocked_again: dict[Endpoint, Instant] = field(default_factory=dict)
+    """The same, and when last."""
     proven: set[Endpoint] = field(default_factory=set)
     """Those where the knock got in."""
     superseded: bytes | None = None
@@ -65,6 +67,7 @@ class Node:
         """Take a new registration: what was found out of addresses it lost is forgotten."""
         self.stored = stored
         self.knocked = {end: at for end, at in self.knocked.items() if end in stored.mapped}
+        self.knocked_again = {end: self.knocked_again[end] for end in self.knocked}
         self.proven &= set(stored.mapped)
 
     def information(self, now: Instant, *, private: bool) -> NodeInformation:
