@@ -463,7 +463,9 @@ class Node:
         """Kntmdc is here: register under it. Source: paper, Figs. 2 and 3."""
         response = granted.response
         key: Kntmdc = self.keyring.own(granted.key, now)
+        asked: list[tuple[Signal, DCTag]] = []
         if self._conversation is not None:
+            asked = self._conversation.abandon()
             self.keyring.erase(self._conversation.key, now)
         self._conversation = Conversation(
             key,
@@ -486,6 +488,9 @@ class Node:
         )
         self._registration.begin(self._conversation)
         self._registration.register(self._own_endpoints(), now)
+        for message, tag in asked:
+            if isinstance(tag, Directing):
+                self._conversation.ask(message, self._answering_coordinators(), now, tag)
 
     def _drain_registration(self, now: Instant) -> None:
         while (event := self._registration.poll_event()) is not None:
