@@ -7,12 +7,12 @@ from tests.proto.coordinator.rig import PLACES, SETTINGS, Player, Rig
 from tests.proto.coordinator.test_carriage import inquiry
 from tests.proto.parts import ALICE, CAROL, DC
 
-from ntmobile.proto.coordinator.reachability import LIFETIME_NS
+from ntmobile.proto.coordinator.reachability import KNOCK_AGAIN_NS, LIFETIME_NS
 from ntmobile.proto.coordinator.settings import Relay
 from ntmobile.time import SECOND
 from ntmobile.wire.direction import NodeInformationResponse, ReachabilityProbe
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.registration import NtmAck, ReachabilityReport
+from ntmobile.wire.registration import NtmAck, ReachabilityReport, UdpKeepAlive
 
 PUBLIC = (PLACES[ALICE],)
 
@@ -89,12 +89,37 @@ def test_a_report_that_comes_too_late_proves_nothing() -> None:
     assert reachable(rig) == ()
 
 
-def test_the_same_address_is_not_knocked_at_twice() -> None:
+def test_the_same_address_is_not_knocked_at_twice_in_a_row() -> None:
     rig = Rig()
     node = rig.node(ALICE, 1)
     probe(rig)
 
     rig.register(node)
+
+    assert rig.relay is not None
+    assert "ReachabilityProbe" not in rig.relay.kinds()
+
+
+def test_an_rs_that_was_down_does_not_matter_for_ever() -> None:
+    rig = Rig()
+    node = rig.node(ALICE, 1, local=PUBLIC)
+    probe(rig)
+    rig.pass_time(KNOCK_AGAIN_NS / SECOND)
+
+    rig.ask(node, UdpKeepAlive(answer=True))
+    assert reachable(rig) == (), "not taken back before the knock got in"
+    rig.ask(node, ReachabilityReport(probe(rig).token))
+
+    assert reachable(rig) == PUBLIC
+
+
+def test_where_a_knock_got_in_nobody_knocks_again() -> None:
+    rig = Rig()
+    node = rig.node(ALICE, 1)
+    rig.ask(node, ReachabilityReport(probe(rig).token))
+    rig.pass_time(KNOCK_AGAIN_NS / SECOND)
+
+    rig.ask(node, UdpKeepAlive(answer=True))
 
     assert rig.relay is not None
     assert "ReachabilityProbe" not in rig.relay.kinds()

@@ -314,7 +314,7 @@ def a_node(what: StoredNode, number: int = 1) -> Node:
 
 
 def knock(node: Node) -> None:
-    node.knocked[HERE] = T0
+    node.knocked[HERE] = node.knocked_again[HERE] = T0
 
 
 def fill(registry: Registry, fqdn: str) -> IPv4Address:

@@ -322,6 +322,19 @@ def test_the_key_is_renewed_before_it_is_over_and_the_old_one_erased() -> None:
     assert rig.calls[-1].message.password is None  # type: ignore[union-attr]
 
 
+def test_what_was_asked_under_the_old_key_is_asked_again_under_the_new() -> None:
+    rig = Rig().start()
+    rig.pass_time(86400 * 0.8 - 0.5)
+    rig.refuse_direction = None
+    rig.node.resolve(BOB, rig.now)
+
+    rig.pass_time(1)
+
+    assert len(rig.of(LoggedIn)) == 2
+    transmit, _ = next(h for h in reversed(rig.heard) if isinstance(h[1], DirectionRequest))
+    assert transmit.payload[4:12] == rig.dc.identifier
+
+
 def test_a_tunnel_outlives_the_renewal_of_the_key() -> None:
     rig, _ = connected(valid_s=86400)
 
