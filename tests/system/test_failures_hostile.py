@@ -20,7 +20,7 @@ METRICS = "127.0.0.1:9433"
 DC, RS, HTTPS, DNS, IPERF = 4330, 4331, 443, 53, 5201
 GARBAGE = 3000
 FLOOD_RATE = 50_000
-FLOOD_S = 3.0
+FLOOD_S = 2.0
 ROUNDS = 3
 LARGEST = 400
 """Bytes of a datagram in a flood."""
@@ -209,7 +209,7 @@ def flood(place: Place, target: Address, templates: list[bytes]) -> "subprocess.
 
 def rate(mn: NtmNode, cn: NtmNode) -> float:
     """Bits a second that one TCP stream gets through."""
-    return iperf(mn, cn, "-4", "--time", "2", "--reverse")["bits_per_second"]
+    return iperf(mn, cn, "-4", "--time", "1", "--reverse")["bits_per_second"]
 
 
 def metric(place: Place, name: str, label: str = "") -> float:
