@@ -368,7 +368,10 @@ class Coordinator:
                     self._tell_superseded(node, now)
                 elif node.superseded is None:
                     self._forget_previous(node, now)
+                moved = not set(stored.mapped) <= set(node.stored.mapped)
                 node.move(stored)
+                if moved:
+                    node.conversation.readdress(node.sources(), now)
                 node.last_seen = now if request.endpoints else None
                 self._common.events.append(NodeStored(stored))
                 node.conversation.answer(asked, self._response(node, asked), now)

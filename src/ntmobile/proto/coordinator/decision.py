@@ -13,9 +13,31 @@ Rows, in this order (docs/protocol.md section 7)::
 
 from dataclasses import dataclass
 
+import msgspec
+
 from ntmobile.proto.coordinator.settings import Relay
 from ntmobile.wire.direction import Cipher, NodeInformation, Purpose, Role
 from ntmobile.wire.endpoint import Endpoint
+
+MOST_A_FAMILY = 4
+"""Of each kind of address of an end; two ends' worth and two names fit one datagram."""
+MOST_GROUP_BYTES = 256
+
+
+def trimmed(node: NodeInformation) -> NodeInformation:
+    """Leave out what is too much to tell in one datagram; the best addresses come first."""
+    groups, room = [], MOST_GROUP_BYTES
+    for group in node.groups:
+        room -= len(group.encode()) + 2
+        if room >= 0:
+            groups.append(group)
+    return msgspec.structs.replace(
+        node,
+        mapped=_first(node.mapped, 1),
+        local=_first(node.local, MOST_A_FAMILY),
+        reachable=_first(node.reachable, MOST_A_FAMILY),
+        groups=tuple(groups),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +97,15 @@ def _common(endpoints: tuple[Endpoint, ...], families: set[int]) -> tuple[Endpoi
     """Those of a common family, IPv6 first."""
     common = [endpoint for endpoint in endpoints if endpoint.version in families]
     return tuple(sorted(common, key=lambda endpoint: -endpoint.version))
+
+
+def _first(endpoints: tuple[Endpoint, ...], most: int) -> tuple[Endpoint, ...]:
+    """The first of each family, in their order."""
+    kept: list[Endpoint] = []
+    for endpoint in endpoints:
+        if sum(other.version == endpoint.version for other in kept) < most:
+            kept.append(endpoint)
+    return tuple(kept)
 
 
 def _serves(relay: Relay, node: NodeInformation) -> bool:

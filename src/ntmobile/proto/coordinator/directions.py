@@ -25,7 +25,13 @@ from ntmobile.keys.table import (
 )
 from ntmobile.proto.conversation import Answered, Asked, Conversation
 from ntmobile.proto.coordinator.common import Common
-from ntmobile.proto.coordinator.decision import Decision, choose_cipher, decide, same_mapped
+from ntmobile.proto.coordinator.decision import (
+    Decision,
+    choose_cipher,
+    decide,
+    same_mapped,
+    trimmed,
+)
 from ntmobile.proto.coordinator.peering import PATIENT_TRIES, PeerFailed, Peering
 from ntmobile.proto.coordinator.policy import Subject, is_below
 from ntmobile.proto.coordinator.registry import Node
@@ -357,7 +363,7 @@ class Directions:
         if not isinstance(answer, NodeInformationResponse):
             refused = answer.reason if isinstance(answer, Refusal) else reason
             return self._refuse(negotiation, refused, now)
-        domain, cn = negotiation.state.domain, answer.cn
+        domain, cn = negotiation.state.domain, trimmed(answer.cn)
         if cn.fqdn != negotiation.request.fqdn or not is_below(cn.fqdn, domain):
             return self._refuse(negotiation, Reason.UNKNOWN_NAME, now)
         return self._direct(negotiation, domain, cn, now)

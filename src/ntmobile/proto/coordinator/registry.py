@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from ntmobile.keys.table import CommonKey
 from ntmobile.proto.conversation import Asked, Conversation
+from ntmobile.proto.coordinator.decision import trimmed
 from ntmobile.proto.coordinator.settings import StoredNode
 from ntmobile.proto.coordinator.tags import NodeTag
 from ntmobile.time import SECOND, Instant
@@ -75,7 +76,7 @@ class Node:
         stored = self.stored
         ciphers = (Cipher.AES_256_GCM, Cipher.CHACHA20_POLY1305)
         mapped = () if stored.relay_only else stored.mapped
-        return NodeInformation(
+        told = NodeInformation(
             stored.fqdn,
             stored.virtual_ipv4,
             stored.virtual_ipv6,
@@ -86,6 +87,7 @@ class Node:
             stored.groups,
             ciphers if stored.aes else ciphers[::-1],
         )
+        return trimmed(told)
 
 
 def _unspecified(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
