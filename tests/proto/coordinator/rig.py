@@ -29,7 +29,7 @@ from ntmobile.proto.io import (
 )
 from ntmobile.proto.journal import Step
 from ntmobile.time import Instant
-from ntmobile.wire.datagram import Sender, Signal
+from ntmobile.wire.datagram import MAX_DATAGRAM, Sender, Signal
 from ntmobile.wire.direction import DirectionRequest, Purpose
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
@@ -215,6 +215,7 @@ class Rig:
                 case Step():
                     pass
         for transmit in drain(self.dc.poll_transmit):
+            assert len(transmit.payload) <= MAX_DATAGRAM, "nobody would take it"
             for player in self.players:
                 if self._is_for(player, transmit):
                     player.heard.append((transmit, player.mouth.hear(transmit).message))

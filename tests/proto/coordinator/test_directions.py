@@ -115,6 +115,23 @@ def test_two_negotiations_never_share_a_key() -> None:
     assert first.ktun_identifier != second.ktun_identifier
 
 
+def test_nodes_with_many_addresses_and_groups_are_directed_in_one_datagram() -> None:
+    """Sixteen addresses an end, behind one NAT: all of them are told, as far as there is room."""
+    rig = Rig()
+    many = tuple(Endpoint(f"2001:db8::1:{n:x}", 40000 + n) for n in range(13)) + tuple(
+        Endpoint(f"10.{n}.0.1", 40000) for n in range(3)
+    )
+    groups = tuple(f"group-number-{n}" for n in range(32))
+    names = [f"{'n' * 40}{n}.{'u' * 40}.example.org" for n in range(2)]
+    mn, cn = (rig.node(name, n, many, groups=groups) for n, name in enumerate(names, start=1))
+
+    rig.direction(mn, cn.name)
+
+    told = rig.acknowledge(mn, RouteDirection)
+    assert {end.version for end in told.targets} == {4, 6}
+    assert rig.acknowledge(cn, RouteDirection).peer.groups == groups[: len(told.peer.groups)]
+
+
 def test_the_purpose_reaches_both_ends_and_relay_means_rs() -> None:
     rig = Rig()
     mn, cn = pair(rig, cn_public=True)

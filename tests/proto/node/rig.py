@@ -30,7 +30,7 @@ from ntmobile.proto.node.handshake import Terms
 from ntmobile.proto.node.negotiation import Agreed, Negotiation, Parts
 from ntmobile.proto.node.node import Node
 from ntmobile.proto.node.settings import NodeSettings, Pin
-from ntmobile.wire.datagram import Header, Sender, Signal, decode_control
+from ntmobile.wire.datagram import MAX_DATAGRAM, Header, Sender, Signal, decode_control
 from ntmobile.wire.direction import (
     Action,
     Cipher,
@@ -203,6 +203,7 @@ class Rig:
         raise AssertionError(f"the AS knows no {message}")
 
     def _take(self, transmit: Transmit) -> None:
+        assert len(transmit.payload) <= MAX_DATAGRAM, "nobody would take it"
         if transmit.destination not in (DC, DC6):
             self.elsewhere.append(transmit)
             return
