@@ -1,5 +1,7 @@
 """Moving: the tunnel, its keys and its application's data live on. Source: docs/protocol.md, 8."""
 
+from random import Random
+
 import pytest
 
 from ntmobile.proto.node.events import HandoverDone, TunnelClosed
@@ -42,6 +44,50 @@ def test_both_ends_may_move_at_the_same_time(mover_sends: bool) -> None:
     world.run_until(lambda: stream.done, "the stream", limit_s=60)
 
     assert stream.longest_gap_ns < 5 * SECOND
+
+
+@pytest.mark.parametrize("pause_ms", range(10, 130, 15))
+def test_a_second_move_does_not_wait_for_the_answer_to_the_first(pause_ms: int) -> None:
+    """What the DC directs for the first place goes there, and nobody is there any more."""
+    world, mn, cn = a_pair("core", "home")
+    stream = a_stream(world, mn, cn, mover_sends=False)
+    world.run_for(1)
+
+    world.move(mn, a_place(world, "site"))
+    world.run_for(pause_ms / 1000)
+    world.move(mn, a_place(world, "other"))
+    world.run_until(lambda: stream.done, "the stream", limit_s=60)
+
+    assert stream.longest_gap_ns < SECOND
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_two_that_roam_at_the_same_time_find_each_other_within_a_second(seed: int) -> None:
+    """Each leaves while news of the other's move, or the answer to its own, is under way."""
+    world, choice = World(seed), Random(seed)
+    org, net = world.organisation(), world.organisation("example.net")
+    homes = [world.internet.home(name) for name in ("mn home", "mn cafe", "cn home", "cn cafe")]
+    mn = world.node("laptop.alice", org, homes[0])
+    cn = world.node("pc.bob", net, homes[2])
+    elsewhere = {mn: [homes[1], world.internet.core], cn: [homes[3], world.internet.core]}
+    at = {mn: homes[0], cn: homes[2]}
+    world.connect(mn, cn)
+
+    for _ in range(12):
+        for end, places in elsewhere.items():
+            goal = places.pop(choice.randrange(2))
+            places.append(at[end])
+            at[end] = goal
+            world.move(end, goal)
+            world.run_for(choice.choice([0, 0.02, 0.05, 0.1]))
+        flows = (
+            Flow(mn, mn.address_of(cn), cn, 20 * MILLISECOND),
+            Flow(cn, cn.address_of(mn), mn, 20 * MILLISECOND),
+        )
+        world.run_until(lambda flows=flows: all(f.arrivals for f in flows), "both", limit_s=1)
+        for flow in flows:
+            flow.stop()
+        world.run_for(choice.choice([0.1, 0.3, 0.6, 1.0]))
 
 
 @pytest.mark.parametrize("hole_s", [1, 10, 60])

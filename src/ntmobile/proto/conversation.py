@@ -216,6 +216,12 @@ class Conversation(Generic[Tag]):
         self._open.clear()
         return asked
 
+    def readdress(self, destinations: tuple[Endpoint, ...], now: Instant) -> None:
+        """The other end has moved: what is open goes there at once, as if asked now."""
+        for transaction, opened in list(self._open.items()):
+            moved = replace(opened, destinations=destinations, token=b"", tries=1)
+            self._send_try(transaction, moved, now)
+
     def tell(
         self, message: Signal, destination: Endpoint, now: Instant, *, interface: int = 0
     ) -> None:

@@ -116,6 +116,7 @@ class Node:
         self._knocks: set[int] = set()
         self._trouble = ""
         self._stopped = False
+        self._moved_at = Instant(0)
         self._doubts = 0
         """How often the DC's silence made this node log in again."""
         self._transmits: deque[Transmit] = deque()
@@ -176,6 +177,7 @@ class Node:
         """Take all addresses of all uplinks: at the start and at every change."""
         if local == self._peers.local:
             return
+        self._moved_at = now
         self._peers.handle_links(local, now)
         if not self._stopped and not self._login.is_over:
             self._registration.register(self._own_endpoints(), now)
@@ -322,9 +324,12 @@ class Node:
         return tuple(sorted(answering, key=lambda end: -end.version)) or usable
 
     def _is_sought(self, fqdn: str) -> bool:
-        """Whether a way to the peer is being sought."""
-        asked = any(asking.fqdn == fqdn for asking in self._asking.values())
-        return asked or self._peers.is_negotiating(fqdn)
+        """Whether a way to the peer is being sought from where this node is now."""
+        asked = any(
+            asking.fqdn == fqdn and asking.began >= self._moved_at
+            for asking in self._asking.values()
+        )
+        return asked or self._peers.is_negotiating(fqdn, self._moved_at)
 
     def _negotiate(self, fqdn: str, purpose: Purpose, now: Instant) -> None:
         """Ask the DC for a way to a peer, unless one is being sought."""

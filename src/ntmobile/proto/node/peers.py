@@ -42,6 +42,7 @@ from ntmobile.wire.tunnel import CloseReason
 OVERHEAD = 88
 """IPv6 40, UDP 8, capsule 32, tail of a segment 8: what a capsule adds at most."""
 MIN_MTU = 1280
+EVER = Instant(0)
 EARLY_NS = 2 * SECOND
 MAX_EARLY = 32
 """Datagrams kept that came before their Route Direction."""
@@ -98,6 +99,7 @@ class Peers:
         pins = tuple(pins)
         self.addresses = Addresses(settings.avoid, pins)
         self.local: tuple[LocalAddress, ...] = ()
+        self._moved_at = EVER
         self._settings = settings
         self._identity = identity
         self._observations = observations
@@ -129,12 +131,9 @@ class Peers:
         """Return the tunnel whose capsules bear this receiver index."""
         return self._by_index.get(index)
 
-    def is_negotiating(self, fqdn: str) -> bool:
-        """Whether a way to the peer is being negotiated."""
-        return any(
-            negotiation.route.peer.fqdn == fqdn and negotiation.is_open
-            for negotiation in self._negotiations.values()
-        )
+    def is_negotiating(self, fqdn: str, since: Instant = EVER) -> bool:
+        """Whether a way to the peer is being negotiated, and was not before `since`."""
+        return any(n.is_open and n.began >= since for n in self._negotiations_of(fqdn))
 
     def usable(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """Return those addresses whose family this node has."""
@@ -143,16 +142,16 @@ class Peers:
 
     def handle_links(self, local: tuple[LocalAddress, ...], now: Instant) -> None:
         """The node's own addresses changed: move every tunnel whose uplink did."""
-        before, self.local = self.local, local
+        before, self.local, self._moved_at = self.local, local, now
         families = {address.endpoint.version for address in local}
         for tunnel in self:
             family = None if tunnel.path is None else tunnel.path.remote.version
             if family is not None and _uplink(before, family) == _uplink(local, family):
                 continue
             tunnel.move(families, now)
-            negotiation = self._negotiation_of(tunnel)
-            if negotiation is not None and tunnel.path is not None and tunnel.path.relayed:
-                negotiation.punch(now)
+            if tunnel.path is not None and tunnel.path.relayed:
+                for negotiation in self._negotiations_of(tunnel.fqdn):
+                    negotiation.punch(now)
 
     def handle_datagram(
         self, header: Header, source: Endpoint, data: bytes, now: Instant, interface: int
@@ -293,9 +292,8 @@ class Peers:
         ]
         return max(min(links, default=1500) - OVERHEAD, MIN_MTU)
 
-    def _negotiation_of(self, tunnel: Tunnel) -> Negotiation | None:
-        peers = (n for n in self._negotiations.values() if n.route.peer.fqdn == tunnel.fqdn)
-        return max(peers, key=lambda negotiation: negotiation.began, default=None)
+    def _negotiations_of(self, fqdn: str) -> list[Negotiation]:
+        return [n for n in self._negotiations.values() if n.route.peer.fqdn == fqdn]
 
     def _tunnel(
         self,
@@ -402,9 +400,9 @@ class Peers:
     ) -> None:
         tunnel.adopt(agreed, now)
         tunnel.negotiated_ns = now - negotiation.began
-        for other in list(self._negotiations.values()):
-            same_peer = other.route.peer.fqdn == tunnel.fqdn
-            if same_peer and other is not negotiation and not other.is_open:
+        for other in self._negotiations_of(tunnel.fqdn):
+            over = not other.is_open or other.began < self._moved_at <= negotiation.began
+            if over and other is not negotiation:
                 self._close_negotiation(other, now)
         self._events.append(
             TunnelEstablished(
@@ -416,6 +414,9 @@ class Peers:
     def _fail(self, negotiation: Negotiation, failed: NegotiationFailed, now: Instant) -> None:
         fqdn, asked = negotiation.route.peer.fqdn, negotiation.route.role is Role.MN
         self._close_negotiation(negotiation, now)
+        tunnel = self._tunnels.get(fqdn)
+        if tunnel is not None and tunnel.is_up and tunnel.adopted_at >= negotiation.began:
+            return  # another way was found meanwhile
         if failed.relay_next:
             # CN asks too: MN may have heard its Tunnel Request and answered into a NAT's filter.
             self._wishes.append(Wish(fqdn, Purpose.RELAY))

@@ -163,6 +163,8 @@ class Tunnel:
         """RS of the last negotiation, one address a family."""
         self.path: Path | None = None
         self.established_at = now
+        self.adopted_at = now
+        """When the last negotiation brought keys and a path."""
         self.negotiated_ns = 0
         self.last_handover: HandoverDone | None = None
         self.rtt_ns: int | None = None
@@ -230,7 +232,7 @@ class Tunnel:
         self._set_path(Path(agreed.remote, agreed.relayed))
         self._before = None
         self._dead_at = None
-        self._active_at = now
+        self._active_at = self.adopted_at = now
         if agreed.sent_request or self.is_moving:
             self._send_update(now)
 
