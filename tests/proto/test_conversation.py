@@ -316,6 +316,19 @@ def test_a_cancelled_question_has_no_answer_and_is_not_asked_again() -> None:
     assert node.poll_unanswered() is None
 
 
+def test_what_is_open_follows_the_other_end_to_its_new_address_at_once() -> None:
+    dc = conversation(Sender.DC)
+    dc.ask(QUESTION, (HERE,), T0, "it")
+    drain(dc.poll_transmit)
+
+    dc.readdress((STRANGER,), T0)
+
+    assert destinations(dc) == [STRANGER]
+    run(dc, after(T0, 60))
+    assert set(destinations(dc)) == {STRANGER}
+    assert drain(dc.poll_unanswered) == [Unanswered("it")]
+
+
 def test_all_that_is_open_can_be_abandoned_and_comes_back_in_order() -> None:
     node = conversation(Sender.NODE)
     for tag in ("one", "two"):

@@ -210,6 +210,18 @@ def test_what_a_node_was_asked_under_its_old_key_is_asked_again_under_the_new() 
     rig.acknowledge(mn, RouteDirection)
 
 
+def test_what_a_node_was_asked_before_a_move_reaches_it_at_its_new_place_at_once() -> None:
+    rig = Rig()
+    mn, cn = rig.node(ALICE, 1), rig.node(CAROL, 2)
+    cn.place = STRANGER
+    rig.direction(mn, CAROL)
+    assert "RouteDirection" not in cn.kinds()
+
+    rig.register(cn)
+
+    assert "RouteDirection" in cn.kinds()
+
+
 def test_mn_may_renew_its_key_while_its_tunnel_is_directed() -> None:
     rig = Rig()
     mn, cn = rig.node(ALICE, 1), rig.node(CAROL, 2)
