@@ -33,13 +33,15 @@ impl Intake {
             self.too_long.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let queued = self.inbox.push_with(|| Datagram {
-            source,
-            interface,
-            bytes: bytes.to_vec(),
+        // Counted while it is queued: who drains it finds it counted.
+        self.inbox.push_with(|| {
+            self.received.fetch_add(1, Ordering::Relaxed);
+            Datagram {
+                source,
+                interface,
+                bytes: bytes.to_vec(),
+            }
         });
-        self.received
-            .fetch_add(u64::from(queued), Ordering::Relaxed);
     }
 
     /// The queue, to be drained and watched.
