@@ -63,9 +63,11 @@ class Download:
         return len(self._data)
 
     def await_more(self) -> float:
-        """Return after how many seconds new bytes have come."""
+        """Return after how many seconds new bytes have come, or all have."""
         size = self.size
-        return seconds_until(lambda: self.size > size, "more of the download")
+        return seconds_until(
+            lambda: self.size > size or not self._thread.is_alive(), "more of the download"
+        )
 
     def longest_gap_s(self, since: float) -> float:
         """Return the longest time without a byte after `since` (of time.perf_counter)."""
