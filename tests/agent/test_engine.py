@@ -202,3 +202,20 @@ def test_a_signal_that_breaks_the_machine_costs_only_itself(
 
     assert there.listen() == ("datagram", here.endpoint, b"\x05second")
     assert there.loops.counters["bugs"] == 1
+
+
+def test_a_new_peer_is_announced_before_its_tunnel_opens(ends: tuple[End, End]) -> None:
+    """Its first packet may be answered at once, and the answer must find its route."""
+    here, there = ends
+    known: list[tuple[Host, Host]] = []
+
+    def announce(hosts: tuple[Host, Host]) -> None:
+        with pytest.raises(KeyError, match="no tunnel"):
+            here.engine.statistics(HERE)
+        known.append(hosts)
+
+    here.loops.on_open = announce
+    tunnel(here, there)
+
+    assert known == [PEER]
+    assert here.engine.statistics(HERE).tx_packets == 0

@@ -21,8 +21,8 @@ async def test_the_size_of_a_peers_path_is_its_route_mtu(inside: "Namespace") ->
     async with Tun() as tun:
         await tun.set_addresses([IPV4, IPV6])
         for mtu in (1400, 8900, 600):
-            await tun.routes.set_peer(PEER4, mtu)
-            await tun.routes.set_peer(PEER6, mtu)
+            tun.routes.set_peer(PEER4, mtu)
+            tun.routes.set_peer(PEER6, mtu)
 
             for peer in (PEER4, PEER6):
                 assert path_mtu(inside, peer) == max(mtu, SMALLEST_MTU)
@@ -33,8 +33,8 @@ async def test_where_the_kernel_has_no_ipv6_peers_are_routed_by_ipv4(inside: "Na
     async with Tun() as tun:
         inside.run("sysctl", "-qw", f"net.ipv6.conf.{tun.name}.disable_ipv6=1")
         await tun.set_addresses([IPV4, IPV6])
-        await tun.routes.set_peer(PEER6, 1400)
-        await tun.routes.set_peer(PEER4, 1400)
+        tun.routes.set_peer(PEER6, 1400)
+        tun.routes.set_peer(PEER4, 1400)
 
         assert path_mtu(inside, PEER4) == 1400
         assert str(PEER6) not in inside.ip("-6 route")
@@ -46,7 +46,7 @@ async def test_a_refused_route_says_what_to_do_and_names_nobody(inside: "Namespa
         inside.ip(f"link del {tun.name}")
 
         with pytest.raises(SystemRefused) as raised:
-            await tun.routes.set_peer(PEER4, 1400)
+            tun.routes.set_peer(PEER4, 1400)
 
     assert raised.value.remedy == "run ntm up as root; ntm bugreport"
     assert str(PEER4) not in str(raised.value)
@@ -60,7 +60,7 @@ async def test_a_route_of_somebody_else_stays_as_it_is(inside: "Namespace") -> N
     inside.ip(f"route add {other}")
     async with Tun() as tun:
         await tun.set_addresses([IPV4])
-        await tun.routes.set_peer(PEER4, 1400)
+        tun.routes.set_peer(PEER4, 1400)
 
     assert " ".join(inside.ip("route").split()).startswith(other)
 
@@ -70,7 +70,7 @@ async def test_two_devices_side_by_side_keep_their_routes_apart(inside: "Namespa
     async with Tun() as one:
         async with Tun() as other:
             for tun in (one, other):
-                await tun.routes.set_peer(PEER4, 1400)
+                tun.routes.set_peer(PEER4, 1400)
             assert one.name != other.name
 
         assert one.name in inside.ip(f"route show {PEER4}")
@@ -83,7 +83,7 @@ async def test_a_real_network_in_a_virtual_range_is_found(inside: "Namespace") -
     inside.ip("addr add 100.70.1.7/16 dev up0")
     inside.ip("route add default dev up0")
     async with Tun() as tun:
-        await tun.routes.set_peer(PEER4, 1400)
+        tun.routes.set_peer(PEER4, 1400)
 
         found = overlaps(RANGES, own=tun.index)
 
@@ -93,7 +93,7 @@ async def test_a_real_network_in_a_virtual_range_is_found(inside: "Namespace") -
 @lab
 async def test_another_agents_peer_is_an_overlap(inside: "Namespace") -> None:
     async with Tun() as other:
-        await other.routes.set_peer(PEER4, 1400)
+        other.routes.set_peer(PEER4, 1400)
 
         assert {o.virtual for o in overlaps(RANGES)} == {RANGES[0]}
 

@@ -26,7 +26,7 @@ from ntmobile.agent.tun import Tun
 async def main():
     async with Tun() as tun:
         await tun.set_addresses([ip_address("100.64.0.2"), ip_address("fd12::2")])
-        await tun.routes.set_peer(ip_address("100.64.0.9"), 1400)
+        tun.routes.set_peer(ip_address("100.64.0.9"), 1400)
         print("ready", flush=True)
         await asyncio.Event().wait()
 
@@ -66,7 +66,7 @@ async def test_the_source_of_a_packet_to_a_peer_is_the_virtual_address(
     async with Tun() as tun:
         await tun.set_addresses([IPV4, IPV6])
         for peer in (PEER4, PEER6):
-            await tun.routes.set_peer(peer, 1400)
+            tun.routes.set_peer(peer, 1400)
 
         for peer, own in ((PEER4, IPV4), (PEER6, IPV6)):
             family = socket.AF_INET if peer.version == 4 else socket.AF_INET6

@@ -75,7 +75,8 @@ class PacketLoops:
         self._clock = clock
         self.counters: Counter[str] = Counter()
         self.on_open: Callable[[tuple[Host, Host]], None] = lambda hosts: None
-        """Called with a peer's virtual addresses before anything from it can arrive."""
+        """Called with a peer's virtual addresses before anything from it can arrive: the answers
+        to it must find their route, or they leave by the default route, readable by all."""
         self.on_path: Callable[[tuple[Host, Host], int], None] = lambda hosts, mtu: None
         """Called with a peer's virtual addresses and the largest inner packet of its path."""
         self._open: dict[int, OpenTunnel] = {}
@@ -183,6 +184,7 @@ class PacketLoops:
                 self.counters[f"send_failed_errno_{signal.errno}"] += 1
 
     def _open_tunnel(self, command: OpenTunnel) -> None:
+        self.on_open((command.peer_ipv4, command.peer_ipv6))
         self._engine.open_tunnel(
             command.index,
             own_ipv4=command.own_ipv4.packed,
@@ -190,7 +192,6 @@ class PacketLoops:
             peer_ipv4=command.peer_ipv4.packed,
             peer_ipv6=command.peer_ipv6.packed,
         )
-        self.on_open((command.peer_ipv4, command.peer_ipv6))
         self._open[command.index] = command
         self._traffic[command.index] = DataTraffic()
 

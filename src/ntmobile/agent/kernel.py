@@ -20,10 +20,6 @@ class Kernel(Protocol):
         """Changes an address."""
         ...
 
-    async def route(self, verb: str, **arguments: object) -> object:
-        """Changes a route."""
-        ...
-
 
 def open_kernel() -> AbstractAsyncContextManager[Kernel]:
     """Returns a connection to the network namespace that the caller is in."""

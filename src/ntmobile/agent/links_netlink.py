@@ -2,7 +2,7 @@
 
 Read with struct and not with pyroute2: a route costs pyroute2 40 µs, and a node with 500 peers
 has 500 routes that would delay the notice of a move by 20 ms; here all but default routes are
-skipped by their header. What changes the system (tun.py, routes.py) goes through pyroute2.
+skipped by their header.
 
 Source: rtnetlink(7), netlink(7).
 """
@@ -15,7 +15,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from ntmobile.agent.netlink import DONE, DUMP, DUMP_INTERRUPTED, ERROR, HEADER, REQUEST, attributes
+from ntmobile.agent.netlink import (
+    DONE,
+    DUMP,
+    DUMP_INTERRUPTED,
+    ERROR,
+    HEADER,
+    REQUEST,
+    attributes,
+    messages,
+    open_netlink,
+)
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
@@ -23,11 +33,12 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 WATCHED_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 """RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE."""
 
-_RTM = struct.Struct("=BBBBBBBBI")
+RTM = struct.Struct("=BBBBBBBBI")
+"""Family, destination's and source's length, TOS, table, protocol, scope, type, flags."""
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _NEXTHOP = struct.Struct("=HBBi")
-_RT_TABLE_MAIN, _RTN_UNICAST, _RTNH_F_DEAD_OR_LINKDOWN = 254, 1, 0x11
+RT_TABLE_MAIN, RTN_UNICAST, _RTNH_F_DEAD_OR_LINKDOWN = 254, 1, 0x11
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
 _IFA_F_UNUSABLE = 0x08 | 0x20 | 0x40
 """DADFAILED, DEPRECATED, TENTATIVE."""
@@ -91,7 +102,7 @@ def read_snapshot() -> Snapshot:
 
     Raises OSError when the tables change faster than they can be read.
     """
-    with _open() as kernel:
+    with open_netlink() as kernel:
         links = [_link(body) for body in _dump(kernel, RTM_GETLINK, RTM_NEWLINK)]
         addresses = [_address(body) for body in _dump(kernel, RTM_GETADDR, RTM_NEWADDR)]
         routes = [
@@ -105,7 +116,7 @@ def read_snapshot() -> Snapshot:
 
 def read_routes() -> tuple[Route, ...]:
     """Reads all but the default routes; raises OSError as read_snapshot does."""
-    with _open() as kernel:
+    with open_netlink() as kernel:
         return tuple(
             route
             for family in (socket.AF_INET, socket.AF_INET6)
@@ -118,26 +129,8 @@ def concerns_uplinks(data: bytes) -> bool:
     """True unless all messages of a notification are about routes that are no default routes."""
     return any(
         kind not in (RTM_NEWROUTE, RTM_DELROUTE) or body[1:2] == b"\x00"
-        for kind, _, body in _messages(data)
+        for kind, _, body in messages(data)
     )
-
-
-def _open() -> socket.socket:
-    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    kernel.settimeout(1)
-    kernel.bind((0, 0))
-    return kernel
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yields type, flags and body of each netlink message."""
-    at = 0
-    while at + HEADER.size <= len(data):
-        size, kind, flags, _, _ = HEADER.unpack_from(data, at)
-        if size < HEADER.size:
-            return
-        yield kind, flags, data[at + HEADER.size : at + size]
-        at += (size + 3) & ~3
 
 
 def _dump(kernel: socket.socket, ask: int, answer: int, family: int = 0) -> list[bytes]:
@@ -150,12 +143,12 @@ def _dump(kernel: socket.socket, ask: int, answer: int, family: int = 0) -> list
 
 def _dump_once(kernel: socket.socket, ask: int, answer: int, family: int) -> list[bytes] | None:
     """Returns None when the table changed under the reading."""
-    header = HEADER.pack(HEADER.size + _RTM.size, ask, REQUEST | DUMP, 1, 0)
-    kernel.send(header + bytes([family]) + bytes(_RTM.size - 1))
+    header = HEADER.pack(HEADER.size + RTM.size, ask, REQUEST | DUMP, 1, 0)
+    kernel.send(header + bytes([family]) + bytes(RTM.size - 1))
     bodies: list[bytes] = []
     whole = True
     while True:
-        for kind, flags, body in _messages(kernel.recv(_RECEIVE_BYTES)):
+        for kind, flags, body in messages(kernel.recv(_RECEIVE_BYTES)):
             if kind == ERROR:
                 code = -struct.unpack_from("=i", body)[0]
                 raise OSError(code, "the kernel refused to list its network tables")
@@ -197,10 +190,10 @@ def _address(body: bytes) -> Address | None:
 
 
 def _default_routes(body: bytes) -> Iterator[DefaultRoute]:
-    family, length, _, _, table, _, _, kind, flags = _RTM.unpack_from(body)
-    if length or table != _RT_TABLE_MAIN or kind != _RTN_UNICAST:
+    family, length, _, _, table, _, _, kind, flags = RTM.unpack_from(body)
+    if length or table != RT_TABLE_MAIN or kind != RTN_UNICAST:
         return
-    found = attributes(body, _RTM.size)
+    found = attributes(body, RTM.size)
     version = 4 if family == socket.AF_INET else 6
     metric = int.from_bytes(found.get(6, b""), sys.byteorder)
     if 4 in found and not flags & _RTNH_F_DEAD_OR_LINKDOWN:
@@ -210,10 +203,10 @@ def _default_routes(body: bytes) -> Iterator[DefaultRoute]:
 
 
 def _route(body: bytes) -> Route | None:
-    family, length, _, _, table, _, _, kind, _ = _RTM.unpack_from(body)
-    if not length or table != _RT_TABLE_MAIN or kind != _RTN_UNICAST:
+    family, length, _, _, table, _, _, kind, _ = RTM.unpack_from(body)
+    if not length or table != RT_TABLE_MAIN or kind != RTN_UNICAST:
         return None
-    found = attributes(body, _RTM.size)
+    found = attributes(body, RTM.size)
     network = IPv4Network if family == socket.AF_INET else IPv6Network
     return Route(
         network((found.get(1, b""), length)), int.from_bytes(found.get(4, b""), sys.byteorder)

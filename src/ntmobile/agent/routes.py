@@ -7,13 +7,22 @@ unlike anybody else's, so no foreign route is ever replaced, and they vanish wit
 Ours: docs/protocol.md sections 5 and 7.
 """
 
+import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from errno import EACCES, EOPNOTSUPP
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from socket import AF_INET, AF_INET6
 
-from ntmobile.agent.kernel import Kernel, NetlinkError
-from ntmobile.agent.links_netlink import Route, read_routes
+from ntmobile.agent.links_netlink import (
+    RT_TABLE_MAIN,
+    RTM,
+    RTM_NEWROUTE,
+    RTN_UNICAST,
+    Route,
+    read_routes,
+)
+from ntmobile.agent.netlink import CREATE, NESTED, REPLACE, attribute, change
 from ntmobile.errors import Remedy
 
 Host = IPv4Address | IPv6Address
@@ -27,6 +36,10 @@ METRIC = 20_000
 """Plus the index of the device, so that agents side by side never replace each other's routes."""
 NO_IPV6 = frozenset({EACCES, EOPNOTSUPP})
 """What the kernel says of IPv6 where it has none."""
+_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_METRICS, _RTAX_MTU = 1, 4, 6, 8, 2
+_SCOPE_LINK = 253
+"""The kernel's own default for an IPv4 route without a gateway; IPv6 knows no other than 0."""
+_U32 = struct.Struct("=I")
 
 
 class SystemRefused(Remedy):
@@ -69,37 +82,47 @@ def _is_routed(route: Route) -> bool:
 
 
 class Routes:
-    """The routes of one tunnel device; remembers them, so a repetition costs nothing."""
+    """The routes of one tunnel device; remembers them, so a repetition costs nothing.
 
-    def __init__(self, kernel: Kernel, interface: int) -> None:
+    Set within the call, and not by pyroute2, which waits: the answer to a peer's first packet may
+    leave at once, and it must not find the default route.
+    """
+
+    def __init__(self, interface: int) -> None:
         """Interface is the index of the device."""
-        self._kernel = kernel
         self._interface = interface
-        self._routes: dict[Network, int] = {}
+        self._routes: dict[Host, int] = {}
         """The MTU of each."""
 
-    async def set_peer(self, host: Host, mtu: int) -> None:
+    def set_peer(self, host: Host, mtu: int) -> None:
         """Sends this peer's packets into the device, at most mtu bytes each.
 
         An mtu below 1280 counts as 1280. A machine whose kernel has no IPv6 goes without the IPv6
         routes. Raises SystemRefused.
         """
-        network, mtu = ip_network(host), max(mtu, SMALLEST_MTU)
-        if self._routes.get(network) == mtu:
+        mtu = max(mtu, SMALLEST_MTU)
+        if self._routes.get(host) == mtu:
             return
         try:
-            await self._kernel.route("replace", **self._key(network), metrics={"mtu": mtu})
-        except NetlinkError as error:
-            if host.version == 4 or error.code not in NO_IPV6:
-                raise SystemRefused("route a peer into the tunnel", error) from error
-        self._routes[network] = mtu
+            change(RTM_NEWROUTE, CREATE | REPLACE, self._body(host, mtu))
+        except OSError as error:
+            if host.version == 4 or error.errno not in NO_IPV6:
+                raise SystemRefused("route a peer into the tunnel", error.strerror) from error
+        self._routes[host] = mtu
 
-    def _key(self, network: Network) -> dict[str, object]:
-        return {
-            "dst": str(network),
-            "oif": self._interface,
-            "priority": METRIC + self._interface,
-            "proto": PROTOCOL,
-            # The kernel's own default for a route without a gateway; IPv6 knows no other.
-            **({"scope": "link"} if network.version == 4 else {}),
-        }
+    def __contains__(self, host: Host) -> bool:
+        return host in self._routes
+
+    def _body(self, host: Host, mtu: int) -> bytes:
+        family, scope = (AF_INET, _SCOPE_LINK) if host.version == 4 else (AF_INET6, 0)
+        head = RTM.pack(
+            family, host.max_prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, scope, RTN_UNICAST, 0
+        )
+        return head + b"".join(
+            (
+                attribute(_RTA_DST, host.packed),
+                attribute(_RTA_OIF, _U32.pack(self._interface)),
+                attribute(_RTA_PRIORITY, _U32.pack(METRIC + self._interface)),
+                attribute(_RTA_METRICS | NESTED, attribute(_RTAX_MTU, _U32.pack(mtu))),
+            )
+        )

@@ -6,13 +6,12 @@ are not routed: behind a carrier's NAT the provider's own servers live in 100.64
 Source: paper, abstract (the kernel type). Ours: docs/protocol.md sections 5 to 7.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, ParamSpec, Self
 
 import structlog
 
@@ -21,7 +20,7 @@ from ntmobile.agent.dns_hook_table import HookUnavailable
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
 from ntmobile.agent.names import is_virtual, owner_of
-from ntmobile.agent.routes import overlaps
+from ntmobile.agent.routes import SystemRefused, overlaps
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
 from ntmobile.agent.tun import Tun
@@ -36,6 +35,7 @@ POOLS = (IPv4Network("100.64.0.0/10"), IPv4Network("198.18.0.0/15"), IPv4Network
 LEAST_MTU = 1280
 """Of a peer whose path is not known yet."""
 _CAP_NET_ADMIN = 12
+P = ParamSpec("P")
 _LOG = structlog.get_logger(__name__)
 
 
@@ -50,9 +50,6 @@ class SystemModel:
         self._stub: DnsStub | None = None
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
-        self._mtus: dict[Host, int] = {}
-        self._routing = asyncio.Lock()
-        """Held while routes change: who finds a host in `_mtus` finds its route too."""
         self._hook: Literal["nftables", "resolv.conf", "off"] = "off"
         self._hook_detail = "not registered yet"
         self._wanted = self._claimed = False
@@ -93,14 +90,16 @@ class SystemModel:
     async def attach(self, session: Session, registered: Registered) -> None:
         """Hooks the node into the machine, or follows its new addresses; raises Remedy."""
         if self._tun is None:
-            self._tun = tun = await self._stack.enter_async_context(Tun())
-            session.engine.attach_tun(tun.fd, offload=tun.offload)
-            self._stack.callback(session.engine.detach_tun)
-            session.loops.on_open = self._handle_open
-            session.loops.on_path = self._handle_path
+            self._tun = await self._stack.enter_async_context(Tun())
+            session.loops.on_open = _logged(self._route_new)
+            session.loops.on_path = _logged(self._route)
         await self._tun.set_addresses((registered.virtual_ipv4, registered.virtual_ipv6))
-        for peer in tuple(self._state.peers.values()):
-            await self._route((peer.ipv4, peer.ipv6), None)
+        for peer in self._state.peers.values():
+            self._route_new((peer.ipv4, peer.ipv6))
+        if not self.attached:
+            # Last: what comes out of the device finds the addresses, and its answers the routes.
+            session.engine.attach_tun(self._tun.fd, offload=self._tun.offload)
+            self._stack.callback(session.engine.detach_tun)
         if self._stub is None and self._claimed:
             await self._hook_names(session)
         self.attached = True
@@ -110,7 +109,6 @@ class SystemModel:
         self.attached = False
         self._tun = self._stub = None
         self._hook, self._hook_detail = "off", "not registered yet"
-        self._mtus.clear()
         await self._stack.aclose()
 
     def troubles(self) -> list[str]:
@@ -172,7 +170,7 @@ class SystemModel:
         if not isinstance(outcome, NameResolved):
             return Refused()
         # The application sends as soon as it has the answer: the route must stand.
-        await self._route((outcome.ipv4, outcome.ipv6), None)
+        self._route_new((outcome.ipv4, outcome.ipv6))
         return Answer(outcome.ipv4, outcome.ipv6)
 
     def _reverse(self, address: Host) -> str | Refused | None:
@@ -183,22 +181,30 @@ class SystemModel:
             return Refused()
         return found
 
-    def _handle_open(self, hosts: tuple[Host, Host]) -> None:
-        # Not only when a path stands: the answer to the peer's first packet would leave by the
-        # default route, and the peer's TCP would wait a second before it tries again.
-        self._tasks.start(self._route(hosts, None), "route to a new peer")
-
-    def _handle_path(self, hosts: tuple[Host, Host], mtu: int) -> None:
-        self._tasks.start(self._route(hosts, mtu), "route to a peer")
-
-    async def _route(self, hosts: Sequence[Host], mtu: int | None) -> None:
-        """Route a peer's addresses; without an mtu only if they are not routed yet."""
-        async with self._routing:
+    def _route_new(self, hosts: tuple[Host, Host]) -> None:
+        """Route a peer that is perhaps not routed yet, as small as any path allows."""
+        if self._tun is not None:
             for host in hosts:
-                if self._tun is None or (mtu is None and host in self._mtus):
-                    continue
-                await self._tun.routes.set_peer(host, mtu or LEAST_MTU)
-                self._mtus[host] = mtu or LEAST_MTU
+                if host not in self._tun.routes:
+                    self._tun.routes.set_peer(host, LEAST_MTU)
+
+    def _route(self, hosts: tuple[Host, Host], mtu: int) -> None:
+        """Route a peer whose path carries inner packets of mtu bytes."""
+        if self._tun is not None:
+            for host in hosts:
+                self._tun.routes.set_peer(host, mtu)
+
+
+def _logged(change: Callable[P, None]) -> Callable[P, None]:
+    """Return the change for a caller that cannot help it when the kernel refuses."""
+
+    def changed(*args: P.args, **keywords: P.kwargs) -> None:
+        try:
+            change(*args, **keywords)
+        except SystemRefused as error:
+            _LOG.error("no route to a peer", error=str(error))
+
+    return changed
 
 
 def domain_of(fqdn: str) -> str:

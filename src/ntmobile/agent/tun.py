@@ -99,7 +99,7 @@ class Tun:
         except (NetlinkError, OSError) as error:
             raise SystemRefused(f"set up the device {self.name}", error) from error
         self._kernel = kernel
-        self.routes = Routes(kernel, self.index)
+        self.routes = Routes(self.index)
 
     def _quieten_ipv6(self) -> None:
         """IPv6 on this device even where it is off by default, but no link-local address."""
