@@ -55,6 +55,7 @@ class World:
             )
         self.ntm_command = NTM
         self.serving: subprocess.Popen[str] | None = None
+        lab.logs["servers"] = (folder / "serve.log").read_text
         self.serve()
 
     def serve(self) -> None:
@@ -87,9 +88,15 @@ class NodeHost:
         self.world = world
         self.host = host
         self.state = state
+        world.lab.logs[f"node {host.name}"] = self.report
 
     def ntm(self, *arguments: str, input: str | None = None) -> "subprocess.CompletedProcess[str]":
         return self.world.run(self.host, *arguments, "--state", str(self.state), input=input)
+
+    def report(self) -> str:
+        """What the node did; the log alone while no agent answers."""
+        asked = self.ntm("bugreport")
+        return asked.stdout if asked.returncode == 0 else (self.state / "agent.log").read_text()
 
     def json(self, *arguments: str) -> Any:  # noqa: ANN401
         done = self.ntm(*arguments, "--json")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ntmobile.lab import Lab, LabError, unavailable
+from ntmobile.lab import Lab, LabError, entered, unavailable
+from ntmobile.lab.lab import LOG_LINES
 from ntmobile.lab.sweep import namespaces_of, sweep
 
 pytestmark = pytest.mark.lab
@@ -80,6 +81,22 @@ def test_a_sweep_spares_the_labs_of_the_living() -> None:
 
         assert lab.name not in sweep()
         assert host.run(["echo", "alive"]).stdout == "alive\n"
+
+
+def test_an_error_that_leaves_a_lab_takes_the_end_of_every_log_along() -> None:
+    require_lab()
+    lab = Lab()
+    lab.logs["a program"] = "\n".join(["first", *["more"] * LOG_LINES]).__str__
+    lab.logs["another"] = Path("/nowhere").read_text
+
+    with pytest.raises(LabError, match="no machine") as raised, lab:
+        leave_by_error(lab)
+
+    [note] = raised.value.__notes__
+    title, *lines = note.splitlines()
+    assert (title, lines[:LOG_LINES]) == ("-- a program", ["more"] * LOG_LINES)
+    assert (lines[LOG_LINES], "No such file" in lines[-1]) == ("-- another", True)
+    assert lab not in entered()
 
 
 def test_machines_are_made_in_an_entered_lab_only() -> None:
@@ -170,6 +187,11 @@ def eventually(condition: Callable[[], bool]) -> bool:
             return True
         never.wait(0.025)
     return False
+
+
+def leave_by_error(lab: Lab) -> None:
+    assert lab in entered()
+    raise LabError("there is no machine")
 
 
 def require_lab() -> None:

@@ -20,7 +20,7 @@ from ntmobile.lab.errors import LabError, LabUnavailable
 from ntmobile.lab.host import Host
 from ntmobile.lab.impairment import Direction, Impairment, Link, Statistics
 from ntmobile.lab.internet import Internet
-from ntmobile.lab.lab import Lab, unavailable
+from ntmobile.lab.lab import Lab, entered, unavailable
 from ntmobile.lab.namespace import Namespace
 from ntmobile.lab.nat import Nat
 from ntmobile.lab.network import Network, Uplink
@@ -47,5 +47,6 @@ __all__ = [
     "Ports",
     "Statistics",
     "Uplink",
+    "entered",
     "unavailable",
 ]

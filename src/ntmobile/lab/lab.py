@@ -5,10 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
+from ntmobile.errors import NTMobileError
 from ntmobile.lab import sweep
 from ntmobile.lab.addresses import AUTO
 from ntmobile.lab.behaviour import Behaviour
@@ -24,9 +25,13 @@ from ntmobile.lab.network import Network, Uplink
 TOOLS = ("ip", "nft", "nsenter", "unshare", "conntrack", "mount", "ethtool")
 SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin")
 
+LOG_LINES = 100
+"""Of each log, where all are shown."""
+
 NOT_ENTERED = "enter the lab first: with Lab() as lab"
 
 _numbers = itertools.count(1)
+_entered: "list[Lab]" = []
 
 
 def unavailable() -> str | None:
@@ -40,6 +45,11 @@ def unavailable() -> str | None:
         why = tried.stderr.strip()
         return f"needs root, or python -m ntmobile.lab.unprivileged: {why}"
     return None
+
+
+def entered() -> "tuple[Lab, ...]":
+    """Return the labs of this process, oldest first."""
+    return tuple(_entered)
 
 
 class Lab:
@@ -57,6 +67,8 @@ class Lab:
         self.machines: dict[str, Namespace] = {}
         self.dns: ParentDns | None = None
         """Answers the names of all hosts made after it."""
+        self.logs: dict[str, Callable[[], str]] = {}
+        """Where to read, by title, what its programs wrote: for who wants to know what failed."""
         self._undertaker: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -71,6 +83,7 @@ class Lab:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
+        _entered.append(self)
         return self
 
     def __exit__(
@@ -79,7 +92,10 @@ class Lab:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End every process in the lab and remove the lab."""
+        """End every process in the lab and remove the lab; an error gets the logs as a note."""
+        if isinstance(error, Exception) and self.logs:
+            error.add_note(self.log_tails())
+        _entered.remove(self)
         for machine in self.machines.values():
             machine.stop()
         sweep.remove(self.directory)
@@ -88,6 +104,17 @@ class Lab:
         self.machines.clear()
         if self._undertaker is not None:
             self._undertaker.communicate()
+
+    def log_tails(self, lines: int = LOG_LINES) -> str:
+        """Return the end of every log, each under its title."""
+        parts = []
+        for title, read in self.logs.items():
+            try:
+                text = read()
+            except (OSError, NTMobileError, subprocess.TimeoutExpired) as error:
+                text = f"cannot be read: {error}"
+            parts += [f"-- {title}", *text.splitlines()[-lines:]]
+        return "\n".join(parts)
 
     @property
     def undertaker_pid(self) -> int:
@@ -176,6 +203,7 @@ class Lab:
         """
         host = self.host(name, network, ipv4=ipv4, ipv6=ipv6)
         self.dns = ParentDns(host, zones, signed=signed)
+        self.logs["public DNS"] = self.dns.log
         for machine in self.machines.values():
             if isinstance(machine, Host):
                 machine.resolv_conf(*self.dns.addresses)

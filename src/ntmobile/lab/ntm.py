@@ -38,6 +38,8 @@ WIDTH = max(2, os.cpu_count() or 1)
 """How many commands are started at once."""
 APART = {"as": 443, "dc": 444, "rs": 445}
 """HTTPS ports where each role is a process of its own."""
+REPORT_S = 8.0
+"""What asks for a report does not wait longer for an agent that hangs."""
 
 One = TypeVar("One")
 Made = TypeVar("Made")
@@ -61,7 +63,7 @@ class Organisation:
         """Start the servers, each role alone if so said; returns when all are ready."""
         if apart:
             self._give_ports()
-        for roles in ROLES if apart else (",".join(ROLES),):
+        for roles in processes(apart):
             self.start(roles)
         for roles in self.processes:
             self.await_ready(roles)
@@ -181,8 +183,13 @@ class NtmNode:
         return int((self.state / "agent.lock").read_text())
 
     def log(self) -> str:
-        """Return the agent's log."""
-        return (self.state / "agent.log").read_text()
+        """Return the agent's log, which may be on a disk that only its machine sees."""
+        return self.host.path(str(self.state / "agent.log")).read_text()
+
+    def report(self) -> str:
+        """Return what `ntm bugreport` says; the log alone while no agent answers."""
+        asked = self.ntm("bugreport", check=False, timeout=REPORT_S)
+        return asked.stdout if asked.returncode == 0 else f"{asked.stderr}{self.log()}"
 
 
 class World:
@@ -241,7 +248,9 @@ class World:
         host = self.lab.host(name, network, ipv4=ipv4, ipv6=ipv6)
         if user not in organisation.users:
             organisation.add_user(user)
-        return NtmNode(name, user, organisation, host, self.directory / f"state-{name}")
+        made = NtmNode(name, user, organisation, host, self.directory / f"state-{name}")
+        self.lab.logs[f"node {made.fqdn}"] = made.report
+        return made
 
     def bring_up(self, *nodes: NtmNode) -> None:
         """Log in machines, several at once."""
@@ -280,7 +289,14 @@ class World:
         self.dns.add(*(line for line in made.records if line.strip()))
         if self.signed:
             made.believe(self.dns.digest())
+        for roles in processes(apart):
+            self.lab.logs[f"{roles} of {made.domain}"] = made.log(roles).read_text
         made.serve(apart=apart)
+
+
+def processes(apart: bool) -> tuple[str, ...]:
+    """Return the roles of each process of an operator."""
+    return ROLES if apart else (",".join(ROLES),)
 
 
 def together(act: Callable[[One], Made], ones: Iterable[One]) -> list[Made]:
