@@ -33,6 +33,7 @@ information = st.builds(
     endpoint_lists,
     endpoint_lists,
     st.lists(label, max_size=4).map(tuple),
+    sleeps=st.booleans(),
 )
 roles = st.sampled_from(direction.Role)
 purposes = st.sampled_from(direction.Purpose)
@@ -64,6 +65,8 @@ signals: st.SearchStrategy[Signal] = st.one_of(
         seconds,
         seconds,
         st.lists(identifiers, max_size=8).map(tuple),
+        st.sampled_from(registration.KeepAliveChoice),
+        st.none() | st.sampled_from(registration.Reason),
     ),
     st.builds(registration.UdpKeepAlive, st.booleans()),
     st.builds(registration.KeepAliveAnswer, endpoints, sequences),

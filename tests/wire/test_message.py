@@ -30,7 +30,8 @@ VECTORS: dict[str, tuple[Signal, str]] = {
     "Withdrawal": (Withdrawal("a.b"), "9301c4009216a3612e62"),
     "Registration Response": (
         RegistrationResponse(IPv4Address("100.64.0.16"), IPv6Address("fd00::1"), MAPPED, 5, 90, 20),
-        "9301c4009802c40464400010c410fd000000000000000000000000000001c406c000020710ea055a1490",
+        "9301c4009a02c40464400010c410fd000000000000000000000000000001c406c000020710ea055a1490"
+        "a3756470c0",
     ),
     "Hole Punching": (HolePunching(Role.CN, 1, 7, b""), "9301c4009520a2636e0107c400"),
     "Direction Request": (

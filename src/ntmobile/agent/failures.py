@@ -91,6 +91,19 @@ _NAMES: dict[Reason, tuple[str, str]] = {
         "ask its owner whether the machine is new; ntm peers shows the key that is pinned",
     ),
     Reason.TIMED_OUT: ("a server or the peer did not answer in time", "ntm status; try again"),
+    Reason.PUSH_DOWN: (
+        "the node sleeps, and its push service takes no wake-up now",
+        "try again; if it stays so, tell the operator of the node's domain: the log of ntm serve "
+        "says what the push service answered",
+    ),
+    Reason.TOKEN_GONE: (
+        "the node sleeps and cannot be woken: its push service does not know it any more",
+        "on that node: ntm up --keepalive push --push with a new device token, or --keepalive tcp",
+    ),
+    Reason.NOT_WOKEN: (
+        "the node was sent a wake-up and did not answer it in time",
+        "try again; it may be off, or without a network",
+    ),
     Reason.INDEX_IN_USE: ("the relay had no room for the tunnel", "try again"),
 }
 

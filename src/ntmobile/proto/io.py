@@ -114,7 +114,22 @@ class VerifyLogin:
     source: str
 
 
-Request = Call | FindCoordinator | VerifyLogin
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """Wake a sleeping node through its push service: "contact your DC", and no other word.
+
+    Answered by handle_reply with an NtmAck when the service took it, else with a Failed whose
+    reason is PUSH_DOWN (given up for now) or TOKEN_GONE (the token is never used again).
+    Source: paper, Fig. 6.
+    """
+
+    id: int
+    fqdn: str
+    token: str
+    """The device token as the node registered it; never for a log."""
+
+
+Request = Call | FindCoordinator | VerifyLogin | WakeUp
 
 
 @dataclass(frozen=True, slots=True)

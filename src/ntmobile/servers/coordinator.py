@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import structlog
+
 from ntmobile import _core
 from ntmobile.proto.coordinator.coordinator import Coordinator
 from ntmobile.proto.coordinator.policy import Policy
@@ -11,6 +13,7 @@ from ntmobile.proto.coordinator.settings import (
     NodeStored,
     Relay,
     StoredNode,
+    WakeUpFailed,
 )
 from ntmobile.proto.io import Caller, Entropy
 from ntmobile.proto.journal import Step
@@ -25,6 +28,8 @@ from ntmobile.servers.relay import log_step
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
 from ntmobile.wire.message import Message
+
+log = structlog.get_logger()
 
 MOST_HOMES = 131_072
 """Nodes and DCs whose way to us is remembered where DC has several addresses of a family."""
@@ -92,12 +97,14 @@ class CoordinatorServer:
         self.driver.close()
         self.port.close()
 
-    def _handle_event(self, event: NodeStored | Audit | Step) -> None:
+    def _handle_event(self, event: NodeStored | Audit | WakeUpFailed | Step) -> None:
         match event:
             case NodeStored(node):
                 self._keeper.keep_node(node)
             case Audit():
                 self._keeper.keep_decision(event)
+            case WakeUpFailed(_, fqdn, reason, detail):
+                log.warning("node not woken", node=fqdn, reason=str(reason), why=detail)
             case Step():
                 log_step(event)
 

@@ -28,7 +28,7 @@ from ntmobile.sim.web import post, read_answer
 from ntmobile.time import Instant
 from ntmobile.wire.datagram import Kind
 from ntmobile.wire.endpoint import Endpoint, Host
-from ntmobile.wire.registration import Reason
+from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 FIRST_NODE_PORT = 40_000
 UNDERLAY_OVERHEAD = {4: 28, 6: 48}
@@ -77,6 +77,7 @@ class NodeOptions:
     relay_only: bool = False
     aes: bool = True
     idle_s: int = 600
+    keepalive: KeepAliveChoice = KeepAliveChoice.UDP
     avoid: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
@@ -126,6 +127,11 @@ class SimNode(Process):
     def resolve(self, fqdn: str) -> int:
         """Begin to resolve a name as the DNS hook does; the answer is an event of this number."""
         return self.call(lambda now: self.machine.resolve(fqdn, now))
+
+    def wake(self) -> None:
+        """Its wake-up arrives: the app calls the node."""
+        if self.alive:
+            self.call(self.machine.wake)
 
     def report_links(self) -> None:
         """Tell the machine the addresses the host has now, as netlink would."""
@@ -182,6 +188,8 @@ class SimNode(Process):
             self.organisation.domain,
             random_bytes(self._entropy, 16),
             self.state.starts,
+            self.options.keepalive,
+            self._device_token(),
             relay_only=self.options.relay_only,
             aes=self.options.aes,
             idle_s=self.options.idle_s,
@@ -190,6 +198,14 @@ class SimNode(Process):
         pins = [Pin(p.fqdn, p.device, p.ipv4, p.ipv6) for p in self.state.pins.values()]
         entropy = self._entropy.fork("machine")
         return Node(settings, self.state.identity, self.plane, entropy, pins)
+
+    def _device_token(self) -> str | None:
+        """Ask the push service for a token, as a phone's app does. Source: paper, Fig. 3."""
+        if self.options.keepalive is not KeepAliveChoice.PUSH:
+            return None
+        token = f"token of {self.fqdn}"
+        self.organisation.push.subscribe(token, self.wake)
+        return token
 
     def _links(self) -> list[LocalAddress]:
         preferred = {v: self.host.source_for(v) for v in (4, 6)}

@@ -11,6 +11,7 @@ from ntmobile.sim.directory import Directory, Domain
 from ntmobile.sim.host import SimHost
 from ntmobile.sim.internet import Internet
 from ntmobile.sim.network import Network
+from ntmobile.sim.push import PushService
 from ntmobile.sim.recorder import Recorder
 from ntmobile.sim.server import SIGNALLING_PORT
 from ntmobile.sim.servers import (
@@ -48,6 +49,8 @@ class Organisation:
         self._recorder = recorder
         self._directory = directory
         self._kntmdc_s = kntmdc_s
+        self.push = PushService(internet.calendar)
+        """The push service of this operator's phones."""
         entropy = internet.entropy.fork(f"domain {domain}")
         self.signer = Signer(domain, random_bytes(entropy, 32))
         self.accounts = Accounts(domain)
@@ -116,6 +119,7 @@ class Organisation:
             self.settings,
             self.policy,
             self.registrations,
+            self.push,
         )
 
     def _start_account(self, host: SimHost) -> AccountServer:

@@ -16,6 +16,7 @@ from ntmobile.proto.io import (
     RelayServer,
     Transmit,
     VerifyLogin,
+    WakeUp,
 )
 from ntmobile.proto.relay.relay import Bind, ForgetPath, RelayRole, Unbind
 from ntmobile.sim.directory import DNS_PORT, HTTPS_PORT, Directory, Resolver, reachable
@@ -23,6 +24,7 @@ from ntmobile.sim.exchange import DNS, Answer, Service
 from ntmobile.sim.host import SimHost
 from ntmobile.sim.internet import Internet
 from ntmobile.sim.packet import Transport
+from ntmobile.sim.push import PushService
 from ntmobile.sim.recorder import Recorder
 from ntmobile.sim.server import Server
 from ntmobile.sim.web import Signer
@@ -147,10 +149,12 @@ class CoordinatorServer(Server):
         settings: CoordinatorSettings,
         policy: Policy,
         registrations: Registrations,
+        push: PushService,
     ) -> None:
         """Starts from what is registered."""
         super().__init__(internet, recorder, host, directory, signer)
         self.registrations = registrations
+        self.push = push
         self._relays = {relay.name: relay.endpoints for relay in settings.relays}
         self._zone = Service(host, DNS_PORT, self._name, transport=Transport.UDP, handshake=DNS)
         self.resolver = Resolver(internet, recorder, host, directory, self.https)
@@ -201,6 +205,9 @@ class CoordinatorServer(Server):
             )
         elif isinstance(request, Call):
             self._call(request)
+        elif isinstance(request, WakeUp):
+            wake_up = request
+            self.push.send(wake_up.token, lambda outcome: self.reply(wake_up.id, outcome))
         return request is not None or super()._drain_more()
 
     def _call(self, request: Call) -> None:

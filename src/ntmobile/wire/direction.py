@@ -70,6 +70,8 @@ class NodeInformation(Message, frozen=True):
     groups: Annotated[tuple[str, ...], msgspec.Meta(max_length=32)] = ()
     ciphers: Ciphers = (Cipher.AES_256_GCM, Cipher.CHACHA20_POLY1305)
     """What the node can do, best first."""
+    sleeps: bool = False
+    """It must be woken first: only when it acknowledged its Route Direction is MN directed."""
 
 
 class NodeInformationRequest(Message, frozen=True, tag=17):

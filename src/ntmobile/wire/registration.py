@@ -35,6 +35,36 @@ class KeepAliveChoice(StrEnum):
     PUSH = "push"
 
 
+class Reason(StrEnum):
+    """Why a request was refused; each has one message and one remedy for people."""
+
+    UNKNOWN_NAME = "unknown-name"
+    """Also said of names that the asker may not know of."""
+    NOT_REGISTERED = "not-registered"
+    """The peer exists and is not registered now."""
+    NOT_ALLOWED = "not-allowed"
+    FOREIGN_DOMAIN = "foreign-domain-not-listed"
+    DOMAIN_UNREACHABLE = "domain-unreachable"
+    DOMAIN_KEY = "domain-key-not-trusted"
+    CLOCK = "clock-wrong"
+    """The servers of two domains do not agree on the time."""
+    NO_RELAY = "no-relay"
+    NO_COMMON_PATH = "no-common-path"
+    KEY_EXPIRED = "key-expired"
+    REVOKED = "revoked"
+    BUSY = "busy"
+    SUPERSEDED = "superseded"
+    IDENTITY_CHANGED = "identity-changed"
+    TIMED_OUT = "timed-out"
+    INDEX_IN_USE = "index-in-use"
+    PUSH_DOWN = "push-service-down"
+    """The peer sleeps, and its push service takes no wake-up now."""
+    TOKEN_GONE = "device-token-gone"
+    """The push service knows the node's device token no more, or the node gave none."""
+    NOT_WOKEN = "not-woken"
+    """The push service took the wake-up, and the node did not contact its DC in time."""
+
+
 class RegistrationRequest(Message, frozen=True, tag=1):
     """Tells the DC where the node is and how it wants to be reached."""
 
@@ -70,6 +100,10 @@ class RegistrationResponse(Message, frozen=True, tag=2):
     keepalive_s: Seconds
     spares: Annotated[tuple[KeyIdentifier, ...], msgspec.Meta(max_length=8)] = ()
     """Further names of Kntmdc, one for each network the node will visit."""
+    keepalive: KeepAliveChoice = KeepAliveChoice.UDP
+    """How the DC will reach the node: what it chose, or UDP where that is not to be had."""
+    problem: Reason | None = None
+    """Why it is not what the node chose."""
 
 
 class UdpKeepAlive(Message, frozen=True, tag=3):
@@ -97,30 +131,6 @@ class NtmAck(Message, frozen=True, tag=6):
 
     identity: PublicIdentity | None = None
     """CN's public key rides in its ACK. Source: paper, Node authentication."""
-
-
-class Reason(StrEnum):
-    """Why a request was refused; each has one message and one remedy for people."""
-
-    UNKNOWN_NAME = "unknown-name"
-    """Also said of names that the asker may not know of."""
-    NOT_REGISTERED = "not-registered"
-    """The peer exists and is not registered now."""
-    NOT_ALLOWED = "not-allowed"
-    FOREIGN_DOMAIN = "foreign-domain-not-listed"
-    DOMAIN_UNREACHABLE = "domain-unreachable"
-    DOMAIN_KEY = "domain-key-not-trusted"
-    CLOCK = "clock-wrong"
-    """The servers of two domains do not agree on the time."""
-    NO_RELAY = "no-relay"
-    NO_COMMON_PATH = "no-common-path"
-    KEY_EXPIRED = "key-expired"
-    REVOKED = "revoked"
-    BUSY = "busy"
-    SUPERSEDED = "superseded"
-    IDENTITY_CHANGED = "identity-changed"
-    TIMED_OUT = "timed-out"
-    INDEX_IN_USE = "index-in-use"
 
 
 class Refusal(Message, frozen=True, tag=7):

@@ -16,6 +16,7 @@ from ntmobile.proto.coordinator.settings import (
     NodeStored,
     Relay,
     StoredNode,
+    WakeUpFailed,
 )
 from ntmobile.proto.io import (
     Call,
@@ -26,6 +27,7 @@ from ntmobile.proto.io import (
     ForeignCoordinator,
     Request,
     Transmit,
+    WakeUp,
 )
 from ntmobile.proto.journal import Step
 from ntmobile.time import Instant
@@ -94,6 +96,7 @@ class Rig:
         self.players: list[Player] = []
         self.stored: dict[str, StoredNode] = {}
         self.audits: list[Audit] = []
+        self.not_woken: list[WakeUpFailed] = []
         self.requests: list[Request] = []
         self.servers_answer = True
         self.transaction = 1000
@@ -117,13 +120,20 @@ class Rig:
         assert isinstance(self.register(node, local), RegistrationResponse)
         return node
 
-    def register(self, node: Player, local: tuple[Endpoint, ...] = (INSIDE,)) -> Message:
+    def register(
+        self, node: Player, local: tuple[Endpoint, ...] = (INSIDE,), **rest: object
+    ) -> Message:
         """Let a node register from where it is; return what the DC answers."""
         node.sequence += 1
-        return self.ask(
-            node,
-            RegistrationRequest(node.name, node.instance, node.started, node.sequence, local),
+        request = RegistrationRequest(
+            node.name,
+            node.instance,
+            node.started,
+            node.sequence,
+            local,
+            **rest,  # type: ignore[arg-type]
         )
+        return self.ask(node, request)
 
     def player(self, name: str, place: Endpoint, mouth: Mouth) -> Player:
         """Add a participant."""
@@ -175,6 +185,10 @@ class Rig:
         self.dc.handle_reply(request.id, outcome, self.now)
         self.gather()
 
+    def woken(self) -> list[WakeUp]:
+        """Wake-ups that the DC waits for an answer to."""
+        return [each for each in self.requests if isinstance(each, WakeUp)]
+
     def found(self, domain: str = OTHER) -> None:
         """Answer the search for another domain's DC."""
         (search,) = [each for each in self.requests if isinstance(each, FindCoordinator)]
@@ -212,6 +226,8 @@ class Rig:
                     self.stored[node.fqdn] = node
                 case Audit():
                     self.audits.append(event)
+                case WakeUpFailed():
+                    self.not_woken.append(event)
                 case Step():
                     pass
         for transmit in drain(self.dc.poll_transmit):

@@ -135,9 +135,10 @@ class Carriage:
             return Refusal(hides(reason), request.negotiation)
         if not node.is_registered(now, common.settings.registration_s):
             return Refusal(Reason.NOT_REGISTERED, request.negotiation)
-        told = node.information(now, private=True)
+        sleeps = node.is_asleep(now, common.settings.registration_s)
+        told = node.information(now, private=True, sleeps=sleeps)
         if not same_mapped(request.mn, told):
-            told = node.information(now, private=False)
+            told = node.information(now, private=False, sleeps=sleeps)
         common.remember_partners(node.fqdn, mn.fqdn)
         return NodeInformationResponse(told)
 

@@ -6,8 +6,14 @@ from ntmobile.keys.table import CommonKey, Keyring, Party
 from ntmobile.proto.conversation import Challenger, Conversation
 from ntmobile.proto.coordinator.policy import Policy, Subject
 from ntmobile.proto.coordinator.registry import Node, Registry
-from ntmobile.proto.coordinator.settings import Audit, CoordinatorSettings, NodeStored
+from ntmobile.proto.coordinator.settings import (
+    Audit,
+    CoordinatorSettings,
+    NodeStored,
+    WakeUpFailed,
+)
 from ntmobile.proto.coordinator.tags import NodeTag
+from ntmobile.proto.coordinator.waking import Waking
 from ntmobile.proto.io import Entropy, Reply, Request, Transmit
 from ntmobile.proto.journal import Journal, Step
 from ntmobile.time import Instant
@@ -17,7 +23,7 @@ from ntmobile.wire.registration import Reason
 MAX_PARTNERS = 65_536
 """Names whose partners are remembered; a foreign domain may invent as many as it likes."""
 
-Event = NodeStored | Audit | Step
+Event = NodeStored | Audit | WakeUpFailed | Step
 """What a coordinator tells its driver."""
 
 
@@ -43,6 +49,7 @@ class Common:
         self.partners: dict[str, set[str]] = {}
         """With whom each of our nodes was directed to talk: told when one is revoked."""
         self._ids = 0
+        self.waking = Waking(self.journal, self.next_id)
 
     def next_id(self) -> int:
         """Return a new id for a request to the driver."""
@@ -61,10 +68,15 @@ class Common:
         )
 
     def ask_node(self, node: Node, message: Signal, tag: NodeTag, now: Instant) -> None:
-        """Send a request to one of our nodes, wherever it was last seen."""
-        node.conversation.ask(message, node.sources(), now, tag)
+        """Send a request to one of our nodes, wherever it was last seen; one that sleeps is woken.
+
+        Source: paper, Fig. 6 ("by UDP, NS or push").
+        """
+        if node.is_asleep(now, self.settings.registration_s):
+            return self.waking.keep(node, message, tag, now)
+        node.conversation.ask(message, node.sources(now), now, tag)
         self.busy[node.fqdn] = node
-        self.drain(node.conversation)
+        return self.drain(node.conversation)
 
     def drain(self, conversation: Conversation[NodeTag]) -> None:
         """Hand what a conversation wants sent to the driver."""

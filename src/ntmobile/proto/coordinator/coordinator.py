@@ -48,6 +48,7 @@ from ntmobile.wire.login import KeyDistribution, LoginRefusal, LoginRefused
 from ntmobile.wire.message import Message
 from ntmobile.wire.registration import (
     KeepAliveAnswer,
+    KeepAliveChoice,
     NtmAck,
     ReachabilityReport,
     Reason,
@@ -139,7 +140,7 @@ class Coordinator:
                     self._directions.withdraw(fqdn, domain, now)
         node = common.registry.named(fqdn)
         if node is not None:
-            for source in node.sources():
+            for source in node.sources(now):
                 node.conversation.tell(Refusal(Reason.REVOKED), source, now)
             common.drain(node.conversation)
             self._forget(node, now)
@@ -161,7 +162,12 @@ class Coordinator:
         self, id: int, reply: Message | CoordinatorFound | Failed, now: Instant
     ) -> None:
         """Take the outcome of a request of poll_request."""
-        self._directions.handle_reply(id, reply, now)
+        waking = self._common.waking
+        if (fqdn := waking.whose(id)) is not None:
+            waking.handle_reply(id, reply, self._common.registry.named(fqdn), now)
+        else:
+            self._directions.handle_reply(id, reply, now)
+        self._drain_waking(now)
 
     def handle_datagram(
         self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
@@ -180,6 +186,7 @@ class Coordinator:
             or self._directions.handle_datagram(header, source, data, now)
         ):
             self._common.rejected["unknown key"] += 1
+        self._drain_waking(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -192,6 +199,8 @@ class Coordinator:
             if node.conversation.poll_timeout() is None:
                 common.busy.pop(node.fqdn, None)
         self._directions.handle_timeout(now)
+        common.waking.handle_timeout(now)
+        self._drain_waking(now)
         if now >= self._sweep_at:
             self._sweep_at = Instant(now + EXPIRY_SWEEP_NS)
             self._carriage.sweep(now)
@@ -224,7 +233,24 @@ class Coordinator:
             *self._directions.poll_timeouts(),
             *(timeout for timeout in asking if timeout is not None),
         ]
+        if (waking := self._common.waking.poll_timeout()) is not None:
+            wanted.append(waking)
         return min(wanted)
+
+    def _drain_waking(self, now: Instant) -> None:
+        """Hand on wake-ups, and to whoever waits what came to nothing."""
+        waking = self._common.waking
+        while (wake_up := waking.poll_wake_up()) is not None:
+            self._common.requests.append(wake_up)
+        while (event := waking.poll_event()) is not None:
+            self._common.events.append(event)
+        while (lost := waking.poll_outcome()) is not None:
+            self._handle_node_answer(lost.tag, Refusal(lost.reason), now)
+
+    def _deliver_kept(self, node: Node, now: Instant) -> None:
+        """The node contacted us: it gets what was kept for it. Source: paper, Fig. 6."""
+        for kept in self._common.waking.release(node.fqdn):
+            self._common.ask_node(node, kept.message, kept.tag, now)
 
     def _restore(self, stored: StoredNode, now: Instant) -> None:
         key = Kntmdc(stored.kntmdc, stored.identifier, stored.expires)
@@ -324,6 +350,7 @@ class Coordinator:
         self._common.drain(previous)
 
     def _handle_asked(self, node: Node, asked: Asked, now: Instant) -> None:
+        node.heard = asked.source, now
         match asked.message:
             case RegistrationRequest() as request:
                 self._register(node, asked, request, now)
@@ -341,6 +368,8 @@ class Coordinator:
                 self._directions.start(node, asked, request, now)
             case _:
                 self._common.rejected["out of place"] += 1
+        if not isinstance(asked.message, RegistrationRequest):
+            self._deliver_kept(node, now)
 
     def _handle_node_answer(self, tag: NodeTag, answer: Signal | None, now: Instant) -> None:
         match tag:
@@ -371,18 +400,19 @@ class Coordinator:
                 moved = not set(stored.mapped) <= set(node.stored.mapped)
                 node.move(stored)
                 if moved:
-                    node.conversation.readdress(node.sources(), now)
+                    node.conversation.readdress(node.sources(now), now)
                 node.last_seen = now if request.endpoints else None
                 self._common.events.append(NodeStored(stored))
                 node.conversation.answer(asked, self._response(node, asked), now)
                 self._directions.warm_relays(now)
                 self._reachability.check(node, now)
+                self._deliver_kept(node, now)
 
     def _tell_superseded(self, node: Node, now: Instant) -> None:
         node.superseded = node.stored.instance
         notice = Superseded(node.stored.instance)
         conversation = node.previous or node.conversation
-        for source in node.sources():
+        for source in node.sources(now):
             conversation.tell(notice, source, now)
         self._common.drain(conversation)
 
@@ -393,6 +423,7 @@ class Coordinator:
 
     def _response(self, node: Node, asked: Asked) -> RegistrationResponse:
         settings = self._common.settings
+        keepalive, problem = _reached(node)
         return RegistrationResponse(
             node.stored.virtual_ipv4,
             node.stored.virtual_ipv6,
@@ -400,12 +431,16 @@ class Coordinator:
             self._boot,
             settings.registration_s,
             settings.keepalive_s,
+            keepalive=keepalive,
+            problem=problem,
         )
 
     def _forget(self, node: Node, now: Instant) -> None:
         self._forget_previous(node, now)
         self._common.registry.remove(node.fqdn)
         self._common.busy.pop(node.fqdn, None)
+        for kept in self._common.waking.release(node.fqdn):
+            self._handle_node_answer(kept.tag, None, now)
         for _, tag in node.conversation.abandon():
             self._handle_node_answer(tag, None, now)
         self._common.keyring.erase(node.conversation.key, now)
@@ -420,3 +455,14 @@ def _renewed(before: StoredNode, new: StoredNode) -> StoredNode:
         identifier=new.identifier,
         expires=new.expires,
     )
+
+
+def _reached(node: Node) -> tuple[KeepAliveChoice, Reason | None]:
+    """How the node will be reached, and why not as it chose."""
+    match node.stored.keepalive:
+        case KeepAliveChoice.PUSH if node.stored.push_token is not None:
+            return KeepAliveChoice.PUSH, None
+        case KeepAliveChoice.PUSH:
+            return KeepAliveChoice.UDP, Reason.TOKEN_GONE
+        case _:
+            return KeepAliveChoice.UDP, None

@@ -111,6 +111,8 @@ class Directing:
     keys: tuple[CommonKey, ...]
     relay: str | None
     """Name of the RS, where the path goes through one."""
+    later: RouteDirection | None = None
+    """MN's, where CN must be woken first."""
 
 
 @dataclass(slots=True)
@@ -155,9 +157,9 @@ class Directions:
             return self._refuse(negotiation, Reason.UNKNOWN_NAME, now)
         if not cn.is_registered(now, common.settings.registration_s):
             return self._refuse(negotiation, Reason.NOT_REGISTERED, now)
-        return self._direct(
-            negotiation, common.settings.domain, cn.information(now, private=True), now
-        )
+        sleeps = cn.is_asleep(now, common.settings.registration_s)
+        told = cn.information(now, private=True, sleeps=sleeps)
+        return self._direct(negotiation, common.settings.domain, told, now)
 
     def handle_reply(self, id: int, reply: object, now: Instant) -> bool:
         """Take the outcome of a search or of a Key Sharing; False when it is not ours."""
@@ -388,10 +390,11 @@ class Directions:
             self._relay(decision.relay).ask(
                 self._relay_direction(negotiation, ktun), AskedRelay(negotiation.id), now
             )
-        negotiation.state = Directing(domain, cn, frozenset(pending), (ktmp, ktun), name)
         common.remember_partners(mn.fqdn, cn.fqdn)
         to_cn = self._route(negotiation, Role.CN, cn.fqdn, mn, decision, ktmp, ktun, cn, mn)
         to_mn = self._route(negotiation, Role.MN, mn.fqdn, cn, decision, ktmp, ktun, cn, mn)
+        later = to_mn if cn.sleeps else None
+        negotiation.state = Directing(domain, cn, frozenset(pending), (ktmp, ktun), name, later)
         tag_cn = RouteToEnd(negotiation.id, Role.CN)
         if own:
             node = common.registry.named(cn.fqdn)
@@ -399,7 +402,8 @@ class Directions:
             common.ask_node(node, to_cn, tag_cn, now)
         else:
             self._domains[domain].ask(to_cn, tag_cn, now, tries=PATIENT_TRIES)
-        common.ask_node(negotiation.mn, to_mn, RouteToEnd(negotiation.id, Role.MN), now)
+        if later is None:
+            common.ask_node(negotiation.mn, to_mn, RouteToEnd(negotiation.id, Role.MN), now)
         return self._drain(now)
 
     def _create_keys(self, negotiation: bytes, now: Instant) -> tuple[Ktmp, Ktun]:
@@ -472,6 +476,10 @@ class Directions:
             return self._refuse(negotiation, refused, now)
         pending = state.pending - {str(who)}
         negotiation.state = replace(state, pending=pending)
+        if state.later is not None and Role.CN not in pending:
+            negotiation.state = replace(negotiation.state, later=None)
+            tag = RouteToEnd(negotiation.id, Role.MN)
+            self._common.ask_node(negotiation.mn, state.later, tag, now)
         if not pending:
             self._forget(negotiation, now)
         return None

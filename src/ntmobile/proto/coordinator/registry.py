@@ -16,10 +16,17 @@ from ntmobile.proto.coordinator.tags import NodeTag
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.direction import Cipher, NodeInformation
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.registration import Reason, RegistrationRequest, Superseded
+from ntmobile.wire.registration import (
+    KeepAliveChoice,
+    Reason,
+    RegistrationRequest,
+    Superseded,
+)
 
 KNOCK_LOST_NS = 2 * SECOND
 """A knock that got in is reported long before."""
+AWAKE_NS = 5 * SECOND
+"""Half of the shortest mapping lifetime that is met."""
 CREATED_FIRST = 16
 """Host numbers below this stay free for the network itself."""
 
@@ -40,6 +47,8 @@ class Node:
     """The same, and when last."""
     proven: set[Endpoint] = field(default_factory=set)
     """Those where the knock got in."""
+    heard: tuple[Endpoint, Instant] | None = None
+    """Where an authentic datagram of it last came from, and when."""
     superseded: bytes | None = None
     """The instance that the previous key belongs to, once a newer one registered."""
 
@@ -49,15 +58,39 @@ class Node:
         return self.stored.fqdn
 
     def is_registered(self, now: Instant, patience_s: int) -> bool:
-        """Whether it showed itself lately."""
-        return self.last_seen is not None and now - self.last_seen <= patience_s * SECOND
+        """Whether it showed itself lately; one that may sleep need not."""
+        if self.last_seen is None:
+            return False
+        return self.may_sleep or now - self.last_seen <= patience_s * SECOND
 
-    def sources(self) -> tuple[Endpoint, ...]:
-        """Where the DC reaches it, IPv6 first."""
-        return tuple(sorted(self.stored.mapped, key=lambda endpoint: -endpoint.version))
+    @property
+    def may_sleep(self) -> bool:
+        """Whether it keeps no UDP mapping alive: its mapped addresses are hearsay."""
+        return self.stored.keepalive is KeepAliveChoice.PUSH
+
+    def is_asleep(self, now: Instant, patience_s: int) -> bool:
+        """Whether only a wake-up reaches it."""
+        if not self.may_sleep or self.is_awake(now):
+            return False
+        # Without a token that works it keeps its mapping alive, as it was told.
+        awake = self.last_seen is not None and now - self.last_seen <= patience_s * SECOND
+        return self.stored.push_token is not None or not awake
+
+    def is_awake(self, now: Instant) -> bool:
+        """Whether its last datagram is so fresh that a NAT still lets the answer in."""
+        return self.heard is not None and now - self.heard[1] <= AWAKE_NS
+
+    def sources(self, now: Instant) -> tuple[Endpoint, ...]:
+        """Where the DC reaches it: where it was heard just now, then IPv6 first."""
+        known = sorted(self.stored.mapped, key=lambda endpoint: -endpoint.version)
+        if self.may_sleep and self.heard is not None and self.is_awake(now):
+            known.insert(0, self.heard[0])
+        return tuple(dict.fromkeys(known))
 
     def is_reachable(self, endpoint: Endpoint, now: Instant) -> bool:
         """Whether a stranger reaches this mapped address, or may well (see reachability)."""
+        if self.may_sleep and endpoint not in self.stored.local:
+            return False
         if endpoint in self.proven:
             return True
         knocked = self.knocked.get(endpoint)
@@ -71,7 +104,7 @@ class Node:
         self.knocked_again = {end: self.knocked_again[end] for end in self.knocked}
         self.proven &= set(stored.mapped)
 
-    def information(self, now: Instant, *, private: bool) -> NodeInformation:
+    def information(self, now: Instant, *, private: bool, sleeps: bool = False) -> NodeInformation:
         """What may be told of it; its private addresses only if so said."""
         stored = self.stored
         ciphers = (Cipher.AES_256_GCM, Cipher.CHACHA20_POLY1305)
@@ -86,6 +119,7 @@ class Node:
             tuple(endpoint for endpoint in mapped if self.is_reachable(endpoint, now)),
             stored.groups,
             ciphers if stored.aes else ciphers[::-1],
+            sleeps,
         )
         return trimmed(told)
 
@@ -217,6 +251,8 @@ def register(
         mapped=(asked.source, *others) if request.endpoints else (),
         relay_only=request.relay_only,
         aes=request.aes,
+        keepalive=request.keepalive,
+        device_token=request.device_token,
     )
     return Accepted(accepted, superseded=not same_instance and stored.instance != bytes(16))
 

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.identity import PublicIdentity
-from ntmobile.wire.registration import Reason
+from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 KEEPALIVE_S = 20
 """Source: paper, Fig. 3 (damaged there)."""
@@ -62,6 +62,18 @@ class StoredNode:
     mapped: tuple[Endpoint, ...] = ()
     relay_only: bool = False
     aes: bool = True
+    keepalive: KeepAliveChoice = KeepAliveChoice.UDP
+    """How it wants to be reached."""
+    device_token: str | None = field(default=None, repr=False)
+    gone_token: str | None = field(default=None, repr=False)
+    """A device token that its push service disowned: never used again."""
+
+    @property
+    def push_token(self) -> str | None:
+        """What wakes the node, if anything does."""
+        if self.keepalive is not KeepAliveChoice.PUSH or self.device_token == self.gone_token:
+            return None
+        return self.device_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +92,13 @@ class Audit:
     cn: str
     allowed: bool
     reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUpFailed:
+    """A node could not be woken; for the operator."""
+
+    at: Instant
+    fqdn: str
+    reason: Reason
+    detail: str

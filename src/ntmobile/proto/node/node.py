@@ -183,6 +183,12 @@ class Node:
             self._registration.register(self._own_endpoints(), now)
         self._drain(now)
 
+    def wake(self, now: Instant) -> None:
+        """A wake-up arrived: contact the DC, which has something for this node. Paper, Fig. 6."""
+        if not self._stopped:
+            self._registration.register(self._own_endpoints(), now)
+        self._drain(now)
+
     def handle_datagram(
         self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
     ) -> None:

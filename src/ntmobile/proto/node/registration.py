@@ -25,6 +25,7 @@ from ntmobile.wire.datagram import Signal
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import (
     KeepAliveAnswer,
+    KeepAliveChoice,
     Reason,
     Refusal,
     RegistrationRequest,
@@ -180,6 +181,7 @@ class Registration:
             self._sequence,
             local,
             settings.keepalive,
+            settings.device_token,
             relay_only=settings.relay_only,
             aes=settings.aes,
         )
@@ -194,7 +196,8 @@ class Registration:
         self._stood[family] = response
         moved = before is not None and before.mapped != response.mapped
         self._count = ANSWERED_EVERY - 1 if moved else 0
-        self._keepalive_at = self._next_keepalive(now)
+        asleep = response.keepalive is KeepAliveChoice.PUSH
+        self._keepalive_at = None if asleep else self._next_keepalive(now)
         self._events.append(RegistrationStood(response, family, changed))
 
     def _lose(self, reason: Reason, now: Instant) -> None:

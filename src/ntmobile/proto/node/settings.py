@@ -23,6 +23,8 @@ class NodeSettings:
     started: int
     """Grows with each start."""
     keepalive: KeepAliveChoice = KeepAliveChoice.UDP
+    device_token: str | None = None
+    """What wakes this node through its push service, as that service's client gave it."""
     relay_only: bool = False
     aes: bool = True
     idle_s: int = IDLE_S
