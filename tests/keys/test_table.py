@@ -16,6 +16,8 @@ from ntmobile.keys.table import (
 )
 from ntmobile.time import Instant
 
+pytestmark = pytest.mark.paper("Table 1")
+
 T0 = Instant(0)
 
 

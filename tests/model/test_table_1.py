@@ -16,6 +16,8 @@ from ntmobile.keys.table import TABLE_1, KeyAct, Party
 from ntmobile.sim.recorder import KeyLine
 from ntmobile.time import SECOND, Instant
 
+pytestmark = pytest.mark.paper("Table 1")
+
 BY_NAME = {kind.__name__: kind for kind in TABLE_1}
 CARRIED_S = 20
 """A negotiation that hangs is forgotten after 15 s, a request after 12 tries."""

@@ -7,7 +7,10 @@ from ntmobile.proto.node.events import LoggedIn, LoginFailed, Registered
 from ntmobile.sim.figures import figure_2
 from ntmobile.sim.world import World
 
+pytestmark = pytest.mark.paper("Fig. 2")
 
+
+@pytest.mark.paper("Login Request", "Key Distribution", "NTM ACK", "Login Response")
 def test_the_messages_are_those_of_the_figure_in_its_order() -> None:
     figure = figure_2()
     print(figure.draw())
@@ -22,6 +25,7 @@ def test_the_messages_are_those_of_the_figure_in_its_order() -> None:
     ]
 
 
+@pytest.mark.paper("Key Distribution")
 def test_kntmdc_is_created_by_as_which_erases_it_and_owned_by_node_and_dc() -> None:
     figure = figure_2()
 

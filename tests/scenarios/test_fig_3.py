@@ -2,12 +2,17 @@
 
 from ipaddress import IPv4Address
 
+import pytest
+
 from ntmobile.proto.node.events import Registered, RegistrationLost
 from ntmobile.sim.figures import figure_3
 from ntmobile.sim.nat import NatBehaviour
 from ntmobile.sim.world import World
 
+pytestmark = pytest.mark.paper("Fig. 3")
 
+
+@pytest.mark.paper("Registration Request", "Registration Response", "Kntmdc")
 def test_a_registration_is_challenged_once_and_answered_with_the_virtual_addresses() -> None:
     figure = figure_3()
     print(figure.draw())
@@ -21,6 +26,7 @@ def test_a_registration_is_challenged_once_and_answered_with_the_virtual_address
     ]
 
 
+@pytest.mark.paper("UDP Keep Alive")
 def test_keep_alives_hold_the_mapping_and_each_third_is_answered() -> None:
     figure = figure_3()
 
@@ -34,6 +40,7 @@ def test_keep_alives_hold_the_mapping_and_each_third_is_answered() -> None:
     ]
 
 
+@pytest.mark.paper("Overview", "Registration Response")
 def test_a_node_gets_the_same_virtual_addresses_after_every_start() -> None:
     world = World()
     node = world.node("laptop.alice", world.organisation())

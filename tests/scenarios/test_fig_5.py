@@ -8,7 +8,12 @@ from ntmobile.sim.figures import figure_5
 from ntmobile.sim.world import World
 from ntmobile.wire.registration import Reason
 
+pytestmark = pytest.mark.paper("Fig. 5")
 
+
+@pytest.mark.paper(
+    "NS Query", "Key Sharing", "Node Information Request", "Node Information Response"
+)
 def test_domains_that_meet_share_a_key_once_found_by_the_ns_record() -> None:
     figure = figure_5()
     print(figure.draw())
@@ -27,6 +32,7 @@ def test_domains_that_meet_share_a_key_once_found_by_the_ns_record() -> None:
     assert between_servers[7][1] == "Node Information Response"
 
 
+@pytest.mark.paper("Direction Request", "Route Direction")
 def test_the_query_is_answered_with_the_correspondents_virtual_addresses() -> None:
     world = World()
     org = world.organisation()

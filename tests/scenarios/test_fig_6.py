@@ -1,11 +1,16 @@
 """MN is reachable, CN is behind a NAT: CN sends the Tunnel Request. Source: paper, Fig. 6."""
 
+import pytest
+
 from ntmobile.proto.node.events import TunnelEstablished
 from ntmobile.sim.figures import CN, MN, figure_6
 from ntmobile.sim.nat import HARD
 from ntmobile.sim.world import World
 
+pytestmark = pytest.mark.paper("Fig. 6")
 
+
+@pytest.mark.paper("Direction Request", "Route Direction", "Tunnel Request")
 def test_the_tunnel_stands_six_one_way_delays_after_the_query() -> None:
     """The paper's order takes eight."""
     figure = figure_6()
@@ -14,6 +19,16 @@ def test_the_tunnel_stands_six_one_way_delays_after_the_query() -> None:
     assert figure.delays == 6
 
 
+@pytest.mark.paper(
+    "Direction Request",
+    "Node Information Request",
+    "Node Information Response",
+    "Route Direction",
+    "Tunnel Request",
+    "Kdcdc",
+    "Ktun",
+    "Ktmp",
+)
 def test_the_messages_are_those_of_the_figure() -> None:
     figure = figure_6()
 

@@ -10,6 +10,8 @@ from ntmobile.sim.quality import MILLISECOND, Quality
 from ntmobile.sim.world import World
 from ntmobile.wire.registration import Reason
 
+pytestmark = pytest.mark.paper("Fig. 7")
+
 
 def test_the_tunnel_stands_ten_one_way_delays_after_the_query() -> None:
     """The paper's order takes fourteen."""
@@ -19,6 +21,15 @@ def test_the_tunnel_stands_ten_one_way_delays_after_the_query() -> None:
     assert figure.delays == 10
 
 
+@pytest.mark.paper(
+    "Relay Direction",
+    "NTM ACK",
+    "Hole Punching",
+    "Tunnel Request",
+    "Tunnel Response",
+    "Kdcrs",
+    "Ktun",
+)
 def test_the_messages_are_those_of_the_figure() -> None:
     figure = figure_7()
 
@@ -52,6 +63,7 @@ def test_both_ends_know_that_they_are_relayed() -> None:
         assert event.relayed
 
 
+@pytest.mark.paper("Capsule", "Kmncn", "Hole Punching", "Tunnel Response")
 @pytest.mark.parametrize("mn_nat", [EASY, HARD], ids=["easy", "hard"])
 @pytest.mark.parametrize("cn_nat", [EASY, HARD], ids=["easy", "hard"])
 def test_datagrams_cross_in_both_directions_whatever_the_nats(

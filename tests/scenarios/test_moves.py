@@ -13,6 +13,8 @@ from ntmobile.sim.traffic import Flow, Stream
 from ntmobile.sim.world import World
 from ntmobile.time import SECOND
 
+pytestmark = pytest.mark.paper("Abstract", "Overview")
+
 RTT_NS = 20 * MILLISECOND
 COMBINATIONS = [("core", "home"), ("home", "core"), ("home", "other"), ("core", "site")]
 

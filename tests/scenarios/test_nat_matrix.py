@@ -8,6 +8,8 @@ import pytest
 from ntmobile.sim.nat import Behaviour, NatBehaviour, PortAssignment
 from ntmobile.sim.world import World
 
+pytestmark = pytest.mark.paper("Abstract")
+
 KINDS = [NatBehaviour(mapping=m, filtering=f) for m, f in product(Behaviour, Behaviour)]
 
 

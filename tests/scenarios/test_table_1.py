@@ -7,6 +7,8 @@ from ntmobile.sim.figures import figure_6, figure_7
 from ntmobile.sim.recorder import KeyLine
 from ntmobile.sim.world import World
 
+pytestmark = pytest.mark.paper("Table 1")
+
 BY_NAME = {kind.__name__: kind for kind in TABLE_1}
 
 

@@ -2,6 +2,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
+import pytest
+
 from ntmobile.proto.node.events import (
     ActivateKeys,
     ClearPath,
@@ -27,6 +29,7 @@ T0 = Instant(0)
 HELLO = Inner(4, 1, 2, b"hello")
 
 
+@pytest.mark.paper("Capsule")
 def test_a_datagram_crosses_sealed_and_arrives_from_the_peers_address() -> None:
     pair = Pair()
 

@@ -11,7 +11,7 @@ from ntmobile.lab import AUTO, Behaviour, Filtering, Mapping, Nat, Ports
 from ntmobile.lab.ntm import NtmNode, World
 from tests.system.programs import HELLO, Programs, dig, fails, fetch, getent, iperf, ping
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.paper("Abstract", "Overview", "Implementation models")]
 
 EASY = Behaviour(Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT)
 SYMMETRIC = Behaviour(

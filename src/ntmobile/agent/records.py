@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class Model(StrEnum):
-    """Where the node hooks into the machine. Source: paper, abstract (implementation models)."""
+    """Where the node hooks into the machine. Source: paper, Implementation models."""
 
     SYSTEM = "system"
     """TUN device, routes and DNS hook: every application takes part. Needs root."""

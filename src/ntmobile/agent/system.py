@@ -3,7 +3,8 @@
 A TUN device carries the virtual addresses; each known peer has a route into it, which also tells
 the kernel how large its packets may be; the DNS hook catches name queries. Whole virtual ranges
 are not routed: behind a carrier's NAT the provider's own servers live in 100.64.0.0/10.
-Source: paper, abstract (the kernel type). Ours: docs/protocol.md sections 5 to 7.
+Source: paper, Abstract; paper, Overview; paper, Implementation models (the kernel type).
+Ours: docs/protocol.md sections 5 to 7.
 """
 
 from collections.abc import Callable

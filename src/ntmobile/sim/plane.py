@@ -1,7 +1,7 @@
 """The packet loops of a simulated node: real capsules of the Rust core, all else virtual.
 
 Carries out the commands of proto.node and answers its observations. Unlike the threads of the real
-loops it does each thing at the instant it is asked.
+loops it does each thing at the instant it is asked. Source: paper, Capsule.
 """
 
 from collections import Counter, deque

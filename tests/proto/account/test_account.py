@@ -28,6 +28,8 @@ from ntmobile.wire.login import (
 from ntmobile.wire.message import Message
 from ntmobile.wire.registration import NtmAck, Reason, UdpKeepAlive
 
+pytestmark = pytest.mark.paper("Fig. 2")
+
 DOMAIN = "example.org"
 STRANGER = Caller(None, "198.51.100.7")
 WHO = identity(ALICE)
@@ -70,6 +72,7 @@ class Rig:
         return call
 
 
+@pytest.mark.paper("Login Request", "Key Distribution", "Login Response", "Kntmdc")
 def test_a_good_login_gives_the_dc_and_the_node_the_same_key() -> None:
     rig = Rig()
     login = rig.login()
@@ -88,6 +91,7 @@ def test_a_good_login_gives_the_dc_and_the_node_the_same_key() -> None:
     assert (given_node.coordinator, given_node.coordinator_endpoints) == ("dc.example.org", (DC,))
 
 
+@pytest.mark.paper("NTM ACK", "Key Distribution")
 def test_the_node_hears_nothing_before_the_dc_acknowledged() -> None:
     rig = Rig()
     rig.login()

@@ -20,6 +20,8 @@ from ntmobile.wire.direction import (
 from ntmobile.wire.federation import KeySharing, SharedKey
 from ntmobile.wire.registration import NtmAck, Reason, Refusal, UdpKeepAlive
 
+pytestmark = pytest.mark.paper("Fig. 5", "Fig. 6", "Fig. 7")
+
 ID = bytes((1,)) * 16
 
 
@@ -60,6 +62,7 @@ def route(fqdn: str = ALICE, mn: str = BOB) -> RouteDirection:
     )
 
 
+@pytest.mark.paper("Node Information Request", "Node Information Response", "Kdcdc")
 def test_a_foreign_dc_learns_where_our_node_is_and_no_private_address(
     rig: Rig, alice: Player, dcmn: Player
 ) -> None:
@@ -82,6 +85,7 @@ def test_behind_the_same_nat_private_addresses_are_told(
     assert answer.cn.local == (INSIDE,)
 
 
+@pytest.mark.paper("Route Direction", "NTM ACK", "Kdcdc")
 def test_a_route_direction_is_carried_to_our_node_and_its_answer_back(
     rig: Rig, alice: Player, dcmn: Player
 ) -> None:

@@ -37,6 +37,7 @@ from ntmobile.wire.registration import (
 ELSEWHERE = Endpoint("203.0.113.200", 2000)
 
 
+@pytest.mark.paper("Registration Request", "Registration Response", "Kntmdc", "Fig. 3")
 def test_a_registration_is_answered_with_addresses_and_what_the_dc_saw() -> None:
     rig = Rig()
     node = rig.distribute(ALICE, 1)
@@ -101,6 +102,7 @@ def test_a_restart_shows_in_the_boot_id_of_the_next_answered_keep_alive() -> Non
     assert before.boot != after_restart.boot
 
 
+@pytest.mark.paper("UDP Keep Alive", "Fig. 3")
 def test_keep_alives_keep_a_node_registered_and_silence_does_not() -> None:
     rig = Rig()
     alice = rig.node(ALICE, 1)
@@ -136,6 +138,7 @@ def test_a_node_that_leaves_is_not_registered_any_more_nor_after_a_restart() -> 
     assert rig.dc.registered(rig.now) == again.dc.registered(again.now) == ()
 
 
+@pytest.mark.paper("Key Distribution", "Fig. 2")
 @pytest.mark.parametrize(
     ("caller", "answer"),
     [

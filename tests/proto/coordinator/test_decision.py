@@ -17,6 +17,8 @@ from ntmobile.proto.coordinator.settings import Relay
 from ntmobile.wire.direction import Cipher, NodeInformation, Purpose, Role
 from ntmobile.wire.endpoint import Endpoint
 
+pytestmark = pytest.mark.paper("Fig. 6", "Fig. 7")
+
 V4, V6 = Endpoint("203.0.113.1", 40001), Endpoint("2001:db8:a::1", 40001)
 OTHER4, OTHER6 = Endpoint("203.0.113.2", 40002), Endpoint("2001:db8:b::2", 40002)
 INSIDE, INSIDE_TOO = Endpoint("192.168.1.2", 500), Endpoint("192.168.1.3", 500)

@@ -26,6 +26,8 @@ from ntmobile.wire.direction import (
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
 
+pytestmark = pytest.mark.paper("Fig. 5", "Fig. 6", "Fig. 7")
+
 ID = bytes((1,)) * 16
 OTHER_RS = Endpoint("192.0.2.10", 4330)
 PUBLIC = (PLACES[BOB],)
@@ -38,6 +40,7 @@ def pair(rig: Rig, *, mn_public: bool = False, cn_public: bool = False) -> tuple
     return mn, cn
 
 
+@pytest.mark.paper("Direction Request", "Relay Direction", "Route Direction", "Kdcrs")
 def test_both_behind_nats_as_in_fig_7() -> None:
     rig = Rig()
     mn, cn = pair(rig)
@@ -56,6 +59,7 @@ def test_both_behind_nats_as_in_fig_7() -> None:
     assert (to_mn.peer.fqdn, to_cn.peer.fqdn) == (CAROL, ALICE)
 
 
+@pytest.mark.paper("Direction Request", "Route Direction", "NTM ACK")
 def test_only_mn_reachable_as_in_fig_6() -> None:
     rig = Rig()
     mn, cn = pair(rig, mn_public=True)
@@ -323,6 +327,9 @@ def inform(rig: Rig, fqdn: str = BOB, asked: str = BOB) -> None:
     rig.reply(rig.foreign, transmit, NodeInformationResponse(told))
 
 
+@pytest.mark.paper(
+    "NS Query", "Key Sharing", "Node Information Request", "Node Information Response", "Kdcdc"
+)
 def test_another_domains_node_is_found_as_in_fig_5() -> None:
     rig = Rig()
     mn = foreign(rig)

@@ -3,6 +3,7 @@
 from random import Random
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
 from tests.proto.parts import RS, T0, Mouth, after, conversation, drain, fire, run
 
@@ -15,6 +16,8 @@ from ntmobile.time import Instant
 from ntmobile.wire.datagram import Header, Sender
 from ntmobile.wire.federation import KeySharing, SharedKey
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
+
+pytestmark = pytest.mark.paper("Fig. 5", "Fig. 7")
 
 QUESTION = Refusal(Reason.BUSY)
 UNREACHABLE = Failed(Reason.DOMAIN_UNREACHABLE)
@@ -67,6 +70,7 @@ class Rig:
         ]
 
 
+@pytest.mark.paper("Key Sharing", "Kdcrs")
 def test_the_first_question_shares_a_key_first() -> None:
     rig = Rig()
 
@@ -79,8 +83,10 @@ def test_the_first_question_shares_a_key_first() -> None:
     assert drain(rig.peering.poll_transmit) == []
     acts = [record.act for record in drain(rig.keyring.poll_record)]
     assert acts == [KeyAct.CREATED, KeyAct.OWNED]
+    assert [key.secret for key in rig.keyring] == [call.message.secret]
 
 
+@pytest.mark.paper("Key Sharing", "Kdcdc")
 def test_another_domains_dc_gets_a_kdcdc() -> None:
     rig = Rig(ForeignCoordinator("example.net"))
 
@@ -89,6 +95,7 @@ def test_another_domains_dc_gets_a_kdcdc() -> None:
     (call,) = drain(rig.peering.poll_call)
     assert isinstance(call.message, KeySharing)
     assert call.message.key is SharedKey.KDCDC
+    assert [key.secret for key in rig.keyring] == [call.message.secret]
 
 
 def test_questions_wait_for_the_key_and_then_all_are_asked_and_answered() -> None:

@@ -41,6 +41,8 @@ from ntmobile.wire.direction import Cipher
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import Reason, RegistrationRequest, Superseded
 
+pytestmark = pytest.mark.paper("Fig. 3")
+
 FIRST, SECOND_ONE = b"\x01" * 16, b"\x02" * 16
 INSIDE = Endpoint("192.168.1.2", 500)
 

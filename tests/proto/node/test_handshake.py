@@ -44,6 +44,7 @@ def shake(sender: Handshake, awaiting: Handshake) -> tuple[Secrets, Secrets]:
     return sender.finish(), awaiting.finish()
 
 
+@pytest.mark.paper("Kmncn")
 @pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize("cipher", Cipher)
 @pytest.mark.parametrize("sender", Role)

@@ -32,6 +32,8 @@ from ntmobile.wire.login import (
 )
 from ntmobile.wire.registration import NtmAck, Reason
 
+pytestmark = pytest.mark.paper("Fig. 2")
+
 NONCE = Nonce(b"\x05" * 16)
 AWAY = Failed(Reason.TIMED_OUT, "no route")
 
@@ -65,6 +67,7 @@ def answer(login: Login, *replies: object, now: Instant = T0) -> list[Call]:
     return calls
 
 
+@pytest.mark.paper("Login Request")
 def test_a_nonce_is_fetched_and_signed_by_the_device_key() -> None:
     login = started(Proof(password="secret"))
 
@@ -79,6 +82,7 @@ def test_a_nonce_is_fetched_and_signed_by_the_device_key() -> None:
     assert verify(identity(ALICE).public.device, request.signature, signed)
 
 
+@pytest.mark.paper("Login Response", "Kntmdc")
 def test_a_good_login_gives_kntmdc_with_its_expiry() -> None:
     login = started()
 
@@ -87,6 +91,7 @@ def test_a_good_login_gives_kntmdc_with_its_expiry() -> None:
     (granted,) = drain(login.poll_event)
     assert isinstance(granted, Granted)
     assert granted.key.expires == after(T0, 1000)
+    assert granted.key.secret == granted.response.kntmdc
     assert granted.response.coordinator == "dc.example.org"
 
 

@@ -45,6 +45,8 @@ from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
 from ntmobile.wire.tunnel import HolePunching, TunnelRequest, TunnelResponse
 
+pytestmark = pytest.mark.paper("Fig. 6", "Fig. 7")
+
 ID = b"\x01" * 16
 PLACES = {Role.MN: HERE, Role.CN: THERE}
 NAMES = {Role.MN: ALICE, Role.CN: BOB}
@@ -182,6 +184,7 @@ class Rig:
         return [each for each in self.outcomes[role] if isinstance(each, NegotiationFailed)]
 
 
+@pytest.mark.paper("Tunnel Request", "Tunnel Response", "Ktun", "Ktmp", "Kmncn")
 @pytest.mark.parametrize("sender", Role)
 @pytest.mark.parametrize("relayed", [False, True])
 def test_both_ends_agree_on_the_same_keys(sender: Role, relayed: bool) -> None:
@@ -210,6 +213,7 @@ def test_fig_6_takes_two_messages_and_no_hole_punching() -> None:
     assert isinstance(rig.rs.hear(response).message, TunnelResponse)
 
 
+@pytest.mark.paper("Hole Punching")
 def test_fig_7_opens_the_nat_towards_rs_before_anything_is_awaited() -> None:
     rig = Rig(Role.MN, relayed=True)
     rig.gather()

@@ -103,6 +103,7 @@ def test_two_queries_for_a_name_share_one_negotiation_and_both_are_answered() ->
     assert first in {event.query for event in rig.of(NameResolved)}
 
 
+@pytest.mark.paper("Direction Request", "Route Direction", "Tunnel Request", "Fig. 5")
 def test_a_tunnel_stands_as_in_the_figures_and_the_name_is_answered() -> None:
     rig, peer = connected()
 

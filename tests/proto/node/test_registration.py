@@ -42,6 +42,8 @@ from ntmobile.wire.registration import (
     UdpKeepAlive,
 )
 
+pytestmark = pytest.mark.paper("Fig. 3")
+
 SETTINGS = NodeSettings("alice", "laptop", "example.org", b"\x01" * 16, 5)
 BOOT = 7
 ADDRESSES = (IPv4Address("100.64.0.16"), IPv6Address("fd00::16"))
@@ -141,6 +143,7 @@ def registered(local: tuple[Endpoint, ...] = (HERE,)) -> Rig:
     return rig
 
 
+@pytest.mark.paper("Registration Response")
 def test_a_response_stands_and_says_what_changed() -> None:
     rig = Rig()
     rig.register()
@@ -156,6 +159,7 @@ def test_a_response_stands_and_says_what_changed() -> None:
     assert rig.registration.responses[4].mapped == HERE
 
 
+@pytest.mark.paper("Registration Request")
 def test_a_request_tells_who_where_and_how_the_user_wants_to_be_reached() -> None:
     rig = Rig()
     rig.register()
@@ -186,6 +190,7 @@ def test_each_family_registers_and_a_round_has_one_sequence_that_grows_from_roun
     assert sorted(rig.registration.responses) == [4, 6]
 
 
+@pytest.mark.paper("UDP Keep Alive")
 def test_a_keep_alive_goes_out_every_twenty_seconds_and_each_third_asks_for_an_answer() -> None:
     rig = registered()
 

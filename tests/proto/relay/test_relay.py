@@ -23,6 +23,8 @@ from ntmobile.wire.federation import KeySharing, SharedKey
 from ntmobile.wire.probe import Knock
 from ntmobile.wire.registration import NtmAck, Reason, Refusal, UdpKeepAlive
 
+pytestmark = pytest.mark.paper("Fig. 7")
+
 ELSEWHERE = Endpoint("198.51.100.99", 9)
 
 
@@ -48,6 +50,7 @@ def connect(rig: Rig, mn: End, cn: End) -> None:
     rig.send(cn, cn.response())
 
 
+@pytest.mark.paper("Relay Direction", "Hole Punching", "Kdcrs", "Ktun")
 def test_two_ends_meet_as_in_fig_7(rig: Rig, ends: tuple[End, End]) -> None:
     mn, cn = ends
 
@@ -59,6 +62,7 @@ def test_two_ends_meet_as_in_fig_7(rig: Rig, ends: tuple[End, End]) -> None:
     assert rig.forwards(THERE, mn.index) == HERE
 
 
+@pytest.mark.paper("Tunnel Request")
 def test_a_tunnel_request_goes_on_byte_for_byte(rig: Rig, ends: tuple[End, End]) -> None:
     mn, cn = ends
     rig.send(cn, cn.punching())
@@ -345,6 +349,7 @@ def test_the_same_relay_direction_twice_opens_one_path(rig: Rig) -> None:
     assert rig.relay.paths == 1
 
 
+@pytest.mark.paper("Key Sharing")
 @pytest.mark.parametrize(
     ("caller", "kind", "creator", "reason"),
     [

@@ -30,7 +30,10 @@ class OpenTunnel:
 
 @dataclass(frozen=True, slots=True)
 class InstallKeys:
-    """Kmncn of one epoch: capsules of that epoch open from now; sending starts at ActivateKeys."""
+    """Kmncn of one epoch: capsules of it open from now; sending starts at ActivateKeys.
+
+    Source: paper, Capsule.
+    """
 
     index: int
     epoch: int

@@ -125,7 +125,12 @@ class Negotiation:
         self._ktun = parts.keyring.own(Ktun(route.ktun, route.ktun_identifier, expires), now)
         self._ktmp = parts.keyring.own(Ktmp(route.ktmp, route.negotiation[:8], expires), now)
         self._handshake = Handshake(
-            terms, route.ktmp, route.role, parts.identity, route.peer.identity, parts.entropy
+            terms,
+            self._ktmp.secret,
+            route.role,
+            parts.identity,
+            route.peer.identity,
+            parts.entropy,
         )
         self._conversation: Conversation[_Punch | _Request] = Conversation(
             self._ktun,
