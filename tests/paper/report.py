@@ -174,7 +174,7 @@ def _part(kind: Kind) -> str:
 
 def _entry(item: Item) -> str:
     lines = [f"### [{item.name}](paper.md#{item.anchor})"]
-    lines += [f"- {label}: {_listed(places)}" for label, places in _roles(item) if places]
+    lines += [line for label, places in _roles(item) for line in _listed(label, places)]
     found = citing(item.name)
     for path in dict.fromkeys(test.path for test in found):
         own = [test.name for test in found if test.path == path and item.name in test.own]
@@ -205,14 +205,14 @@ def _parties(item: Item, end: int) -> list[str]:
     return sorted({way[end] for way in item.ways} & ROOMS.keys())
 
 
-def _listed(places: Iterable[Place]) -> str:
+def _listed(label: str, places: Iterable[Place]) -> Iterator[str]:
+    """One line a file, so that two changes meet in one line seldom."""
     symbols: dict[str, list[str]] = {}
     for place in places:
         symbols.setdefault(place.path, []).append(place.symbol)
-    return ", ".join(
-        _link(path) + (f" ({', '.join(found)})" if (found := [n for n in names if n]) else "")
-        for path, names in symbols.items()
-    )
+    for path, names in symbols.items():
+        named = ", ".join(name for name in names if name)
+        yield f"- {label} {_link(path)}" + (f": {named}" if named else "")
 
 
 def _link(path: str) -> str:
