@@ -5,7 +5,8 @@ from itertools import product
 
 import pytest
 
-from ntmobile.sim.nat import Behaviour, NatBehaviour, PortAssignment
+from ntmobile.proto.nat import Behaviour, PortAssignment
+from ntmobile.sim.nat import NatBehaviour
 from ntmobile.sim.world import World
 
 pytestmark = pytest.mark.paper("Abstract")

@@ -4,8 +4,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.sim.entropy import SeededEntropy
-from ntmobile.sim.nat import FIRST_PORT, Behaviour, Nat, NatBehaviour, PortAssignment
+from ntmobile.sim.nat import FIRST_PORT, Nat, NatBehaviour
 from ntmobile.sim.packet import Packet, Transport
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint

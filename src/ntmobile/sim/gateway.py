@@ -4,7 +4,8 @@ from collections.abc import Collection
 from ipaddress import IPv4Address
 
 from ntmobile.errors import StateError
-from ntmobile.sim.nat import Behaviour, Nat
+from ntmobile.proto.nat import Behaviour
+from ntmobile.sim.nat import Nat
 from ntmobile.sim.network import Drop, Network
 from ntmobile.sim.packet import Packet, Transport
 from ntmobile.sim.quality import PERFECT, Quality
