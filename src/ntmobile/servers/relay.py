@@ -31,9 +31,10 @@ class RelayServer:
         # Another RS at another address of this machine may have the same number.
         ipv6 = hosts.ipv6 if any(each.version == 6 for each in site.addresses) else b""
         self.port = _core.Relay(port=site.udp or 0, ipv4=hosts.ipv4, ipv6=ipv6)
-        self.signalling = Signalling(self.port)
         self.stranger = _core.Port(ipv4=hosts.ipv4, ipv6=ipv6)
-        """Knocks leave from here: a port that no node ever sent to."""
+        """Knocks leave from here: a port that no node's own port ever sends to. It answers STUN
+        to whoever examines a NAT from ports of its own."""
+        self.signalling = Signalling(self.port, self.stranger)
         self._knocked: Counter[str] = Counter()
         self.machine = RelayRole(domain, entropy, self._idle_ns)
         self._requests = Requests()

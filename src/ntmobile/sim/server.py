@@ -6,10 +6,12 @@ from typing import Any, Protocol
 from ntmobile.errors import DecodeError
 from ntmobile.proto.io import Call, Caller, Failed, Reply, random_bytes
 from ntmobile.proto.journal import paper_name
+from ntmobile.proto.observation import observe
 from ntmobile.sim.directory import HTTPS_PORT, Directory
 from ntmobile.sim.exchange import Answer, Client, Service
 from ntmobile.sim.host import SimHost
 from ntmobile.sim.internet import Internet
+from ntmobile.sim.packet import Transport
 from ntmobile.sim.process import Machine, Process
 from ntmobile.sim.recorder import Recorder
 from ntmobile.sim.web import Signer, answer_body, read_answer, read_post, signed_post
@@ -17,6 +19,7 @@ from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.message import Message
 from ntmobile.wire.registration import Reason
+from ntmobile.wire.stun import BindingRequest, is_stun
 
 SIGNALLING_PORT = 4330
 
@@ -40,6 +43,8 @@ class Server(Process):
     """
 
     machine: ServerMachine
+    other_port: int | None = None
+    """A second UDP port, which answers STUN only."""
 
     def __init__(
         self,
@@ -67,6 +72,29 @@ class Server(Process):
         super().kill()
         self.https.close()
         self._service.close()
+
+    def _receive(self, source: Endpoint, data: bytes, interface: int) -> None:
+        if is_stun(data):
+            self._observe(source, data, self.other_port)
+        else:
+            super()._receive(source, data, interface)
+
+    def _receive_at_other(self, source: Endpoint, data: bytes, _interface: int) -> None:
+        if is_stun(data):
+            self._observe(source, data, None)
+
+    def _observe(self, source: Endpoint, data: bytes, other_port: int | None) -> None:
+        """Answer STUN; at the other port itself, other_port is None."""
+        try:
+            answer = observe(BindingRequest.decode(data), source, other_port)
+        except DecodeError:
+            self.refused["malformed STUN"] += 1
+            return
+        at_other = self.other_port is not None and (other_port is None or answer.from_other_port)
+        port = self.other_port if at_other else self.port
+        assert port is not None
+        transmit = answer.transmit
+        self.host.send(Transport.UDP, port, transmit.destination, transmit.payload)
 
     def ask(self, request: Call, to: Endpoint, asked: str, asked_host: str) -> None:
         """Make a server's HTTPS request; its outcome goes to the machine's handle_reply."""

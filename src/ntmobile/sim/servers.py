@@ -35,7 +35,7 @@ from ntmobile.wire.login import LoginRefusal, LoginRefused, LoginRequest
 from ntmobile.wire.registration import Reason
 
 KNOCK_PORT = 4399
-"""Where an RS knocks from: no node ever sends there."""
+"""Where an RS knocks from: no node's own port ever sends there."""
 CAPSULE_INDEX = slice(4, 8)
 """Where a capsule carries the receiver index."""
 
@@ -240,6 +240,7 @@ class RelayForwarder(Server):
     """
 
     machine: RelayRole
+    other_port = KNOCK_PORT
 
     def __init__(
         self,
@@ -255,6 +256,12 @@ class RelayForwarder(Server):
         self._bindings: dict[tuple[Endpoint, int], _Binding] = {}
         self._busy: dict[bytes, Instant] = {}
         self.machine = RelayRole(signer.domain, self.entropy.fork("machine"), self._idle_ns)
+        host.listen(Transport.UDP, KNOCK_PORT, self._receive_at_other)
+
+    def kill(self) -> None:
+        """Die; the second port closes too."""
+        super().kill()
+        self.host.close(Transport.UDP, KNOCK_PORT)
 
     def _poll_transmit(self) -> Transmit | None:
         return self.machine.poll_transmit()
