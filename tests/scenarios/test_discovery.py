@@ -42,7 +42,7 @@ def test_what_is_found_is_what_the_nat_is(
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize(("mapping", "filtering"), PAIRS)
-def test_a_fifth_of_all_packets_lost_does_not_change_the_finding(
+def test_a_packet_lost_in_ten_does_not_change_the_finding(
     mapping: Behaviour, filtering: Behaviour, seed: int
 ) -> None:
     world = World(f"{mapping} {filtering} {seed}", replace(ONE_WAY, loss=0.1))
@@ -50,8 +50,8 @@ def test_a_fifth_of_all_packets_lost_does_not_change_the_finding(
 
     found = examine(world, home)
 
-    assert mapping in found.mapping
-    assert filtering in found.filtering
+    assert found.mapping == {mapping}
+    assert found.filtering == {filtering}
 
 
 @pytest.mark.parametrize(("mapping", "filtering"), PAIRS)

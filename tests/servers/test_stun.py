@@ -12,8 +12,8 @@ def test_a_stranger_is_told_its_address_where_it_asked_from() -> None:
     answer = StunResponder().respond(ASKER, REQUEST.encode(), T0)
 
     assert answer is not None
-    assert answer.destination == ASKER
-    assert BindingResponse.decode(answer.payload) == BindingResponse(bytes(12), ASKER)
+    assert answer.transmit.destination == ASKER
+    assert BindingResponse.decode(answer.transmit.payload) == BindingResponse(bytes(12), ASKER)
 
 
 def test_a_network_gets_no_more_than_its_burst() -> None:
@@ -31,3 +31,10 @@ def test_what_is_no_request_gets_nothing() -> None:
 
     assert responder.respond(ASKER, response, T0) is None
     assert responder.counters == {"malformed": 1}
+
+
+def test_nobody_is_answered_at_port_0() -> None:
+    responder = StunResponder()
+    request = BindingRequest(bytes(12), response_port=0)
+
+    assert responder.respond(ASKER, request.encode(), T0) is None

@@ -17,6 +17,11 @@ ports = st.integers(0, 65535)
 endpoints = st.builds(Endpoint, st.one_of(ipv4, ipv6), ports)
 endpoint_lists = st.lists(endpoints, max_size=16).map(tuple)
 id128 = st.binary(min_size=16, max_size=16)
+relay_places = st.builds(
+    registration.RelayPlace,
+    st.text(min_size=1, max_size=72),
+    st.lists(endpoints, max_size=2).map(tuple),
+)
 identifiers = st.binary(min_size=8, max_size=8)
 secrets = st.binary(min_size=32, max_size=32)
 sequences = st.integers(0, 2**63 - 1)
@@ -75,6 +80,8 @@ signals: st.SearchStrategy[Signal] = st.one_of(
     st.builds(registration.Refusal, st.sampled_from(registration.Reason), st.none() | id128),
     st.builds(registration.Superseded, id128),
     st.builds(registration.ReachabilityReport, sequences),
+    st.just(registration.ServersRequest()),
+    st.builds(registration.ServersResponse, st.lists(relay_places, max_size=8).map(tuple)),
     st.builds(direction.DirectionRequest, fqdns, id128, identities, purposes),
     st.builds(direction.NodeInformationRequest, fqdns, information, id128, purposes),
     st.builds(direction.NodeInformationResponse, information),

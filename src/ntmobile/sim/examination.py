@@ -1,14 +1,13 @@
 """A host in the simulator examines its network, as `ntm netcheck` does in a real one."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from ntmobile.errors import StateError
-from ntmobile.proto.io import Timeout
 from ntmobile.proto.node.discovery import SOCKETS, Discovery
 from ntmobile.proto.node.finding import Finding, Point
 from ntmobile.proto.node.lifetime import LIFETIME_SOCKETS, Lifetime, LifetimeFound
-from ntmobile.proto.node.questions import Sending
+from ntmobile.proto.node.questions import Examiner, Sending
 from ntmobile.sim.calendar import Entry
 from ntmobile.sim.errors import SimulationError
 from ntmobile.sim.host import SimHost
@@ -20,35 +19,7 @@ from ntmobile.wire.endpoint import Endpoint
 FIRST_PORT = 50000
 APART = 97
 """Neighbouring ports would collide at a NAT that takes the next port up, as real ones do not."""
-R = TypeVar("R", covariant=True)
-
-
-class Examiner(Protocol[R]):
-    """The face of Discovery and Lifetime."""
-
-    def start(self, now: Instant) -> None:
-        """Ask the first questions."""
-        ...
-
-    def handle_datagram(self, socket: int, data: bytes, now: Instant) -> None:
-        """Take what came to a socket."""
-        ...
-
-    def handle_timeout(self, now: Instant) -> None:
-        """Do what is due."""
-        ...
-
-    def poll_sending(self) -> Sending | None:
-        """Next datagram to send."""
-        ...
-
-    def poll_timeout(self) -> Timeout | None:
-        """When handle_timeout wants to be called."""
-        ...
-
-    def poll_finding(self) -> R | None:
-        """The result."""
-        ...
+R = TypeVar("R")
 
 
 def discover(internet: Internet, host: SimHost, points: Sequence[Point]) -> Finding:

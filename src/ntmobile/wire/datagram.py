@@ -102,6 +102,8 @@ Signal = (
     | registration.Refusal
     | registration.Superseded
     | registration.ReachabilityReport
+    | registration.ServersRequest
+    | registration.ServersResponse
     | direction.DirectionRequest
     | direction.NodeInformationRequest
     | direction.NodeInformationResponse

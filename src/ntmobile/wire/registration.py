@@ -1,7 +1,8 @@
 """Registration and keep-alive, node <-> DC, sealed under Kntmdc.
 
 Tags: 1 Registration Request, 2 Registration Response, 3 UDP Keep Alive, 4 Keep Alive Answer,
-5 Challenge, 6 NTM ACK, 7 Refusal, 8 Superseded, 9 Reachability Report. Source: paper, Fig. 3.
+5 Challenge, 6 NTM ACK, 7 Refusal, 8 Superseded, 9 Reachability Report,
+14 Servers Request, 15 Servers Response. Source: paper, Fig. 3.
 
 Ours: the Challenge (a new source or a new boot salt is believed only after a round trip), the
 sequence number, the instance id, the mapped address and the boot id in the answers.
@@ -25,6 +26,10 @@ from ntmobile.wire.message import (
     Sequence,
     Token,
 )
+
+MAX_RELAYS_TOLD = 8
+LONGEST_RELAY_NAME = 72
+"""So many of such names fit into one datagram."""
 
 
 class KeepAliveChoice(StrEnum):
@@ -150,3 +155,21 @@ class ReachabilityReport(Message, frozen=True, tag=9):
     """A stranger's knock got in: the node brings its token (wire.probe) to its DC."""
 
     token: Sequence
+
+
+class ServersRequest(Message, frozen=True, tag=14):
+    """A node that examines its network asks which RS it may look from."""
+
+
+class RelayPlace(Message, frozen=True):
+    """One RS of the domain."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_RELAY_NAME)]
+    endpoints: Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=2)]
+    """At most one a family."""
+
+
+class ServersResponse(Message, frozen=True, tag=15):
+    """The RS of the domain."""
+
+    relays: Annotated[tuple[RelayPlace, ...], msgspec.Meta(max_length=MAX_RELAYS_TOLD)]

@@ -12,9 +12,17 @@ from ntmobile.proto.coordinator.settings import Relay
 from ntmobile.time import SECOND
 from ntmobile.wire.direction import NodeInformationResponse, ReachabilityProbe
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.registration import NtmAck, ReachabilityReport, UdpKeepAlive
+from ntmobile.wire.registration import (
+    MAX_RELAYS_TOLD,
+    NtmAck,
+    ReachabilityReport,
+    ServersRequest,
+    ServersResponse,
+    UdpKeepAlive,
+)
 
 PUBLIC = (PLACES[ALICE],)
+PLACES_OF_RS = (Endpoint("192.0.2.60", 4330), Endpoint("2001:db8::60", 4330))
 
 
 def test_every_new_address_is_knocked_at_by_an_rs_on_another_host() -> None:
@@ -136,3 +144,15 @@ def reachable(rig: Rig) -> tuple[Endpoint, ...]:
     answer = rig.ask(dcmn, inquiry())
     assert isinstance(answer, NodeInformationResponse)
     return answer.cn.reachable
+
+
+def test_a_node_that_asks_is_told_the_relays_and_as_many_as_fit() -> None:
+    relays = tuple(Relay("r" * 200 + str(n), PLACES_OF_RS) for n in range(20))
+    rig = Rig(replace(SETTINGS, relays=relays))
+    node = rig.node(ALICE, 1)
+
+    answer = rig.ask(node, ServersRequest())
+
+    assert isinstance(answer, ServersResponse)
+    assert len(answer.relays) == MAX_RELAYS_TOLD
+    assert {place.endpoints for place in answer.relays} == {PLACES_OF_RS}

@@ -50,6 +50,9 @@ from ntmobile.wire.registration import (
     ReachabilityReport,
     RegistrationRequest,
     RegistrationResponse,
+    RelayPlace,
+    ServersRequest,
+    ServersResponse,
     UdpKeepAlive,
 )
 from ntmobile.wire.tunnel import Control, ReceiveState
@@ -59,6 +62,7 @@ ADDRESSES = (IPv4Address("100.64.0.16"), IPv6Address("fd00::16"))
 V4 = LocalAddress(HERE, 1, 1500, preferred=True)
 V6 = LocalAddress(HERE6, 1, 1500, preferred=True)
 ELSEWHERE = LocalAddress(Endpoint("198.51.100.99", 40000), 2, 1500, preferred=True)
+RELAY_PLACE = RelayPlace("rs.example.org", (Endpoint("192.0.2.60", 4330),))
 T = TypeVar("T")
 
 
@@ -229,6 +233,8 @@ class Rig:
                 return self.refuse_direction
             case ReachabilityReport():
                 return NtmAck()
+            case ServersRequest():
+                return ServersResponse((RELAY_PLACE,))
             case _:
                 return None
 

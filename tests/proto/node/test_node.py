@@ -4,7 +4,17 @@ from dataclasses import replace as changed
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from tests.proto.node.rig import ADDRESSES, ELSEWHERE, SETTINGS, V4, V6, Peer, Rig, connected
+from tests.proto.node.rig import (
+    ADDRESSES,
+    ELSEWHERE,
+    RELAY_PLACE,
+    SETTINGS,
+    V4,
+    V6,
+    Peer,
+    Rig,
+    connected,
+)
 from tests.proto.parts import ALICE, BOB, CAROL, STRANGER, THERE, identity
 
 from ntmobile.proto.io import Failed
@@ -20,6 +30,7 @@ from ntmobile.proto.node.events import (
     RefuseAddress,
     Registered,
     RegistrationLost,
+    ServersTold,
     SetPath,
     Traffic,
     TunnelClosed,
@@ -469,6 +480,29 @@ def test_the_same_addresses_reported_again_change_nothing() -> None:
 
     assert len(rig.heard) == heard
     assert rig.of(HandoverDone) == []
+
+
+def test_the_relays_are_told_to_a_node_that_asks() -> None:
+    rig = Rig().start()
+
+    assert rig.node.ask_servers(rig.now)
+    rig.settle()
+
+    assert rig.of(ServersTold) == [ServersTold((RELAY_PLACE,))]
+
+
+def test_a_dc_that_keeps_silent_about_relays_ends_the_question() -> None:
+    rig = Rig().start()
+    rig.silent = True
+
+    assert rig.node.ask_servers(rig.now)
+    rig.pass_time(30)
+
+    assert rig.of(ServersTold) == [ServersTold(())]
+
+
+def test_who_is_not_registered_cannot_ask_for_relays() -> None:
+    assert not Rig().node.ask_servers(Rig().now)
 
 
 def test_a_knock_is_reported_to_the_dc() -> None:

@@ -47,6 +47,8 @@ from ntmobile.wire.federation import KeySharing, SharedKey
 from ntmobile.wire.login import KeyDistribution, LoginRefusal, LoginRefused
 from ntmobile.wire.message import Message
 from ntmobile.wire.registration import (
+    LONGEST_RELAY_NAME,
+    MAX_RELAYS_TOLD,
     KeepAliveAnswer,
     KeepAliveChoice,
     NtmAck,
@@ -55,6 +57,9 @@ from ntmobile.wire.registration import (
     Refusal,
     RegistrationRequest,
     RegistrationResponse,
+    RelayPlace,
+    ServersRequest,
+    ServersResponse,
     Superseded,
     UdpKeepAlive,
 )
@@ -364,6 +369,8 @@ class Coordinator:
             case ReachabilityReport(token):
                 node.conversation.answer(asked, NtmAck(), now)
                 self._reachability.report(node, token, now)
+            case ServersRequest():
+                node.conversation.answer(asked, self._servers(), now)
             case DirectionRequest() as request:
                 self._directions.start(node, asked, request, now)
             case _:
@@ -433,6 +440,13 @@ class Coordinator:
             settings.keepalive_s,
             keepalive=keepalive,
             problem=problem,
+        )
+
+    def _servers(self) -> ServersResponse:
+        """What a node may look at its network from."""
+        relays = self._common.settings.relays[:MAX_RELAYS_TOLD]
+        return ServersResponse(
+            tuple(RelayPlace(each.name[:LONGEST_RELAY_NAME], each.endpoints[:2]) for each in relays)
         )
 
     def _forget(self, node: Node, now: Instant) -> None:

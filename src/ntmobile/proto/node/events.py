@@ -11,7 +11,7 @@ from typing import Protocol
 from ntmobile.proto.journal import Step
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.registration import Reason
+from ntmobile.wire.registration import Reason, RelayPlace
 from ntmobile.wire.tunnel import CloseReason, ReceiveState
 
 
@@ -267,6 +267,13 @@ class Pong:
     relayed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ServersTold:
+    """Answers `ask_servers`: the RS of the domain; none when the DC kept silent."""
+
+    relays: tuple[RelayPlace, ...]
+
+
 Event = (
     LoggedIn
     | LoginFailed
@@ -279,5 +286,6 @@ Event = (
     | HandoverDone
     | TunnelClosed
     | Pong
+    | ServersTold
     | Step
 )

@@ -24,13 +24,21 @@ from ntmobile.proto.node.events import (
     Observations,
     Registered,
     RegistrationLost,
+    ServersTold,
 )
 from ntmobile.proto.node.login import Granted, Login, Proof
 from ntmobile.proto.node.peers import Peers
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.registration import Overtaken, Registration, RegistrationStood
 from ntmobile.proto.node.settings import NodeSettings, NodeView, PeerView, Pin
-from ntmobile.proto.node.tags import DCTag, Directing, KeptAlive, Registering, Reporting
+from ntmobile.proto.node.tags import (
+    AskingServers,
+    DCTag,
+    Directing,
+    KeptAlive,
+    Registering,
+    Reporting,
+)
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header, Kind, Sender, Signal
 from ntmobile.wire.direction import (
@@ -48,6 +56,8 @@ from ntmobile.wire.registration import (
     ReachabilityReport,
     Reason,
     Refusal,
+    ServersRequest,
+    ServersResponse,
     Superseded,
 )
 from ntmobile.wire.tunnel import CloseReason
@@ -156,6 +166,15 @@ class Node:
         if tunnel is None or not tunnel.is_up:
             return False
         tunnel.ping(sequence, now)
+        self._drain(now)
+        return True
+
+    def ask_servers(self, now: Instant) -> bool:
+        """Ask the DC for the domain's RS; answered by ServersTold. False while not registered."""
+        if self._conversation is None or not self._registration.responses:
+            return False
+        coordinators = self._answering_coordinators()
+        self._conversation.ask(ServersRequest(), coordinators, now, AskingServers())
         self._drain(now)
         return True
 
@@ -356,6 +375,9 @@ class Node:
                 self._refused(id, reason, now)
             case Answered(Registering() | KeptAlive() as tag, message):
                 self._registration.handle_answer(tag, message, now)
+            case Answered(AskingServers(), message):
+                told = message.relays if isinstance(message, ServersResponse) else ()
+                self._events.append(ServersTold(told))
             case Asked():
                 self._handle_asked(heard, now)
             case _:
@@ -386,6 +408,8 @@ class Node:
                 self._registration.register(self._own_endpoints(), now)
             case Registering() | KeptAlive():
                 self._registration.handle_silence(tag, now)
+            case AskingServers():
+                self._events.append(ServersTold(()))
 
     def _handle_asked(self, asked: Asked, now: Instant) -> None:
         """The DC directs, refuses, withdraws."""
@@ -500,7 +524,7 @@ class Node:
         self._registration.begin(self._conversation)
         self._registration.register(self._own_endpoints(), now)
         for message, tag in asked:
-            if isinstance(tag, Directing):
+            if isinstance(tag, Directing | AskingServers):
                 self._conversation.ask(message, self._answering_coordinators(), now, tag)
 
     def _drain_registration(self, now: Instant) -> None:

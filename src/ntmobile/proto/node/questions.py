@@ -7,7 +7,7 @@ random bits are not guessed. Source: RFC 8489, section 6.2.1; the times are ours
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ntmobile.errors import DecodeError
 from ntmobile.proto.io import Entropy, Timeout, Transmit, random_bytes
@@ -16,12 +16,13 @@ from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.stun import TRANSACTION_SIZE, BindingRequest, BindingResponse
 
 _MS = SECOND // 1000
-PATIENT = (200 * _MS, 400 * _MS, 800 * _MS, 1600 * _MS)
+PATIENT = tuple(wait * _MS for wait in (200, 300, 400, 600, 800, 1000))
 """For a question whose answer is expected: the wait after each try."""
-PERSISTENT = (200 * _MS, 200 * _MS, 200 * _MS, 200 * _MS, 1000 * _MS)
-"""For one whose silence is a finding: at 20 % loss each way all five are lost once in 170."""
+PERSISTENT = tuple(wait * _MS for wait in (200, 200, 200, 200, 200, 200, 1000))
+"""For one whose silence is a finding: at 20 % loss each way all seven are lost once in 1,300."""
 
 T = TypeVar("T")
+R = TypeVar("R", covariant=True)
 
 
 class Sending(NamedTuple):
@@ -29,6 +30,34 @@ class Sending(NamedTuple):
 
     socket: int
     transmit: Transmit
+
+
+class Examiner(Protocol[R]):
+    """The face of the machines that ask from sockets of their own: Discovery and Lifetime."""
+
+    def start(self, now: Instant) -> None:
+        """Ask the first questions."""
+        ...
+
+    def handle_datagram(self, socket: int, data: bytes, now: Instant) -> None:
+        """Take what came to a socket."""
+        ...
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+        ...
+
+    def poll_sending(self) -> Sending | None:
+        """Next datagram to send."""
+        ...
+
+    def poll_timeout(self) -> Timeout | None:
+        """When handle_timeout wants to be called."""
+        ...
+
+    def poll_finding(self) -> R | None:
+        """The result."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,4 +29,9 @@ class Reporting:
     """A Reachability Report."""
 
 
-DCTag = Registering | KeptAlive | Directing | Reporting
+@dataclass(frozen=True, slots=True)
+class AskingServers:
+    """A Servers Request."""
+
+
+DCTag = Registering | KeptAlive | Directing | Reporting | AskingServers
