@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ntmobile.wire import direction, registration, tunnel
 from ntmobile.wire.datagram import Sender, Signal
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.identity import PublicIdentity
+from ntmobile.wire.identity import PublicIdentity, Succession
 
 label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 fqdns = st.lists(label, min_size=2, max_size=5).map(".".join)
@@ -27,7 +27,12 @@ secrets = st.binary(min_size=32, max_size=32)
 sequences = st.integers(0, 2**63 - 1)
 seconds = st.integers(0, 10**8)
 indexes = st.integers(0, 2**32 - 1)
-identities = st.builds(PublicIdentity, secrets, secrets, st.binary(min_size=64, max_size=64))
+signatures = st.binary(min_size=64, max_size=64)
+successions = st.builds(Succession, secrets, signatures)
+certificates = st.binary(max_size=200)
+identities = st.builds(
+    PublicIdentity, secrets, secrets, signatures, certificates, st.none() | successions
+)
 information = st.builds(
     direction.NodeInformation,
     fqdns,

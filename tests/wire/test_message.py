@@ -38,12 +38,13 @@ VECTORS: dict[str, tuple[Signal, str]] = {
         DirectionRequest("a.b", bytes(16), PublicIdentity(bytes(32), bytes(32), bytes(64))),
         "9301c4009510a3612e62c410"
         + "00" * 16
-        + "93c420"
+        + "95c420"
         + "00" * 32
         + "c420"
         + "00" * 32
         + "c440"
         + "00" * 64
+        + "c400c0"
         + "a7636f6e6e656374",
     ),
 }

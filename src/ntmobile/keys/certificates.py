@@ -47,18 +47,32 @@ class Credential:
         )
 
 
-def make_ca(domain: str, addresses: tuple[Address, ...], *, serial: int, now_s: int) -> Credential:
-    """Return a new CA of a domain; its key comes from the system's randomness (OpenSSL's)."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def make_ca(
+    domain: str,
+    addresses: tuple[Address, ...],
+    *,
+    serial: int,
+    now_s: int,
+    secret: bytes | None = None,
+) -> Credential:
+    """Return a new CA of a domain.
+
+    Its key is made of 32 random bytes, or by the system's randomness (OpenSSL's) without them.
+    """
+    if secret is None:
+        key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        key = ec.derive_private_key(int.from_bytes(secret[:31]) + 1, ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"NTMobile CA of {domain}"[:64])])
     permitted = [x509.DNSName(domain), *(x509.IPAddress(_alone(each)) for each in addresses)]
     builder = (
         _builder(name, name, key.public_key(), serial, now_s, CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(usage(signs_certificates=True), critical=True)
         .add_extension(x509.NameConstraints(permitted, None), critical=True)
     )
-    return Credential.of(builder.sign(key, hashes.SHA256()), key)
+    signed = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+    return Credential.of(signed, key)
 
 
 def make_server(
@@ -81,12 +95,12 @@ def make_server(
     builder = (
         _builder(subject, issuer.subject, key.public_key(), serial, now_s, SERVER_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(_authority(issuer), critical=False)
+        .add_extension(authority_identifier(issuer), critical=False)
     )
-    return Credential.of(builder.sign(_private(ca.key), hashes.SHA256()), key)
+    return Credential.of(builder.sign(private_key(ca.key), hashes.SHA256()), key)
 
 
 def needs_renewal(certificate: bytes, names: tuple[str, ...], now_s: int) -> bool:
@@ -142,7 +156,8 @@ def _builder(
     )
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """What a key may do: sign certificates, or sign for itself."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,
@@ -156,12 +171,14 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _authority(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def authority_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """By which of its keys an issuer signs."""
     own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
 
 
-def _private(pem: bytes) -> ec.EllipticCurvePrivateKey:
+def private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """Parse the CA's private key; raises Remedy when it is of another kind."""
     key = serialization.load_pem_private_key(pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Remedy("the CA's key is not an elliptic-curve key", remedy="restore ca.key")

@@ -129,7 +129,18 @@ class WakeUp:
     """The device token as the node registered it; never for a log."""
 
 
-Request = Call | FindCoordinator | VerifyLogin | WakeUp
+@dataclass(frozen=True, slots=True)
+class FindAuthorities:
+    """Find the CAs that another domain states for its nodes; AS only.
+
+    Answered by handle_reply with an AuthoritiesFound or a Failed.
+    """
+
+    id: int
+    domain: str
+
+
+Request = Call | FindCoordinator | VerifyLogin | FindAuthorities | WakeUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,17 @@ class LoginVerified:
 
     fqdn: str
     groups: tuple[str, ...]
+    certificate: bytes = b""
+    """Of its device key, in DER; empty where this AS issues none."""
+    certificate_s: int = 0
+    """How long that is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthoritiesFound:
+    """What a domain's key states of the CAs of its nodes, in DER."""
+
+    authorities: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from ntmobile.wire.identity import PublicIdentity
+from ntmobile.wire.identity import CertificateDigest, PublicIdentity
 from ntmobile.wire.message import (
     Endpoints,
     Fqdn,
@@ -40,7 +40,7 @@ class DirectionRequest(Message, frozen=True, tag=16):
     fqdn: Fqdn
     negotiation: Id128
     identity: PublicIdentity
-    """MN's public key (paper: MN's certificate)."""
+    """MN's public key and certificate. Source: paper, Node authentication."""
     purpose: Purpose = Purpose.CONNECT
 
 
@@ -145,6 +145,8 @@ class RouteDirection(Message, frozen=True, tag=20):
     mode: Mode = Mode.KKPSK0
     purpose: Purpose = Purpose.CONNECT
     cipher: Cipher = Cipher.AES_256_GCM
+    shown: CertificateDigest = b""
+    """Which certificate of the receiver its peer is shown; empty: none."""
 
 
 class ReachabilityProbe(Message, frozen=True, tag=21):

@@ -3,7 +3,8 @@
 Source: paper, Fig. 2.
 
 Each is the msgpack array of the message, tags 48-63: 48 Nonce Request, 49 Nonce, 50 Login Request,
-51 Login Response, 52 Login Refusal, 53 Key Distribution.
+51 Login Response, 52 Login Refusal, 53 Key Distribution, 54 Authority Request,
+55 Authority Response.
 
 Ours: the nonce, so that the device key is proven without comparing clocks.
 """
@@ -13,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-from ntmobile.wire.identity import PublicIdentity
+from ntmobile.wire.identity import Authentication, PublicIdentity
 from ntmobile.wire.message import Endpoints, Fqdn, KeyIdentifier, Message, Seconds, Secret, Token
 from ntmobile.wire.registration import NtmAck
 
@@ -21,6 +22,10 @@ Label = Annotated[
     str, msgspec.Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
 ]
 """One label of a name: a user or a node."""
+Der = Annotated[bytes, msgspec.Meta(max_length=4096)]
+"""A certificate, X.509 in DER."""
+Authorities = Annotated[tuple[Der, ...], msgspec.Meta(max_length=8)]
+"""Certificates of the CAs that speak for a domain's nodes, its own first."""
 
 
 class NonceRequest(Message, frozen=True, tag=48):
@@ -34,7 +39,11 @@ class Nonce(Message, frozen=True, tag=49):
 
 
 class LoginRequest(Message, frozen=True, tag=50):
-    """Identity and what proves it: a password, a pre-authorised key, or the enrolled device key."""
+    """Identity and what proves it: a password, a pre-authorised key, the enrolled device key.
+
+    Or a certificate over a device key that is not enrolled yet: it rides in the identity, and the
+    signature proves that its key is held. Source: paper, Node authentication.
+    """
 
     user: Label
     name: Label
@@ -60,6 +69,13 @@ class LoginResponse(Message, frozen=True, tag=51):
     coordinator: Fqdn
     coordinator_endpoints: Endpoints
     domain_key: Secret
+    certificate: Der = b""
+    """Of the node's device key, by the domain's CA; empty where the AS has none."""
+    certificate_s: Seconds = 0
+    """How long it is good, so that no clock is compared."""
+    authorities: Authorities = ()
+    authentication: Authentication = Authentication.DEVICE_KEY
+    """What the domain asks its nodes to ask of their peers."""
 
 
 class LoginRefused(StrEnum):
@@ -77,6 +93,16 @@ class LoginRefused(StrEnum):
     NONCE = "nonce"
     IDENTITY = "identity"
     NAME_TAKEN = "name-taken"
+    CERTIFICATE_MALFORMED = "certificate-malformed"
+    CERTIFICATE_SELF_SIGNED = "certificate-self-signed"
+    CERTIFICATE_AUTHORITY = "certificate-authority-unknown"
+    CERTIFICATE_FORGED = "certificate-forged"
+    CERTIFICATE_CONSTRAINT = "certificate-authority-overstepped"
+    CERTIFICATE_USAGE = "certificate-usage"
+    CERTIFICATE_NAME = "certificate-name"
+    CERTIFICATE_KEY = "certificate-key"
+    CERTIFICATE_EXPIRED = "certificate-expired"
+    CERTIFICATE_EARLY = "certificate-not-yet-valid"
 
 
 class LoginRefusal(Message, frozen=True, tag=52):
@@ -97,7 +123,20 @@ class KeyDistribution(Message, frozen=True, tag=53):
     groups: Annotated[tuple[str, ...], msgspec.Meta(max_length=32)] = ()
 
 
-LoginAnswer = LoginResponse | LoginRefusal | Nonce
+class AuthorityRequest(Message, frozen=True, tag=54):
+    """Whose certificates speak for the nodes of that domain?"""
+
+    domain: Fqdn
+
+
+class AuthorityResponse(Message, frozen=True, tag=55):
+    """The CAs of a domain, as its domain key states them."""
+
+    domain: Fqdn
+    authorities: Authorities
+
+
+LoginAnswer = LoginResponse | LoginRefusal | Nonce | AuthorityResponse
 KeyDistributionAnswer = NtmAck | LoginRefusal
 
 

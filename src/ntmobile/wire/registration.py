@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.identity import PublicIdentity
+from ntmobile.wire.identity import FoldedCertificate, PublicIdentity
 from ntmobile.wire.message import (
     Endpoints,
     Fqdn,
@@ -62,6 +62,23 @@ class Reason(StrEnum):
     IDENTITY_CHANGED = "identity-changed"
     TIMED_OUT = "timed-out"
     INDEX_IN_USE = "index-in-use"
+    TOLD_DIFFERENTLY = "told-differently"
+    """The two ends were told different things of each other: keys, certificates, names."""
+    CERTIFICATE_MISSING = "certificate-missing"
+    CERTIFICATE_WITHHELD = "certificate-withheld"
+    """None is shown, though the peer had one before."""
+    CERTIFICATE_STRIPPED = "certificate-stripped"
+    """The other end was told another certificate than the node has."""
+    CERTIFICATE_MALFORMED = "certificate-malformed"
+    CERTIFICATE_SELF_SIGNED = "certificate-self-signed"
+    CERTIFICATE_AUTHORITY = "certificate-authority-unknown"
+    CERTIFICATE_FORGED = "certificate-forged"
+    CERTIFICATE_CONSTRAINT = "certificate-authority-overstepped"
+    CERTIFICATE_USAGE = "certificate-usage"
+    CERTIFICATE_NAME = "certificate-name"
+    CERTIFICATE_KEY = "certificate-key"
+    CERTIFICATE_EXPIRED = "certificate-expired"
+    CERTIFICATE_EARLY = "certificate-not-yet-valid"
     PUSH_DOWN = "push-service-down"
     """The peer sleeps, and its push service takes no wake-up now."""
     TOKEN_GONE = "device-token-gone"
@@ -90,6 +107,8 @@ class RegistrationRequest(Message, frozen=True, tag=1):
     """The address kept from last time; the DC confirms it when it is free."""
     aes: bool = True
     """Whether the node has AES instructions; without them ChaCha20-Poly1305 is offered first."""
+    certificate: FoldedCertificate = b""
+    """What the DC tells peers of this node from now. Source: paper, Node authentication."""
 
 
 class RegistrationResponse(Message, frozen=True, tag=2):

@@ -32,6 +32,10 @@ class HolePunching(Message, frozen=True, tag=32):
     """Makes it so long that RS may forward a Tunnel Request against it (three times its size)."""
 
 
+NO_HANDSHAKE = bytes(48)
+"""In a Tunnel Response: the first Noise message did not fit what this end was told."""
+
+
 class TunnelRequest(Message, frozen=True, tag=33):
     """First Noise message. Outer protection Ktun, psk Ktmp. Source: paper, Figs. 6 and 7."""
 

@@ -5,7 +5,10 @@ Each login::
     Login Request --> VerifyLogin (driver: store, Argon2) --> Key Distribution to the DC
                   --> NTM ACK --> Login Response; Kntmdc is erased here
 
-Source: paper, Fig. 2. Ours: the nonce and the device key's signature, docs/protocol.md section 2.
+An Authority Request is answered from the own domain's CAs, or after FindAuthorities of another.
+
+Source: paper, Fig. 2. Ours: the nonce and the device key's signature, docs/protocol.md section 2;
+whose certificates to believe, section 4.
 """
 
 import hashlib
@@ -16,10 +19,12 @@ from dataclasses import dataclass
 from ntmobile.keys.identity import is_genuine, verify
 from ntmobile.keys.table import IDENTIFIER_SIZE, SECRET_SIZE, Keyring, Kntmdc, Party
 from ntmobile.proto.io import (
+    AuthoritiesFound,
     Call,
     Caller,
     Entropy,
     Failed,
+    FindAuthorities,
     LoginVerified,
     OwnCoordinator,
     Reply,
@@ -31,7 +36,10 @@ from ntmobile.proto.io import (
 from ntmobile.proto.journal import Journal, Step
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import Authentication
 from ntmobile.wire.login import (
+    AuthorityRequest,
+    AuthorityResponse,
     KeyDistribution,
     LoginRefusal,
     LoginRefused,
@@ -64,8 +72,26 @@ class Distributing:
     """The DC is being handed Kntmdc."""
 
     request: int
-    fqdn: str
+    verified: LoginVerified
     key: Kntmdc
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The driver looks for another domain's CAs."""
+
+    request: int
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vouching:
+    """What an AS says of certificates."""
+
+    authorities: tuple[bytes, ...] = ()
+    """The CAs of the domain's nodes, in DER, its own first."""
+    authentication: Authentication = Authentication.DEVICE_KEY
+    """What its nodes are to ask of their peers."""
 
 
 class Account:
@@ -79,8 +105,11 @@ class Account:
         coordinator_endpoints: tuple[Endpoint, ...],
         entropy: Entropy,
         lifetime_s: int = LIFETIME_S,
+        vouching: Vouching = Vouching(),
     ) -> None:
         """Logs nodes of domain in; tells them its (public) key and where their DC is."""
+        self.vouching = vouching
+        """May be replaced while the AS runs."""
         self.keyring = Keyring(Party.AS)
         self._domain = domain
         self._domain_key = domain_key
@@ -89,7 +118,7 @@ class Account:
         self._entropy = entropy
         self._lifetime_s = lifetime_s
         self._nonce_secret = random_bytes(entropy, 32)
-        self._open: dict[int, Verifying | Distributing] = {}
+        self._open: dict[int, Verifying | Distributing | Finding] = {}
         self._ids = 0
         self._journal = Journal("AS")
         self._requests: deque[Request] = deque()
@@ -109,11 +138,15 @@ class Account:
                     self._requests.append(VerifyLogin(self._ids, message, caller.source))
                 else:
                     self._refuse(id, LoginRefusal(refused), now)
+            case AuthorityRequest(domain):
+                self._find(id, domain)
             case _:
                 self._refuse(id, LoginRefusal(LoginRefused.CREDENTIALS), now)
 
-    def handle_reply(self, id: int, reply: Message | LoginVerified | Failed, now: Instant) -> None:
-        """Take the outcome of VerifyLogin or of Key Distribution."""
+    def handle_reply(
+        self, id: int, reply: Message | LoginVerified | AuthoritiesFound | Failed, now: Instant
+    ) -> None:
+        """Take the outcome of VerifyLogin, of Key Distribution or of FindAuthorities."""
         state = self._open.pop(id, None)
         match state:
             case Verifying(request, login):
@@ -121,13 +154,16 @@ class Account:
                     self._distribute(request, login, reply, now)
                 else:
                     self._refuse(request, _refusal(reply, LoginRefused.CREDENTIALS), now)
-            case Distributing(request, fqdn, key):
+            case Distributing(request, verified, key):
                 if isinstance(reply, NtmAck):
                     self._journal.note(now, reply, "DC", sent=False)
-                    self._respond(request, fqdn, key, now)
+                    self._respond(request, verified, key, now)
                 else:
                     self._refuse(request, _refusal(reply, LoginRefused.COORDINATOR), now)
                 self.keyring.erase(key, now)
+            case Finding(request, domain):
+                found = reply.authorities if isinstance(reply, AuthoritiesFound) else ()
+                self._replies.append(Reply(request, AuthorityResponse(domain, found)))
             case None:
                 pass
 
@@ -165,6 +201,15 @@ class Account:
             return LoginRefused.IDENTITY
         return None
 
+    def _find(self, request: int, domain: str) -> None:
+        if domain == self._domain or len(self._open) >= MAX_OPEN:
+            own = self.vouching.authorities if domain == self._domain else ()
+            self._replies.append(Reply(request, AuthorityResponse(domain, own)))
+            return
+        self._ids += 1
+        self._open[self._ids] = Finding(request, domain)
+        self._requests.append(FindAuthorities(self._ids, domain))
+
     def _distribute(
         self, request: int, login: LoginRequest, verified: LoginVerified, now: Instant
     ) -> None:
@@ -173,22 +218,31 @@ class Account:
         key = Kntmdc(secret, identifier, Instant(now + self._lifetime_s * SECOND))
         self.keyring.carry(self.keyring.create(key, now), now)
         self._ids += 1
-        self._open[self._ids] = Distributing(request, verified.fqdn, key)
+        self._open[self._ids] = Distributing(request, verified, key)
         message = KeyDistribution(
-            verified.fqdn, login.identity, identifier, secret, self._lifetime_s, verified.groups
+            verified.fqdn,
+            login.identity.bare,
+            identifier,
+            secret,
+            self._lifetime_s,
+            verified.groups,
         )
         self._journal.note(now, message, "DC", sent=True)
         self._requests.append(Call(self._ids, OwnCoordinator(), message))
 
-    def _respond(self, request: int, fqdn: str, key: Kntmdc, now: Instant) -> None:
+    def _respond(self, request: int, verified: LoginVerified, key: Kntmdc, now: Instant) -> None:
         response = LoginResponse(
-            fqdn,
+            verified.fqdn,
             key.identifier,
             key.secret,
             self._lifetime_s,
             self._coordinator,
             self._coordinator_endpoints,
             self._domain_key,
+            verified.certificate,
+            verified.certificate_s,
+            self.vouching.authorities,
+            self.vouching.authentication,
         )
         self._journal.note(now, response, "node", sent=True)
         self._replies.append(Reply(request, response))

@@ -290,7 +290,7 @@ class Coordinator:
             expires,
             *virtual,
         )
-        if before is not None and before.stored.identity == message.identity:
+        if before is not None and before.stored.identity.keys == message.identity.keys:
             stored = _renewed(before.stored, stored)
         common.keyring.own(key, now)
         node = Node(stored, common.converse_with_node(key, message.fqdn))
@@ -309,7 +309,7 @@ class Coordinator:
         self._common.busy.pop(before.fqdn, None)
         self._directions.renew(before, node)
         for message, tag in before.conversation.abandon():
-            if before.stored.identity == node.stored.identity:
+            if before.stored.identity.keys == node.stored.identity.keys:
                 self._common.ask_node(node, message, tag, now)
             else:
                 self._handle_node_answer(tag, None, now)

@@ -21,12 +21,17 @@ from ntmobile.wire.endpoint import Endpoint
 
 MOST_A_FAMILY = 4
 """Of each kind of address of an end; two ends' worth and two names fit one datagram."""
+MOST_BESIDE_A_LONG_CERTIFICATE = 2
 MOST_GROUP_BYTES = 256
+"""Shared with the certificate: no node reads the groups of its peer."""
+SUCCESSION_BYTES = 102
 
 
 def trimmed(node: NodeInformation) -> NodeInformation:
     """Leave out what is too much to tell in one datagram; the best addresses come first."""
-    groups, room = [], MOST_GROUP_BYTES
+    proof = len(node.identity.certificate) + (SUCCESSION_BYTES if node.identity.succession else 0)
+    most = MOST_A_FAMILY if proof <= MOST_GROUP_BYTES else MOST_BESIDE_A_LONG_CERTIFICATE
+    groups, room = [], MOST_GROUP_BYTES - proof
     for group in node.groups:
         room -= len(group.encode()) + 2
         if room >= 0:
@@ -34,8 +39,8 @@ def trimmed(node: NodeInformation) -> NodeInformation:
     return msgspec.structs.replace(
         node,
         mapped=_first(node.mapped, 1),
-        local=_first(node.local, MOST_A_FAMILY),
-        reachable=_first(node.reachable, MOST_A_FAMILY),
+        local=_first(node.local, most),
+        reachable=_first(node.reachable, most),
         groups=tuple(groups),
     )
 

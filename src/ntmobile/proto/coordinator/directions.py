@@ -14,6 +14,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from ntmobile.keys.table import (
     IDENTIFIER_SIZE,
     SECRET_SIZE,
@@ -262,7 +264,7 @@ class Directions:
         return [*self._domains.values(), *self._relays.values()]
 
     def _refuses(self, node: Node, request: DirectionRequest, now: Instant) -> Reason | None:
-        if request.identity != node.stored.identity:
+        if request.identity.keys != node.stored.identity.keys:
             return Reason.IDENTITY_CHANGED
         if request.fqdn == node.fqdn:
             return Reason.UNKNOWN_NAME
@@ -287,7 +289,7 @@ class Directions:
             negotiation.state = Asking(reply.domain)
             request = NodeInformationRequest(
                 negotiation.request.fqdn,
-                negotiation.mn.information(now, private=False),
+                _information(negotiation, now, private=False),
                 negotiation.id,
                 negotiation.request.purpose,
             )
@@ -375,9 +377,9 @@ class Directions:
     ) -> None:
         common = self._common
         own = domain == common.settings.domain
-        mn = negotiation.mn.information(now, private=True)
+        mn = _information(negotiation, now, private=True)
         if not own and not same_mapped(mn, cn):
-            mn = negotiation.mn.information(now, private=False)
+            mn = _information(negotiation, now, private=False)
         relays = sorted(common.settings.relays, key=lambda relay: self._relay(relay).is_silent(now))
         decision = decide(mn, cn, tuple(relays), negotiation.request.purpose)
         if decision is None:
@@ -457,6 +459,7 @@ class Directions:
             self._common.settings.authorisation_s,
             purpose=negotiation.request.purpose,
             cipher=choose_cipher(mn, cn),
+            shown=(mn if role is Role.MN else cn).identity.shown,
         )
 
     def _settle(
@@ -474,6 +477,10 @@ class Directions:
         if not isinstance(answer, NtmAck):
             refused = answer.reason if isinstance(answer, Refusal) else reason
             return self._refuse(negotiation, refused, now)
+        shown = answer.identity
+        if who == Role.CN and shown is not None and shown.keys != state.cn.identity.keys:
+            # The paper takes CN's certificate from its ACK; here it must be what MN was told.
+            return self._refuse(negotiation, Reason.IDENTITY_CHANGED, now)
         pending = state.pending - {str(who)}
         negotiation.state = replace(state, pending=pending)
         if state.later is not None and Role.CN not in pending:
@@ -503,3 +510,9 @@ class Directions:
                 self._common.requests.append(call)
             while (transmit := server.poll_transmit()) is not None:
                 self._common.transmits.append(transmit)
+
+
+def _information(negotiation: Negotiation, now: Instant, *, private: bool) -> NodeInformation:
+    """What is told of MN: with the certificate that came in its Direction Request."""
+    told = negotiation.mn.information(now, private=private)
+    return trimmed(msgspec.structs.replace(told, identity=negotiation.request.identity))

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
+import msgspec
+
 from ntmobile.keys.table import CommonKey
 from ntmobile.proto.conversation import Asked, Conversation
 from ntmobile.proto.coordinator.decision import trimmed
@@ -253,6 +255,7 @@ def register(
         aes=request.aes,
         keepalive=request.keepalive,
         device_token=request.device_token,
+        identity=msgspec.structs.replace(stored.identity, certificate=request.certificate),
     )
     return Accepted(accepted, superseded=not same_instance and stored.instance != bytes(16))
 

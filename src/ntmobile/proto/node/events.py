@@ -167,6 +167,8 @@ class LoggedIn:
     coordinator: str
     coordinator_endpoints: tuple[Endpoint, ...]
     domain_key: bytes
+    certificate: bytes = b""
+    """Of the device key, in DER, by the domain's CA; empty where the AS issues none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,23 @@ class PeerPinned:
     device: bytes
     ipv4: IPv4Address
     ipv6: IPv6Address
+    certified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuthoritiesPinned:
+    """The driver keeps the CAs of a domain, as they were first stated, in the state directory."""
+
+    domain: str
+    authorities: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRefused:
+    """A peer was not believed, whoever asked for the tunnel."""
+
+    fqdn: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +301,8 @@ Event = (
     | NameResolved
     | NameRefused
     | PeerPinned
+    | AuthoritiesPinned
+    | PeerRefused
     | TunnelEstablished
     | HandoverDone
     | TunnelClosed

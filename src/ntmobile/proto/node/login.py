@@ -4,7 +4,8 @@ States::
 
     LoggedOut --login--> AskingNonce --Nonce--> LoggingIn --Login Response--> LoggedIn
                                '------ refused or unreachable ------> LoggedOut, or Waiting
-    LoggedIn --four fifths of Kntmdc's life, or the DC does not know it--> AskingNonce (device key)
+    LoggedIn --four fifths of Kntmdc's life, a third of the certificate's left, or the DC does not
+               know the key--> AskingNonce (device key)
 
 A password is held while its login is under way and tried once. Source: paper, Fig. 2.
 """
@@ -13,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
+
+import msgspec
 
 from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Kntmdc
@@ -49,10 +52,13 @@ PASSING = {
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a login is proven with; neither means the enrolled device key."""
+    """What a login is proven with; nothing means the enrolled device key."""
 
     password: str | None = field(default=None, repr=False)
     authority: str | None = field(default=None, repr=False)
+    certificate: bytes = b""
+    """Folded, over a device key that may not be enrolled yet: a device key all the same, so the
+    node may try again with it by itself."""
     standing: Instant | None = None
     """When the login that stands meanwhile is renewed: it goes on if this one fails."""
 
@@ -91,6 +97,7 @@ class Waiting:
 
     retry_at: Instant
     tries: int
+    proof: Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +192,8 @@ class Login:
     def handle_timeout(self, now: Instant) -> None:
         """Try again, or renew."""
         match self._state:
-            case Waiting(retry_at, tries) if now >= retry_at:
-                self.start(Proof(), now, tries=tries)
+            case Waiting(retry_at, tries, proof) if now >= retry_at:
+                self.start(proof, now, tries=tries)
             case LoggedIn(renew_at) as standing if now >= standing.due:
                 self.start(Proof(standing=renew_at if now < renew_at else None), now)
             case _:
@@ -214,25 +221,20 @@ class Login:
 
     def _request(self, proof: Proof, nonce: bytes, tries: int, now: Instant) -> None:
         call = self._next_id()
+        public = msgspec.structs.replace(self._identity.public, certificate=proof.certificate)
+        succession = public.succession
         unsigned = LoginRequest(
             self._user,
             self._name,
-            self._identity.public,
+            public,
             nonce,
             bytes(64),
             proof.password,
             proof.authority,
+            None if succession is None else succession.signature,
         )
         signature = self._identity.sign(login_bytes(self._domain, unsigned))
-        message = LoginRequest(
-            self._user,
-            self._name,
-            self._identity.public,
-            nonce,
-            signature,
-            proof.password,
-            proof.authority,
-        )
+        message = msgspec.structs.replace(unsigned, signature=signature)
         self._state = LoggingIn(call, proof, tries)
         self._journal.note(now, message, "AS", sent=True)
         self._calls.append(Call(call, OwnAccount(), message))
@@ -240,7 +242,10 @@ class Login:
     def _grant(self, response: LoginResponse, now: Instant) -> None:
         self._journal.note(now, response, "AS", sent=False)
         lifetime_s = max(response.lifetime_s, MIN_LIFETIME_S)
-        self._state = LoggedIn(Instant(now + lifetime_s * SECOND * 4 // 5))
+        renew_s = lifetime_s * 4 // 5
+        if response.certificate:
+            renew_s = min(renew_s, max(response.certificate_s, MIN_LIFETIME_S) * 2 // 3)
+        self._state = LoggedIn(Instant(now + renew_s * SECOND))
         expires = Instant(now + lifetime_s * SECOND)
         key = Kntmdc(response.kntmdc, response.kntmdc_identifier, expires)
         self._events.append(Granted(response, key))
@@ -257,7 +262,7 @@ class Login:
         doubled = FIRST_RETRY_NS << min(max(tries - EAGER_TRIES, 0), 6)
         wait = min(max(doubled, wait_s * SECOND), LONGEST_RETRY_NS)
         retry_at = Instant(now + wait)
-        self._state = Waiting(retry_at, tries + 1)
+        self._state = Waiting(retry_at, tries + 1, proof)
         self._events.append(LoginFailed(code, detail, retry_at))
 
 

@@ -33,7 +33,7 @@ from ntmobile.wire.datagram import Header, Sender
 from ntmobile.wire.direction import Action, Role, RouteDirection
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
-from ntmobile.wire.tunnel import HolePunching, TunnelRequest, TunnelResponse
+from ntmobile.wire.tunnel import NO_HANDSHAKE, HolePunching, TunnelRequest, TunnelResponse
 
 DIRECT_TRIES = 2
 DIRECT_FIRST_RETRY_NS = 150_000_000
@@ -144,6 +144,8 @@ class Negotiation:
         self._outcomes: deque[Outcome] = deque()
         self._punched: Endpoint | None = None
         self._over = False
+        self._told_differently = False
+        """The peer's Noise message came under our Ktun and did not fit what we were told."""
         self._give_up_at: Instant | None = None
         self._begin(epoch, now)
 
@@ -202,6 +204,8 @@ class Negotiation:
             if isinstance(lost.tag, _Request) or not self._over:
                 self._fail(Reason.TIMED_OUT, relay_next=not self.route.relay)
         if self._give_up_at is not None and now >= self._give_up_at:
+            if self._told_differently:
+                self._fail(Reason.TOLD_DIFFERENTLY, relay_next=False)
             self._fail(Reason.TIMED_OUT, relay_next=not self.route.relay)
 
     def close(self, now: Instant) -> None:
@@ -267,18 +271,20 @@ class Negotiation:
         try:
             self._handshake.read(request.noise)
         except HandshakeError:
+            # Only who holds Ktun gets here: the sender, or a server that lied to one of us.
+            self._told_differently = True
+            self._respond(asked, request, NO_HANDSHAKE, now)
             return
+        self._respond(asked, request, self._handshake.write(), now)
+        self._agree(request.epoch, request.index, asked.source, now)
+
+    def _respond(self, asked: Asked, request: TunnelRequest, noise: bytes, now: Instant) -> None:
         self._sequence += 1
+        route = self.route
         response = TunnelResponse(
-            self.route.negotiation,
-            self.route.role,
-            self._sequence,
-            self._index,
-            request.epoch,
-            self._handshake.write(),
+            route.negotiation, route.role, self._sequence, self._index, request.epoch, noise
         )
         self._conversation.answer(asked, response, now)
-        self._agree(request.epoch, request.index, asked.source, now)
 
     def _handle_response(self, response: TunnelResponse, source: Endpoint, now: Instant) -> None:
         if self._over or response.negotiation != self.route.negotiation:
@@ -286,7 +292,7 @@ class Negotiation:
         try:
             self._handshake.read(response.noise)
         except HandshakeError:
-            self._fail(Reason.IDENTITY_CHANGED, relay_next=False)
+            self._fail(Reason.TOLD_DIFFERENTLY, relay_next=False)
             return
         self._agree(response.epoch, response.index, source, now)
 

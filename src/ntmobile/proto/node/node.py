@@ -15,7 +15,9 @@ from ntmobile.keys.table import Keyring, Kntmdc, Party
 from ntmobile.proto.conversation import Answered, Asked, Challenger, Conversation
 from ntmobile.proto.io import Call, Entropy, Failed, Timeout, Transmit
 from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.credentials import Certificates, Credentials
 from ntmobile.proto.node.events import (
+    AuthoritiesPinned,
     Command,
     Event,
     LocalAddress,
@@ -26,6 +28,7 @@ from ntmobile.proto.node.events import (
     RegistrationLost,
     ServersTold,
 )
+from ntmobile.proto.node.introductions import Introductions
 from ntmobile.proto.node.login import Granted, Login, Proof
 from ntmobile.proto.node.peers import Peers
 from ntmobile.proto.node.queries import Queries
@@ -39,6 +42,7 @@ from ntmobile.proto.node.tags import (
     Registering,
     Reporting,
 )
+from ntmobile.proto.node.trust import Trust, TrustSettings, Unknown, WallClock
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header, Kind, Sender, Signal
 from ntmobile.wire.direction import (
@@ -49,6 +53,7 @@ from ntmobile.wire.direction import (
     Withdrawal,
 )
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import Authentication
 from ntmobile.wire.message import Message
 from ntmobile.wire.probe import Knock
 from ntmobile.wire.registration import (
@@ -91,8 +96,17 @@ class Node:
         observations: Observations,
         entropy: Entropy,
         pins: Iterable[Pin] = (),
+        *,
+        certificates: Certificates = Certificates(),  # noqa: B008 - frozen
+        trust: TrustSettings = TrustSettings(),  # noqa: B008 - frozen
+        wall: WallClock = lambda _: 0.0,
     ) -> None:
         """observations looks into the packet loops; pins are what is remembered of peers."""
+        pins = tuple(pins)
+        self._wall = wall
+        self._trust = Trust(settings.domain, trust, pins, wall)
+        self._credentials = Credentials(settings.fqdn, identity, certificates)
+        self._introductions = Introductions(self._trust, self._next_id)
         self.settings = settings
         self.keyring = Keyring(Party.NODE)
         self._identity = identity
@@ -105,7 +119,9 @@ class Node:
         self._login = Login(
             settings.user, settings.name, settings.domain, identity, self._journal, self._next_id
         )
-        self._registration = Registration(settings, self._reachable_coordinators)
+        self._registration = Registration(
+            settings, self._reachable_coordinators, lambda: self._credentials.certificate
+        )
         self._queries = Queries()
         self._peers = Peers(
             settings,
@@ -117,6 +133,8 @@ class Node:
             self._journal,
             self._queries,
             pins,
+            self._trust,
+            self._credentials,
         )
         self._conversation: Conversation[DCTag] | None = None
         self._coordinators: tuple[Endpoint, ...] = ()
@@ -141,10 +159,24 @@ class Node:
     def login(
         self, now: Instant, *, password: str | None = None, authority: str | None = None
     ) -> None:
-        """Log in: by password, by pre-authorised key, or (neither) by the enrolled device key."""
+        """Log in: by password, by pre-authorised key, or (neither) by the device key.
+
+        The device key is enrolled, or the certificate that was given is over it.
+        """
         self._stopped = False
-        self._login.start(Proof(password, authority), now)
+        by_key = password is None and authority is None
+        shown = self._credentials.certificate if by_key and self._credentials.shows_given else b""
+        self._login.start(Proof(password, authority, shown), now)
         self._drain(now)
+
+    def set_trust(self, given: tuple[bytes, ...], asked: Authentication) -> None:
+        """Believe these CAs (in DER) where they may speak, and ask this of peers from now."""
+        self._trust.set_wish(given, asked)
+
+    def forget(self, name: str, now: Instant) -> bool:
+        """Forget the pinned key of a peer, or the pinned CAs of a domain; whether there were."""
+        self.close_tunnel(name, now)
+        return self._trust.forget(name)
 
     def resolve(self, fqdn: str, now: Instant) -> int:
         """Look a peer up and build its tunnel; answered by NameResolved or NameRefused."""
@@ -230,7 +262,11 @@ class Node:
 
     def handle_reply(self, id: int, reply: Message | Failed, now: Instant) -> None:
         """Take the outcome of a request of poll_request."""
-        self._login.handle_reply(id, reply, now)
+        released = self._introductions.handle_reply(id, reply, now)
+        if released is None:
+            self._login.handle_reply(id, reply, now)
+        for held in released or ():
+            self._take_route(held.asked, held.route, now, patient=False)
         self._drain(now)
 
     def handle_control(
@@ -272,6 +308,8 @@ class Node:
             while (lost := self._conversation.poll_unanswered()) is not None:
                 self._handle_silence(lost.tag, now)
         self._peers.handle_timeout(now)
+        for held in self._introductions.overdue(now):
+            self._take_route(held.asked, held.route, now, patient=False)
         for id, asking in list(self._asking.items()):
             if now - asking.began >= ASKED_NS:
                 self._refused(id, Reason.TIMED_OUT, now)
@@ -309,6 +347,7 @@ class Node:
             Timeout(Instant(asking.began + ASKED_NS), "direction given up")
             for asking in self._asking.values()
         ]
+        timeouts += self._introductions.poll_timeouts()
         return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
     def view(self) -> NodeView:
@@ -366,7 +405,8 @@ class Node:
             return
         id = self._entropy.getrandbits(128).to_bytes(16)
         self._asking[id] = _Asking(fqdn, purpose, now)
-        request = DirectionRequest(fqdn, id, self._identity.public, purpose)
+        self._introductions.ask(self._trust.wants(fqdn, now))
+        request = DirectionRequest(fqdn, id, self._credentials.public, purpose)
         self._conversation.ask(request, self._answering_coordinators(), now, Directing(id))
 
     def _handle_coordinator(self, heard: Asked | Answered[DCTag] | None, now: Instant) -> None:
@@ -418,9 +458,7 @@ class Node:
         answer: Signal = NtmAck()
         match asked.message:
             case RouteDirection() as route:
-                refused = self._handle_route(route, now)
-                identity = self._identity.public
-                answer = Refusal(refused, route.negotiation) if refused else NtmAck(identity)
+                return self._take_route(asked, route, now, patient=True)
             case Refusal(reason, negotiation) if negotiation is not None:
                 self._refused(negotiation, reason, now)
             case Refusal(Reason.REVOKED):
@@ -433,16 +471,34 @@ class Node:
                 return
         conversation.answer(asked, answer, now)
 
-    def _handle_route(self, route: RouteDirection, now: Instant) -> Reason | None:
+    def _take_route(
+        self, asked: Asked, route: RouteDirection, now: Instant, *, patient: bool
+    ) -> None:
+        """Begin what the DC directs, or wait to hear whom to believe; answer when that is clear.
+
+        Source: paper, Node authentication: CN's certificate rides in its ACK.
+        """
+        outcome = self._handle_route(route, now, patient=patient)
+        if isinstance(outcome, Unknown):
+            return self._introductions.hold(asked, route, outcome.domain, now)
+        self._asking.pop(route.negotiation, None)
+        answer = NtmAck(self._credentials.public)
+        refusal = None if outcome is None else Refusal(outcome, route.negotiation)
+        if self._conversation is not None:
+            self._conversation.answer(asked, refusal or answer, now)
+
+    def _handle_route(
+        self, route: RouteDirection, now: Instant, *, patient: bool
+    ) -> Reason | Unknown | None:
         """Begin our end of a negotiation. Source: paper, Figs. 6 and 7."""
-        asking = self._asking.pop(route.negotiation, None)
+        asking = self._asking.get(route.negotiation)
         response = next(iter(self._registration.responses.values()), None)
         if response is None or route.fqdn != self.fqdn:
             return Reason.NOT_REGISTERED
         known = asking is not None and asking.fqdn == route.peer.fqdn
         if route.role is Role.MN and not (known or self._peers.is_negotiating(route.peer.fqdn)):
             return Reason.NOT_ALLOWED
-        return self._peers.handle_route(route, response.virtual_ipv6, now)
+        return self._peers.handle_route(route, response.virtual_ipv6, now, patient=patient)
 
     def _refused(self, id: bytes, reason: Reason, now: Instant) -> None:
         asking = self._asking.pop(id, None)
@@ -482,8 +538,11 @@ class Node:
             self._events.append(answer)
 
     def _drain_login(self, now: Instant) -> None:
-        while (call := self._login.poll_call()) is not None:
-            self._requests.append(call)
+        for part in (self._login, self._introductions):
+            while (call := part.poll_call()) is not None:
+                self._requests.append(call)
+        while (pinned := self._introductions.poll_event()) is not None:
+            self._events.append(pinned)
         while (outcome := self._login.poll_event()) is not None:
             match outcome:
                 case Granted():
@@ -497,6 +556,10 @@ class Node:
     def _begin(self, granted: Granted, now: Instant) -> None:
         """Kntmdc is here: register under it. Source: paper, Figs. 2 and 3."""
         response = granted.response
+        self._credentials.take(response.certificate, self._wall(now))
+        self._trust.set_domain_wish(response.authentication)
+        if self._trust.extend(response.authorities):
+            self._events.append(AuthoritiesPinned(self.settings.domain, response.authorities))
         key: Kntmdc = self.keyring.own(granted.key, now)
         asked: list[tuple[Signal, DCTag]] = []
         if self._conversation is not None:
@@ -519,6 +582,7 @@ class Node:
                 response.coordinator,
                 response.coordinator_endpoints,
                 response.domain_key,
+                response.certificate,
             )
         )
         self._registration.begin(self._conversation)

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from ntmobile.keys.identity import Identity, is_genuine
+from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Keyring
 from ntmobile.proto.conversation import Challenger
 from ntmobile.proto.io import Entropy, Timeout, Transmit
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.addresses import Addresses
+from ntmobile.proto.node.credentials import Credentials
 from ntmobile.proto.node.events import (
     Command,
     Event,
@@ -22,6 +23,7 @@ from ntmobile.proto.node.events import (
     LocalAddress,
     Observations,
     PeerPinned,
+    PeerRefused,
     Pong,
     RefuseAddress,
     TunnelClosed,
@@ -31,11 +33,13 @@ from ntmobile.proto.node.handshake import Terms
 from ntmobile.proto.node.negotiation import Agreed, Negotiation, NegotiationFailed, Parts, Punched
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
+from ntmobile.proto.node.trust import Trust, Unknown
 from ntmobile.proto.node.tunnel import Ends, PathDead, Tunnel
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header
 from ntmobile.wire.direction import Action, Purpose, Role, RouteDirection
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import Authentication, PublicIdentity
 from ntmobile.wire.registration import Reason
 from ntmobile.wire.tunnel import CloseReason
 
@@ -94,9 +98,15 @@ class Peers:
         journal: Journal,
         queries: Queries,
         pins: Iterable[Pin],
+        trust: Trust,
+        credentials: Credentials,
     ) -> None:
         """Shares keyring, journal and the waiting applications with the node."""
         pins = tuple(pins)
+        self._trust = trust
+        self._credentials = credentials
+        self._known_by: dict[str, Authentication] = {}
+        """By FQDN, how the peer of each tunnel was known at the last Route Direction."""
         self.addresses = Addresses(settings.avoid, pins)
         self.local: tuple[LocalAddress, ...] = ()
         self._moved_at = EVER
@@ -106,7 +116,6 @@ class Peers:
         self._entropy = entropy
         self._journal = journal
         self._queries = queries
-        self._pins = {pin.fqdn: pin.device for pin in pins}
         self._parts = Parts(
             settings.fqdn, identity, keyring, challenger, entropy, journal, self.usable
         )
@@ -165,34 +174,51 @@ class Peers:
         return True
 
     def handle_route(
-        self, route: RouteDirection, own_ipv6: IPv6Address, now: Instant
-    ) -> Reason | None:
+        self, route: RouteDirection, own_ipv6: IPv6Address, now: Instant, *, patient: bool = False
+    ) -> Reason | Unknown | None:
         """Begin our end of a negotiation; a reason when we will not.
 
-        own_ipv6 is the address the DC allotted. Source: paper, Figs. 6 and 7.
+        own_ipv6 is the address the DC allotted. Unknown is given to the patient only: the same
+        route comes again, with the CAs of that domain or without. Source: paper, Figs. 6 and 7.
         """
         if any(n.route.negotiation == route.negotiation for n in self._negotiations.values()):
             return None
         peer, own = route.peer, self.addresses.own
         if own is None:
             return Reason.NOT_REGISTERED
-        pinned = self._pins.get(peer.fqdn, peer.identity.device)
-        if not is_genuine(peer.identity) or pinned != peer.identity.device:
-            self._queries.refuse(peer.fqdn, Reason.IDENTITY_CHANGED)
-            return Reason.IDENTITY_CHANGED
+        shown = self._credentials.shown(route.shown)
+        if shown is None:
+            return self._disbelieve(peer.fqdn, Reason.CERTIFICATE_STRIPPED)
+        known_by = self._trust.judge(peer.fqdn, peer.identity, now)
+        if isinstance(known_by, Unknown):
+            if patient:
+                return known_by
+            known_by = self._trust.judge_alone(peer.fqdn)
+        if isinstance(known_by, Reason):
+            return self._disbelieve(peer.fqdn, known_by)
         if len(self._tunnels) >= MAX_TUNNELS and peer.fqdn not in self._tunnels:
             return Reason.BUSY
         tunnel = self._tunnel(route, own, own_ipv6, now)
+        self._known_by[peer.fqdn] = known_by
+        seen = Pin(peer.fqdn, peer.identity.device, *tunnel.ends.peer_here)
+        if (pin := self._trust.pin(seen, peer.identity, known_by)) is not None:
+            pinned = PeerPinned(pin.fqdn, pin.device, pin.ipv4, pin.ipv6, pin.certified)
+            self._events.append(pinned)
         # Until a direct path stands, what still comes by the old one came through RS.
         tunnel.relay = route.relay or tunnel.relay
         self._grant_leave(tunnel, route.valid_s, now)
         self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
-        terms = self._terms(route, own_ipv6)
+        terms = self._terms(route, shown, own_ipv6)
         epoch = tunnel.propose_epoch(now) if route.action is Action.SEND else 0
         negotiation = Negotiation(self._parts, route, tunnel.index, epoch, terms, now)
         self._negotiations[negotiation.identifier] = negotiation
         self._replay_early(negotiation, now)
         return None
+
+    def _disbelieve(self, fqdn: str, reason: Reason) -> Reason:
+        self._queries.refuse(fqdn, reason)
+        self._events.append(PeerRefused(fqdn, reason))
+        return reason
 
     def refuse(self, negotiation: bytes, reason: Reason, now: Instant) -> str | None:
         """The DC calls a negotiation off; returns the peer if it was under way here."""
@@ -270,7 +296,7 @@ class Peers:
         return PeerView(
             tunnel.fqdn,
             *tunnel.ends.peer_here,
-            "device-key",
+            self._known_by.get(tunnel.fqdn, Authentication.DEVICE_KEY),
             tunnel.ends.cipher.value,
             tunnel.ends.peer.identity.device,
             path is not None and path.relayed,
@@ -304,15 +330,13 @@ class Peers:
     ) -> Tunnel:
         peer = route.peer
         tunnel = self._tunnels.get(peer.fqdn)
-        if tunnel is not None and tunnel.ends.cipher is route.cipher:
+        same_keys = tunnel is not None and tunnel.ends.peer.identity.keys == peer.identity.keys
+        if tunnel is not None and same_keys and tunnel.ends.cipher is route.cipher:
             return tunnel
         if tunnel is not None:
             tunnel.close(CloseReason.REPLACED, now)
             self._drain_tunnel(tunnel, now)
         here = self.addresses.meet(peer.fqdn, peer.virtual_ipv4, peer.virtual_ipv6)
-        if peer.fqdn not in self._pins:
-            self._pins[peer.fqdn] = peer.identity.device
-            self._events.append(PeerPinned(peer.fqdn, peer.identity.device, *here))
         tunnel = Tunnel(
             Ends(self._settings.fqdn, self._identity, own_ipv6, peer, route.cipher, own, here),
             self._new_index(),
@@ -334,8 +358,9 @@ class Peers:
             index = self._entropy.getrandbits(32)
         return index
 
-    def _terms(self, route: RouteDirection, own_ipv6: IPv6Address) -> Terms:
-        own = (self._settings.fqdn, self._identity.public, own_ipv6)
+    def _terms(self, route: RouteDirection, shown: PublicIdentity, own_ipv6: IPv6Address) -> Terms:
+        """What the handshake binds: both certificates, as each end was told of them."""
+        own = (self._settings.fqdn, shown, own_ipv6)
         peer = (route.peer.fqdn, route.peer.identity, route.peer.virtual_ipv6)
         mn, cn = (own, peer) if route.role is Role.MN else (peer, own)
         other = Role.CN if route.role is Role.MN else Role.MN
@@ -417,6 +442,8 @@ class Peers:
         tunnel = self._tunnels.get(fqdn)
         if tunnel is not None and tunnel.is_up and tunnel.adopted_at >= negotiation.began:
             return  # another way was found meanwhile
+        if failed.reason is Reason.TOLD_DIFFERENTLY:
+            self._events.append(PeerRefused(fqdn, failed.reason))
         if failed.relay_next:
             # CN asks too: MN may have heard its Tunnel Request and answered into a NAT's filter.
             self._wishes.append(Wish(fqdn, Purpose.RELAY))
@@ -447,6 +474,7 @@ class Peers:
             del self._tunnels[tunnel.fqdn]
         self._by_index.pop(tunnel.index, None)
         self._leaves.pop(tunnel.fqdn, None)
+        self._known_by.pop(tunnel.fqdn, None)
         for negotiation in list(self._negotiations.values()):
             if negotiation.route.peer.fqdn == tunnel.fqdn:
                 self._close_negotiation(negotiation, now)

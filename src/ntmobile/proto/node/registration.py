@@ -60,9 +60,15 @@ class Registration:
     """One node's standing with its DC."""
 
     def __init__(
-        self, settings: NodeSettings, coordinators: Callable[[], tuple[Endpoint, ...]]
+        self,
+        settings: NodeSettings,
+        coordinators: Callable[[], tuple[Endpoint, ...]],
+        certificate: Callable[[], bytes] = bytes,
     ) -> None:
-        """coordinators gives the DC's addresses of the families the node has now."""
+        """coordinators gives the DC's addresses of the families the node has now; certificate
+        the folded one that peers are to be shown from now.
+        """
+        self._certificate = certificate
         self._settings = settings
         self._coordinators = coordinators
         self._conversation: Conversation[DCTag] | None = None
@@ -184,6 +190,7 @@ class Registration:
             settings.device_token,
             relay_only=settings.relay_only,
             aes=settings.aes,
+            certificate=self._certificate(),
         )
 
     def _stand(self, family: int, response: RegistrationResponse, now: Instant) -> None:

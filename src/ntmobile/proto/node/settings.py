@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from ntmobile.proto.node.events import HandoverDone
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import Authentication
 from ntmobile.wire.registration import KeepAliveChoice
 
 IDLE_S = 600
@@ -46,6 +47,8 @@ class Pin:
     device: bytes
     ipv4: IPv4Address
     ipv6: IPv6Address
+    certified: bool = False
+    """It showed a good certificate once: from then on it must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class PeerView:
     fqdn: str
     virtual_ipv4: IPv4Address
     virtual_ipv6: IPv6Address
-    authenticated: str
+    authenticated: Authentication
     cipher: str
     peer_key: bytes
     relayed: bool

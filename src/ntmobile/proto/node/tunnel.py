@@ -133,8 +133,9 @@ class Ends:
 
     def terms(self, negotiation: bytes, sender: Role) -> Terms:
         """What a handshake inside the tunnel must agree on."""
-        own = (self.own_fqdn, self.identity.public, self.own_ipv6)
-        peer = (self.peer.fqdn, self.peer.identity, self.peer.virtual_ipv6)
+        # Certificates change while a tunnel stands; the epoch before vouches for them.
+        own = (self.own_fqdn, self.identity.public.bare, self.own_ipv6)
+        peer = (self.peer.fqdn, self.peer.identity.bare, self.peer.virtual_ipv6)
         mn, cn = (own, peer) if self.leads else (peer, own)
         return Terms(
             negotiation, Mode.KKPSK0, self.cipher, mn[0], cn[0], sender, mn[1], cn[1], mn[2], cn[2]
