@@ -6,6 +6,7 @@ Every reason of a refusal or failure has exactly one text here.
 from ntmobile.agent.records import SavedAccount
 from ntmobile.errors import Remedy
 from ntmobile.proto.node.events import LoginFailed
+from ntmobile.proto.node.trust import domain_of
 from ntmobile.wire.login import LoginRefused
 from ntmobile.wire.registration import Reason
 
@@ -40,6 +41,46 @@ _REFUSALS: dict[str, tuple[str, str]] = {
     LoginRefused.NAME_TAKEN: (
         "another machine already is {fqdn}",
         "ntm up {who} --name ANOTHER",
+    ),
+    LoginRefused.CERTIFICATE_MALFORMED: (
+        "the certificate cannot be read",
+        "give a certificate in PEM, as ntm admin certificate issue writes it",
+    ),
+    LoginRefused.CERTIFICATE_SELF_SIGNED: (
+        "the certificate is signed by itself, not by a CA",
+        "ask the operator of {domain} for one: ntm admin certificate issue {user} --name {name}",
+    ),
+    LoginRefused.CERTIFICATE_AUTHORITY: (
+        "the certificate is of a CA that {domain} does not trust",
+        "ask its operator for one of the domain's CA, or to add yours to [nodes] trusted_cas",
+    ),
+    LoginRefused.CERTIFICATE_FORGED: (
+        "the certificate bears the name of a CA that {domain} trusts, which did not sign it",
+        "ask its operator for a new one: ntm admin certificate issue {user} --name {name}",
+    ),
+    LoginRefused.CERTIFICATE_CONSTRAINT: (
+        "the certificate is of a CA that may not speak for {fqdn}",
+        "ask the operator of {domain} for one of the domain's own CA",
+    ),
+    LoginRefused.CERTIFICATE_USAGE: (
+        "the certificate is for another use than signing as a client",
+        "ask for one for client authentication",
+    ),
+    LoginRefused.CERTIFICATE_NAME: (
+        "the certificate is for another name than {fqdn}",
+        "log in under the name that it has: openssl x509 -in FILE -noout -ext subjectAltName",
+    ),
+    LoginRefused.CERTIFICATE_KEY: (
+        "the certificate is for another key than the one given",
+        "give the key that belongs to it, made by: openssl genpkey -algorithm ed25519",
+    ),
+    LoginRefused.CERTIFICATE_EXPIRED: (
+        "the certificate has expired, by the clock of the account server",
+        "ask the operator of {domain} for a new one; a node that was enrolled needs none: ntm up",
+    ),
+    LoginRefused.CERTIFICATE_EARLY: (
+        "the certificate is not valid yet, by the clock of the account server",
+        "wait, or tell the operator of {domain} that a clock is wrong",
     ),
     Reason.DOMAIN_UNREACHABLE: (
         "the account server of {domain} was not found",
@@ -88,7 +129,8 @@ _NAMES: dict[Reason, tuple[str, str]] = {
     Reason.SUPERSEDED: ("a newer copy of this node runs elsewhere", "ntm status"),
     Reason.IDENTITY_CHANGED: (
         "the peer's key is not the one seen before; the tunnel was refused",
-        "ask its owner whether the machine is new; ntm peers shows the key that is pinned",
+        "ask its owner whether the machine is new (ntm peers shows the key that is pinned), "
+        "and only then: ntm set forget={fqdn}",
     ),
     Reason.TIMED_OUT: ("a server or the peer did not answer in time", "ntm status; try again"),
     Reason.PUSH_DOWN: (
@@ -105,6 +147,65 @@ _NAMES: dict[Reason, tuple[str, str]] = {
         "try again; it may be off, or without a network",
     ),
     Reason.INDEX_IN_USE: ("the relay had no room for the tunnel", "try again"),
+    Reason.TOLD_DIFFERENTLY: (
+        "the two nodes were told different keys or certificates of each other: "
+        "a server between them lies, or one of them was set up anew in this very moment",
+        "try again; if it stays so, tell the operators of both domains",
+    ),
+    Reason.CERTIFICATE_MISSING: (
+        "the node has no certificate, and this one asks for them",
+        "its operator lets the AS issue them (ca.key beside server.toml); "
+        "or here: ntm set authentication=device-key",
+    ),
+    Reason.CERTIFICATE_WITHHELD: (
+        "the node had a certificate before and shows none now",
+        "ask its owner; if it has none any more: ntm set forget={fqdn}",
+    ),
+    Reason.CERTIFICATE_STRIPPED: (
+        "the DC told one of the two nodes another certificate than the other has",
+        "try again; if it stays so, tell the operators of both domains",
+    ),
+    Reason.CERTIFICATE_MALFORMED: (
+        "the node's certificate cannot be read",
+        "there: ntm down, ntm up, for a new one",
+    ),
+    Reason.CERTIFICATE_SELF_SIGNED: (
+        "the node's certificate is signed by itself, not by a CA",
+        "there: log in with one of the domain's CA; or trust it here: ntm set trusted-ca=FILE",
+    ),
+    Reason.CERTIFICATE_AUTHORITY: (
+        "the node's certificate is of a CA that this node does not know",
+        "ntm set trusted-ca=FILE, with a CA file you have from its operator",
+    ),
+    Reason.CERTIFICATE_FORGED: (
+        "the node's certificate bears the name of its domain's CA, which did not sign it",
+        "ask its operator whether the CA is new (ntm keys shows the pinned one), "
+        "and only then: ntm set forget={domain}",
+    ),
+    Reason.CERTIFICATE_CONSTRAINT: (
+        "the node's certificate is of a CA that may not speak for that name",
+        "its operator issues one by the CA of its own domain",
+    ),
+    Reason.CERTIFICATE_USAGE: (
+        "the node's certificate is for another use than signing as a client",
+        "its operator issues one for client authentication",
+    ),
+    Reason.CERTIFICATE_NAME: (
+        "the node's certificate is for another name",
+        "there: log in under the name of the certificate",
+    ),
+    Reason.CERTIFICATE_KEY: (
+        "the node's certificate is for another key than its own",
+        "there: ntm down, ntm up, for a new one",
+    ),
+    Reason.CERTIFICATE_EXPIRED: (
+        "the node's certificate has expired, by this machine's clock",
+        "check the clock here (date); there: ntm status says why it was not renewed",
+    ),
+    Reason.CERTIFICATE_EARLY: (
+        "the node's certificate is not valid yet, by this machine's clock",
+        "set the clock here (date), or that of its account server",
+    ),
 }
 
 
@@ -116,6 +217,7 @@ def login_failure(account: SavedAccount, event: LoginFailed) -> Remedy:
     if event.detail:
         problem += f": {event.detail}"
     words = {
+        "user": account.user,
         "who": f"{account.user}@{account.domain}",
         "name": account.name,
         "domain": account.domain,
@@ -144,7 +246,8 @@ def registration_failure(account: SavedAccount, reason: str) -> Remedy:
 def name_failure(fqdn: str, reason: Reason) -> Remedy:
     """Explain why there is no tunnel to a name."""
     problem, remedy = _NAMES[reason]
-    return Remedy(f"{fqdn}: {problem}", remedy=remedy)
+    words = {"fqdn": fqdn, "domain": domain_of(fqdn)}
+    return Remedy(f"{fqdn}: {problem}", remedy=_fill(remedy, words))
 
 
 def reason_text(reason: Reason) -> str:
