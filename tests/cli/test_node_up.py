@@ -48,7 +48,7 @@ def test_what_is_not_built_is_refused_with_a_word(state: Path, option: str, valu
     assert not state.exists()
 
 
-@pytest.mark.parametrize("command", [["netcheck"], ["wake"], ["proxy"], ["expose", "80"]])
+@pytest.mark.parametrize("command", [["wake"], ["proxy"], ["expose", "80"]])
 def test_a_command_that_is_not_built_is_refused_with_a_word(command: list[str]) -> None:
     done = CliRunner().invoke(application(command[0]), command)
 

@@ -15,6 +15,7 @@ from ntmobile.agent.failures import (
     name_failure,
     registration_failure,
 )
+from ntmobile.agent.netcheck import netcheck
 from ntmobile.agent.records import Choices, SavedAccount
 from ntmobile.agent.report import report_text
 from ntmobile.agent.requests import (
@@ -24,6 +25,7 @@ from ntmobile.agent.requests import (
     AskDns,
     AskHandovers,
     AskKeys,
+    AskNetcheck,
     AskPeers,
     AskStatus,
     AskTrace,
@@ -128,6 +130,8 @@ class Operations:
                 return self._wait(fqdn, timeout_s)
             case Set(changes):
                 return self._set(changes)
+            case AskNetcheck(lifetime):
+                return netcheck(self._session(), lifetime=lifetime)
             case _:
                 return self._show(request)
 

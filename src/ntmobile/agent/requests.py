@@ -99,6 +99,13 @@ class AskBugReport(Request, frozen=True, tag="bugreport"):
     """Answered by a BugReport, which holds no secret."""
 
 
+class AskNetcheck(Request, frozen=True, tag="netcheck"):
+    """Examine the network; answered by a NetcheckView, with Said meanwhile."""
+
+    lifetime: bool = False
+    """Also measure how long idle mappings live: up to five minutes."""
+
+
 AnyRequest = (
     Up
     | Down
@@ -113,6 +120,7 @@ AnyRequest = (
     | Set
     | AskDns
     | AskBugReport
+    | AskNetcheck
 )
 
 

@@ -18,6 +18,7 @@ from ntmobile._core import Engine
 from ntmobile.agent.account_server import AccountServer
 from ntmobile.agent.bell import Bell
 from ntmobile.agent.engine import PacketLoops
+from ntmobile.agent.examination import Examination
 from ntmobile.agent.history import History, Move
 from ntmobile.agent.links import Links
 from ntmobile.agent.names import NameQueries
@@ -38,6 +39,7 @@ from ntmobile.proto.node.events import (
     Pong,
     Registered,
     RegistrationLost,
+    ServersTold,
     SetPath,
     TunnelClosed,
     TunnelEstablished,
@@ -51,6 +53,7 @@ from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.login import LoginAnswer, LoginRequest, NonceRequest
+from ntmobile.wire.registration import RelayPlace
 
 INSTANCE_SIZE = 16
 SHRINK_S = 30.0
@@ -97,6 +100,8 @@ class Session:
         """The newest registration that changed something."""
         self.coordinator_endpoints = state.servers.coordinator_endpoints
         self.clock = Clock()
+        self.relays: tuple[RelayPlace, ...] | None = None
+        """The domain's RS as the DC told them last; None while it has not."""
         self.pongs: dict[tuple[str, int], Pong] = {}
         self._state = state
         self._pings = 0
@@ -152,6 +157,22 @@ class Session:
         self.login_failure = None
         self.logged_in = False
         self.driver.do(lambda now: self.node.login(now, password=password, authority=authority))
+
+    async def ask_relays(self, patience_s: float) -> tuple[RelayPlace, ...]:
+        """Ask the DC for the domain's RS; what was known before when it does not answer."""
+        before, self.relays = self.relays, None
+        try:
+            if self.driver.do(self.node.ask_servers):
+                async with asyncio.timeout(patience_s):
+                    await self.changed.until(lambda: self.relays is not None)
+        except TimeoutError:
+            pass
+        self.relays = self.relays or before
+        return self.relays or ()
+
+    def examination(self) -> Examination:
+        """Return what examines the network from sockets like the node's."""
+        return Examination(self.clock, self._entropy, mark=self._model.mark)
 
     def next_ping(self) -> int:
         """Return a sequence number that no other `ntm ping` uses."""
@@ -228,6 +249,8 @@ class Session:
                 _LOG.info("tunnel closed", reason=str(reason))
             case Pong(fqdn, sequence):
                 self._keep_pong(fqdn, sequence, event)
+            case ServersTold(relays):
+                self.relays = relays
             case Step():
                 self.history.add_step(event)
         self.changed.ring()

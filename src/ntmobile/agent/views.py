@@ -208,3 +208,55 @@ class BugReport(View, frozen=True):
     """`ntm bugreport`: no key, no password."""
 
     text: str
+
+
+class LifetimeView(View, frozen=True):
+    """Between which two idle times the NAT forgets a UDP mapping."""
+
+    alive_s: int
+    """Mappings lived that long; 0: not even the shortest time that was tried."""
+    dead_s: int | None
+    """Null: not seen to die."""
+
+
+class FamilyView(View, frozen=True):
+    """How one address family behaves here; the words are those of RFC 4787."""
+
+    local: tuple[str, ...]
+    """This machine's own addresses."""
+    udp: bool
+    mapped: str | None
+    """The address and port that the servers saw."""
+    translated: bool | None
+    mapping: str | None
+    """endpoint-independent, address-dependent, address-and-port-dependent; null when the domain's
+    servers cannot tell two of them apart."""
+    mapping_possible: tuple[str, ...]
+    filtering: str | None
+    filtering_possible: tuple[str, ...]
+    ports: str | None
+    """preserving, sequential, random; null without NAT."""
+    hairpin: bool | None
+    lifetime: LifetimeView | None
+    """Null unless it was asked for."""
+
+
+class ObservationView(View, frozen=True):
+    """One server that was asked, at one address."""
+
+    role: Literal["DC", "RS"]
+    name: str
+    address: str
+    rtt_ms: float | None
+    """Null: no answer."""
+
+
+class NetcheckView(View, frozen=True):
+    """`ntm netcheck`."""
+
+    udp: bool
+    """Whether any server answered over UDP."""
+    ipv4: FamilyView | None
+    """Null: this machine, or every server, lacks the family."""
+    ipv6: FamilyView | None
+    servers: tuple[ObservationView, ...]

@@ -14,14 +14,6 @@ def not_built(what: str, instead: str) -> Remedy:
 
 
 @command
-def netcheck(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """(not built yet) Examine this network: UDP, NAT behaviour, relays."""
-    raise not_built("netcheck", "ntm status shows the servers and the address the DC sees")
-
-
-@command
 def wake() -> None:
     """(not built yet) What an application calls when its push message arrives."""
     raise not_built("waking by push", "ntm up --keepalive udp")
