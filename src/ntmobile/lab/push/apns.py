@@ -4,6 +4,7 @@ Source: Apple, "Sending notification requests to APNs" and "Establishing a token
 """
 
 from collections.abc import Callable, Mapping
+from uuid import UUID
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -45,19 +46,23 @@ class Apns:
         self._topic = topic
         self._wall = wall
         self._newest: dict[tuple[str, str], tuple[str, int]] = {}
+        self._answers = 0
 
     async def handle(self, request: Request) -> Response:
-        """Answer one request."""
+        """Answer one request; every answer names the notification."""
+        self._answers += 1
+        identifier = {"apns-id": request.headers.get("apns-id") or str(UUID(int=self._answers))}
         try:
             if (fault := self.vendor.fault()) is not None:
                 self.vendor.count(fault.status, fault.reason)
-                return json_response(fault.status, {"reason": fault.reason}, fault.headers)
+                headers = identifier | fault.headers
+                return json_response(fault.status, {"reason": fault.reason}, headers)
             self._take(request)
         except _Rejected as rejected:
             self.vendor.count(rejected.status, rejected.reason)
-            return json_response(rejected.status, self._told(rejected))
+            return json_response(rejected.status, self._told(rejected), identifier)
         self.vendor.count(200)
-        return Response(200, {"apns-id": request.headers.get("apns-id", "0")})
+        return Response(200, identifier)
 
     def _told(self, rejected: _Rejected) -> dict[str, object]:
         told: dict[str, object] = {"reason": rejected.reason}

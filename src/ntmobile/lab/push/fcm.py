@@ -24,6 +24,8 @@ SCOPES = (
     "https://www.googleapis.com/auth/firebase.messaging",
     "https://www.googleapis.com/auth/cloud-platform",
 )
+AUDIENCE = "https://oauth2.googleapis.com/token"
+"""What Google's own libraries write, wherever they are sent to."""
 FRAME = (
     "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. "
     "Check your iat and exp values in the JWT claim."
@@ -71,6 +73,8 @@ class Fcm:
         """Of the access tokens granted from now on."""
         self.granted: dict[str, float] = {}
         """Access tokens, and when each ends."""
+        self.assertions: list[str] = []
+        """Every signed claim that was shown at the token endpoint."""
         self._project = project
         self._wall = wall
         self.routes = (
@@ -81,6 +85,7 @@ class Fcm:
     async def _grant(self, request: Request) -> Response:
         form = parse_qs((await request.body()).decode())
         kind, assertion = form.get("grant_type", [""])[0], form.get("assertion", [""])[0]
+        self.assertions.append(assertion)
         problem = self._examine(kind, assertion)
         if problem is not None:
             error, description = problem
@@ -111,7 +116,7 @@ class Fcm:
             return "invalid_grant", FRAME
         if not (issued - SKEW_S <= now < ends + SKEW_S and ends - issued <= LONGEST_S):
             return "invalid_grant", FRAME
-        if claims.get("aud") != self.token_endpoint:
+        if claims.get("aud") not in (self.token_endpoint, AUDIENCE):
             return "invalid_grant", "Invalid JWT: Failed audience check."
         if not set(str(claims.get("scope")).split()) & set(SCOPES):
             return "invalid_scope", "Invalid OAuth scope or ID token audience provided."

@@ -79,15 +79,15 @@ class ApnsPusher:
         service: Service,
         clock: Clock,
         *,
-        endpoint: str = ENDPOINT,
+        endpoint: str = "",
         kind: PushType = PushType.ALERT,
     ) -> None:
-        """Topic is the app's bundle id; endpoint names Apple's production or sandbox."""
+        """Topic is the app's bundle id; an empty endpoint is Apple's for apps in production."""
         self._key = key
         self._topic = topic
         self._service = service
         self._clock = clock
-        self._endpoint = endpoint.rstrip("/")
+        self._endpoint = (endpoint or ENDPOINT).rstrip("/")
         self._kind = kind
         self._provider: _Provider | None = None
 

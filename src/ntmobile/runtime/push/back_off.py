@@ -13,8 +13,8 @@ from ntmobile.time import SECOND, Instant
 FIRST_S = 0.5
 """Doubles with every try; a random half more keeps a crowd from retrying in step."""
 MAX_TRIES = 5
-BUDGET_S = 12.0
-"""From the first try on: after that a MN has given up, or will before the node is there."""
+BUDGET_S = 8.0
+"""From the first try on: the DC keeps what is for the node for 10 s."""
 _GRAIN = 1 << 20
 
 

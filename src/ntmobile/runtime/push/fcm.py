@@ -49,6 +49,7 @@ class ServiceAccount:
     key_id: str
     key: RSAPrivateKey = field(repr=False)
     token_endpoint: str
+    """The audience of our claims, and where they are shown unless the settings say otherwise."""
 
 
 class _File(msgspec.Struct):
@@ -82,9 +83,12 @@ class _Granted(msgspec.Struct):
 class AccessTokens:
     """Access tokens of one service account, cached and renewed."""
 
-    def __init__(self, account: ServiceAccount, service: Service, clock: Clock) -> None:
-        """Asks nothing yet."""
+    def __init__(
+        self, account: ServiceAccount, service: Service, clock: Clock, endpoint: str = ""
+    ) -> None:
+        """Endpoint, if any, is asked instead of the one that the account names."""
         self._account = account
+        self._endpoint = endpoint or account.token_endpoint
         self._service = service
         self._clock = clock
         self._access: _Access | None = None
@@ -121,7 +125,7 @@ class AccessTokens:
         assertion = rs256(claims, account.key, account.key_id)
         form = urlencode({"grant_type": GRANT, "assertion": assertion}).encode()
         headers = {"content-type": "application/x-www-form-urlencoded"}
-        reply = await self._service.post(account.token_endpoint, headers, form)
+        reply = await self._service.post(self._endpoint, headers, form)
         return _granted(reply) if isinstance(reply, Reply) else reply
 
 
@@ -148,11 +152,13 @@ class FcmPusher:
         service: Service,
         clock: Clock,
         *,
-        endpoint: str = ENDPOINT,
+        endpoint: str = "",
+        token_endpoint: str = "",
     ) -> None:
-        """Project is the Firebase project's id; endpoint is where the API is."""
+        """Project is the Firebase project's id; empty endpoints are Google's."""
+        endpoint = endpoint or ENDPOINT
         self._url = f"{endpoint.rstrip('/')}/v1/projects/{project}/messages:send"
-        self._access = AccessTokens(account, service, clock)
+        self._access = AccessTokens(account, service, clock, token_endpoint)
         self._service = service
 
     async def push(self, token: FcmToken) -> Outcome:
