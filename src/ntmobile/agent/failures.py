@@ -153,9 +153,8 @@ _NAMES: dict[Reason, tuple[str, str]] = {
         "try again; if it stays so, tell the operators of both domains",
     ),
     Reason.CERTIFICATE_MISSING: (
-        "the node has no certificate, and this one asks for them",
-        "its operator lets the AS issue them (ca.key beside server.toml); "
-        "or here: ntm set authentication=device-key",
+        "the node shows no certificate, and its domain has a CA or this node asks for one",
+        "there: ntm down, ntm up; its operator lets the AS issue them (ca.key beside server.toml)",
     ),
     Reason.CERTIFICATE_WITHHELD: (
         "the node had a certificate before and shows none now",

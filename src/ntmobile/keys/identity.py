@@ -3,15 +3,16 @@
 Ours: docs/protocol.md sections 2 and 4.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Self
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from ntmobile.wire.identity import PublicIdentity
+from ntmobile.wire.identity import PublicIdentity, Succession
 
 _TUNNEL_KEY = b"ntm tunnel key 1\0"
 _SUCCESSOR = b"ntm successor 1\0"
@@ -50,6 +51,12 @@ class Identity:
         static = X25519PrivateKey.from_private_bytes(tunnel).public_key().public_bytes_raw()
         signature = sign(device, _TUNNEL_KEY + static)
         return cls(device, tunnel, PublicIdentity(public_of(device), static, signature))
+
+    def after(self, old: bytes, signature: bytes) -> Self:
+        """Return the same, showing that the old device key signed this one (see `succeed`)."""
+        succession = Succession(old, signature)
+        public = msgspec.structs.replace(self.public, succession=succession)
+        return replace(self, public=public)
 
     def sign(self, data: bytes) -> bytes:
         """Sign with the device key."""

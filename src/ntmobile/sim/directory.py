@@ -35,6 +35,8 @@ class Domain:
     """FQDN of its DC, which is also the name of the DC's host."""
     endpoints: tuple[Endpoint, ...]
     """Where the DC takes datagrams."""
+    authorities: tuple[bytes, ...] = ()
+    """The CAs of its nodes, in DER, as its key states them."""
 
 
 class Directory:

@@ -18,6 +18,8 @@ from ntmobile.sim.quality import MILLISECOND, PERFECT, Quality
 from ntmobile.time import Instant
 
 CORE = (IPv4Network("203.0.113.0/24"), IPv6Network("2001:db8:0:1::/64"))
+EPOCH_S = 1_800_000_000
+"""What clocks say when a run begins, in seconds since 1970."""
 ONE_WAY = Quality(delay_ns=10 * MILLISECOND)
 """Crossing the core takes this; networks at the edge take none unless told, so that a run's length
 is a whole number of one-way delays."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, TypeVar
 
@@ -10,24 +10,33 @@ from ntmobile.errors import DecodeError
 from ntmobile.keys.identity import Identity
 from ntmobile.proto.io import Call, Failed, Transmit, random_bytes
 from ntmobile.proto.journal import paper_name
-from ntmobile.proto.node.events import Event, LocalAddress, PeerPinned
+from ntmobile.proto.node.credentials import Certificates
+from ntmobile.proto.node.events import (
+    AuthoritiesPinned,
+    Event,
+    LocalAddress,
+    LoggedIn,
+    PeerPinned,
+)
 from ntmobile.proto.node.node import Node
 from ntmobile.proto.node.settings import NodeSettings, Pin
+from ntmobile.proto.node.trust import TrustSettings
 from ntmobile.sim.directory import HTTPS_PORT, reachable
 from ntmobile.sim.entropy import SeededEntropy
 from ntmobile.sim.exchange import Client
 from ntmobile.sim.host import SimHost
 from ntmobile.sim.inner import Inner
-from ntmobile.sim.internet import Internet
+from ntmobile.sim.internet import EPOCH_S, Internet
 from ntmobile.sim.organisation import Organisation
 from ntmobile.sim.packet import Transport
 from ntmobile.sim.plane import Plane
 from ntmobile.sim.process import Process
 from ntmobile.sim.recorder import Recorder
 from ntmobile.sim.web import post, read_answer
-from ntmobile.time import Instant
+from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Kind
 from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.identity import Authentication
 from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 FIRST_NODE_PORT = 40_000
@@ -62,6 +71,9 @@ class StateDirectory:
     identity: Identity
     starts: int = 0
     pins: dict[str, PeerPinned] = field(default_factory=dict)
+    certificates: Certificates = field(default_factory=Certificates)
+    authorities: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    """The CAs of each domain as they were first stated, in DER."""
 
     @classmethod
     def new(cls, user: str, name: str, entropy: SeededEntropy) -> "StateDirectory":
@@ -79,6 +91,11 @@ class NodeOptions:
     idle_s: int = 600
     keepalive: KeepAliveChoice = KeepAliveChoice.UDP
     avoid: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusted: tuple[bytes, ...] = ()
+    """CAs that the person gave, in DER."""
+    asked: Authentication = Authentication.DEVICE_KEY
+    clock_off_s: float = 0
+    """How far the machine's clock is ahead."""
 
 
 class SimNode(Process):
@@ -195,9 +212,20 @@ class SimNode(Process):
             idle_s=self.options.idle_s,
             avoid=self.options.avoid,
         )
-        pins = [Pin(p.fqdn, p.device, p.ipv4, p.ipv6) for p in self.state.pins.values()]
-        entropy = self._entropy.fork("machine")
-        return Node(settings, self.state.identity, self.plane, entropy, pins)
+        pins = [
+            Pin(p.fqdn, p.device, p.ipv4, p.ipv6, p.certified) for p in self.state.pins.values()
+        ]
+        options = self.options
+        return Node(
+            settings,
+            self.state.identity,
+            self.plane,
+            self._entropy.fork("machine"),
+            pins,
+            certificates=self.state.certificates,
+            trust=TrustSettings(self.state.authorities, options.trusted, options.asked),
+            wall=lambda instant: EPOCH_S + instant / SECOND + options.clock_off_s,
+        )
 
     def _device_token(self) -> str | None:
         """Ask the push service for a token, as a phone's app does. Source: paper, Fig. 3."""
@@ -247,8 +275,13 @@ class SimNode(Process):
 
     def _handle_event(self, event: Any) -> None:  # noqa: ANN401
         self.events.append(event)
-        if isinstance(event, PeerPinned):
-            self.state.pins[event.fqdn] = event
+        match event:
+            case PeerPinned():
+                self.state.pins[event.fqdn] = event
+            case AuthoritiesPinned(domain, authorities):
+                self.state.authorities[domain] = authorities
+            case LoggedIn(certificate=certificate) if certificate:
+                self.state.certificates = replace(self.state.certificates, issued=certificate)
 
     def _ask(self, request: Call) -> None:
         body = post(request.message, random_bytes(self._entropy, 16), self.now)

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from ipaddress import IPv4Network
 
+from ntmobile.keys.certificates import make_ca
 from ntmobile.keys.identity import public_of
 from ntmobile.proto.coordinator.policy import Federation, Policy
 from ntmobile.proto.coordinator.settings import CoordinatorSettings, Relay
 from ntmobile.proto.io import random_bytes
 from ntmobile.sim.directory import Directory, Domain
 from ntmobile.sim.host import SimHost
-from ntmobile.sim.internet import Internet
+from ntmobile.sim.internet import EPOCH_S, Internet
 from ntmobile.sim.network import Network
 from ntmobile.sim.push import PushService
 from ntmobile.sim.recorder import Recorder
@@ -23,6 +24,7 @@ from ntmobile.sim.servers import (
 )
 from ntmobile.sim.web import Signer
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import Authentication
 
 KNTMDC_S = 86400
 
@@ -42,8 +44,15 @@ class Organisation:
         relays: int = 1,
         ipv4_pool: str = "100.64.0.0/10",
         kntmdc_s: int = KNTMDC_S,
+        certificates: bool = False,
+        trusted: tuple[bytes, ...] = (),
+        authentication: Authentication = Authentication.DEVICE_KEY,
     ) -> None:
-        """Builds as.DOMAIN, dc.DOMAIN and rs.DOMAIN (rs2, ...) on the core unless told."""
+        """Builds as.DOMAIN, dc.DOMAIN and rs.DOMAIN (rs2, ...) on the core unless told.
+
+        With certificates it has a CA, and gives every node one at its login; trusted are further
+        CAs of its nodes, in DER; authentication is what it has its nodes ask of their peers.
+        """
         self.domain = domain
         self._internet = internet
         self._recorder = recorder
@@ -53,7 +62,11 @@ class Organisation:
         """The push service of this operator's phones."""
         entropy = internet.entropy.fork(f"domain {domain}")
         self.signer = Signer(domain, random_bytes(entropy, 32))
-        self.accounts = Accounts(domain)
+        self.accounts = Accounts(domain, trusted=trusted)
+        self._authentication = authentication
+        if certificates:
+            secret = random_bytes(entropy, 32)
+            self.accounts.ca = make_ca(domain, (), serial=1, now_s=EPOCH_S, secret=secret)
         self.registrations = Registrations()
         self.policy = policy or Policy(domain, Federation.OPEN)
         names = [f"rs{number or ''}.{domain}" for number in (0, *range(2, relays + 1))]
@@ -65,7 +78,8 @@ class Organisation:
         )
         dc = internet.host(f"dc.{domain}", network)
         key = public_of(self.signer.private)
-        directory.publish(Domain(domain, key, dc.name, endpoints(dc)))
+        stated = self.accounts.cas
+        directory.publish(Domain(domain, key, dc.name, endpoints(dc), stated))
         self.coordinator = self._start_coordinator(dc)
         self.account = self._start_account(internet.host(f"as.{domain}", network))
         self.relays = [self._start_relay(host) for host in self._relay_hosts]
@@ -132,6 +146,7 @@ class Organisation:
             self.accounts,
             public_of(self.signer.private),
             self._kntmdc_s,
+            self._authentication,
         )
 
     def _start_relay(self, host: SimHost) -> RelayForwarder:

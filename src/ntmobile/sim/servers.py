@@ -1,15 +1,20 @@
 """The servers of a domain as processes: what their drivers do, minus real sockets and SQL."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from ntmobile.proto.account.account import Account
+from ntmobile.keys.certificates import Credential
+from ntmobile.keys.node_certificates import LIFETIME, Anchor, authority_of, issue, judge_folded
+from ntmobile.proto.account.account import Account, Vouching
 from ntmobile.proto.coordinator.coordinator import Coordinator
 from ntmobile.proto.coordinator.policy import Policy
 from ntmobile.proto.coordinator.settings import Audit, CoordinatorSettings, NodeStored, StoredNode
 from ntmobile.proto.io import (
+    AuthoritiesFound,
     Call,
     Failed,
+    FindAuthorities,
     FindCoordinator,
     ForeignCoordinator,
     LoginVerified,
@@ -22,15 +27,16 @@ from ntmobile.proto.relay.relay import Bind, ForgetPath, RelayRole, Unbind
 from ntmobile.sim.directory import DNS_PORT, HTTPS_PORT, Directory, Resolver, reachable
 from ntmobile.sim.exchange import DNS, Answer, Service
 from ntmobile.sim.host import SimHost
-from ntmobile.sim.internet import Internet
+from ntmobile.sim.internet import EPOCH_S, Internet
 from ntmobile.sim.packet import Transport
 from ntmobile.sim.push import PushService
 from ntmobile.sim.recorder import Recorder
 from ntmobile.sim.server import Server
 from ntmobile.sim.web import Signer
-from ntmobile.time import Instant
+from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Kind
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import Authentication
 from ntmobile.wire.login import LoginRefusal, LoginRefused, LoginRequest
 from ntmobile.wire.registration import Reason
 
@@ -52,17 +58,43 @@ class Accounts:
     """Device key of each FQDN."""
     revoked: set[str] = field(default_factory=set)
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ca: Credential | None = None
+    """The domain's own; without it nobody gets a certificate."""
+    trusted: tuple[bytes, ...] = ()
+    """Further CAs, in DER, whose certificates let nodes in."""
+    certificate_s: int = round(LIFETIME.total_seconds())
+    issued: int = 0
+    """How many certificates there were: their serial numbers."""
 
-    def verify(self, login: LoginRequest) -> LoginVerified | LoginRefusal:
+    @property
+    def cas(self) -> tuple[bytes, ...]:
+        """The CAs of the domain's nodes, in DER."""
+        own = () if self.ca is None else (authority_of(self.ca.certificate),)
+        return (*own, *self.trusted)
+
+    def verify(self, login: LoginRequest, wall_s: float) -> LoginVerified | LoginRefusal:
         """Judge the proofs of a login; the first good one enrols the device key."""
         fqdn = f"{login.name}.{login.user}.{self.domain}"
         if fqdn in self.revoked:
             return LoginRefusal(LoginRefused.REVOKED)
-        known = self.enrolled.get(fqdn) == login.identity.device
-        if not known and not self._proves(login):
-            return LoginRefusal(LoginRefused.CREDENTIALS)
-        self.enrolled[fqdn] = login.identity.device
-        return LoginVerified(fqdn, self.groups.get(login.user, ()))
+        device = login.identity.device
+        if self.enrolled.get(fqdn) != device and not self._proves(login):
+            if not login.identity.certificate:
+                return LoginRefusal(LoginRefused.CREDENTIALS)
+            anchors = [Anchor(der, self.domain) for der in self.cas]
+            fault = judge_folded(login.identity.certificate, fqdn, device, anchors, wall_s)
+            if fault is not None:
+                return LoginRefusal(LoginRefused(fault.value))
+        self.enrolled[fqdn] = device
+        groups = self.groups.get(login.user, ())
+        if self.ca is None:
+            return LoginVerified(fqdn, groups)
+        self.issued += 1
+        lifetime = timedelta(seconds=self.certificate_s)
+        certificate = issue(
+            self.ca, fqdn, device, serial=self.issued, now_s=int(wall_s), lifetime=lifetime
+        )
+        return LoginVerified(fqdn, groups, certificate, self.certificate_s)
 
     def _proves(self, login: LoginRequest) -> bool:
         if login.authority is not None:
@@ -86,6 +118,7 @@ class AccountServer(Server):
         accounts: Accounts,
         domain_key: bytes,
         lifetime_s: int,
+        authentication: Authentication = Authentication.DEVICE_KEY,
     ) -> None:
         """Serves the accounts; Kntmdc lives lifetime_s."""
         super().__init__(internet, recorder, host, directory, signer)
@@ -100,7 +133,8 @@ class AccountServer(Server):
             domain.coordinator,
             domain.endpoints,
             self.entropy.fork("machine"),
-            lifetime_s=lifetime_s,
+            lifetime_s,
+            Vouching(accounts.cas, authentication),
         )
 
     def _poll_transmit(self) -> Transmit | None:
@@ -115,12 +149,31 @@ class AccountServer(Server):
         request = self.machine.poll_request()
         if isinstance(request, VerifyLogin):
             assert isinstance(request.message, LoginRequest)
-            verdict = self.accounts.verify(request.message)
+            wall_s = EPOCH_S + (self.now + self.skew_ns) / SECOND
+            verdict = self.accounts.verify(request.message, wall_s)
             self.internet.calendar.after(0, lambda: self.reply(request.id, verdict))
         elif isinstance(request, Call):
             to = reachable(self.host, self._endpoints, HTTPS_PORT)
             self.ask(request, to, self.signer.domain, self._coordinator)
+        elif isinstance(request, FindAuthorities):
+            self._find_authorities(request)
         return request is not None or super()._drain_more()
+
+    def _find_authorities(self, request: FindAuthorities) -> None:
+        """Ask the other domain's DC what its domain key states. Stands for runtime.domains."""
+        domain = self.directory.domain(request.domain)
+        if domain is None:
+            failed = Failed(Reason.UNKNOWN_NAME, request.domain)
+            self.internet.calendar.after(0, lambda: self.reply(request.id, failed))
+            return
+
+        def stated(body: bytes | None) -> None:
+            known = domain is not None and body == domain.key
+            found = AuthoritiesFound(domain.authorities if known and domain is not None else ())
+            self.reply(request.id, found)
+
+        to = reachable(self.host, domain.endpoints, HTTPS_PORT)
+        self.https.ask(to, b"GET /.well-known/ntm", stated)
 
     def _handle_reply(self, id: int, reply: Any, now: Instant) -> None:  # noqa: ANN401
         self.machine.handle_reply(id, reply, now)

@@ -12,6 +12,8 @@ from ntmobile.sim.directory import Directory
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.federation import REQUEST_LIFETIME_S, KeySharing, request_bytes
 from ntmobile.wire.login import (
+    AuthorityRequest,
+    AuthorityResponse,
     KeyDistribution,
     LoginRefusal,
     LoginRequest,
@@ -24,8 +26,8 @@ from ntmobile.wire.registration import NtmAck, Refusal
 
 PATH = "/ntm/v1/keys"
 
-Question = NonceRequest | LoginRequest | KeyDistribution | KeySharing
-Answer = Nonce | LoginResponse | LoginRefusal | NtmAck | Refusal
+Question = NonceRequest | LoginRequest | AuthorityRequest | KeyDistribution | KeySharing
+Answer = Nonce | LoginResponse | LoginRefusal | AuthorityResponse | NtmAck | Refusal
 _QUESTION: "msgspec.msgpack.Decoder[Question]" = decoder(Question)  # type: ignore[arg-type]
 _ANSWER: "msgspec.msgpack.Decoder[Answer]" = decoder(Answer)  # type: ignore[arg-type]
 

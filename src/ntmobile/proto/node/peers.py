@@ -37,7 +37,7 @@ from ntmobile.proto.node.trust import Trust, Unknown
 from ntmobile.proto.node.tunnel import Ends, PathDead, Tunnel
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header
-from ntmobile.wire.direction import Action, Purpose, Role, RouteDirection
+from ntmobile.wire.direction import Action, Mode, Purpose, Role, RouteDirection
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.identity import Authentication, PublicIdentity
 from ntmobile.wire.registration import Reason
@@ -189,6 +189,9 @@ class Peers:
         shown = self._credentials.shown(route.shown)
         if shown is None:
             return self._disbelieve(peer.fqdn, Reason.CERTIFICATE_STRIPPED)
+        if route.mode is not Mode.KKPSK0:
+            # Ktmp alone would let every DC on the way read: no DC may ask for that.
+            return self._disbelieve(peer.fqdn, Reason.NOT_ALLOWED)
         known_by = self._trust.judge(peer.fqdn, peer.identity, now)
         if isinstance(known_by, Unknown):
             if patient:

@@ -5,7 +5,8 @@ A peer is judged at each Route Direction, by what came with it::
     its device key        is the pinned one, or signed by that; the first seen is pinned
     its certificate       by a CA that was given to this node for that name; else by one of those
                           that were first stated for the peer's domain
-    no certificate        is refused where certificates are asked for, and of a peer that had one
+    no certificate        is refused where certificates are asked for, of a peer that had one, and
+                          of one whose domain has a CA: that gives a certificate to every node
 
 The CAs of a domain are pinned as they were first stated; the own AS states them, never a DC.
 Source: paper, Node authentication. Ours: docs/protocol.md section 4.
@@ -94,13 +95,9 @@ class Trust:
         pin = self._pins.get(fqdn)
         if not is_genuine(identity) or not (pin is None or _continues(pin.device, identity)):
             return Reason.IDENTITY_CHANGED
-        had_one = pin is not None and pin.certified
-        if not identity.certificate:
-            if had_one:
-                return Reason.CERTIFICATE_WITHHELD
-            wanted = self.asks_for_certificates
-            return Reason.CERTIFICATE_MISSING if wanted else Authentication.DEVICE_KEY
         anchors = self._anchors(fqdn)
+        if not identity.certificate:
+            return self._judge_bare(fqdn, anchors, now)
         if not anchors:
             domain = domain_of(fqdn)
             return Unknown(domain) if self._may_ask(domain, now) else self.judge_alone(fqdn)
@@ -108,7 +105,7 @@ class Trust:
         return Authentication.CERTIFICATE if fault is None else Reason(fault.value)
 
     def judge_alone(self, fqdn: str) -> Authentication | Reason:
-        """Judge a peer whose certificate cannot be: nobody told us the CAs of its domain.
+        """Judge a peer of a domain whose CAs nobody told us.
 
         Its device key was good, or judge would not have said Unknown.
         """
@@ -116,6 +113,16 @@ class Trust:
         if self.asks_for_certificates or (pin is not None and pin.certified):
             return Reason.CERTIFICATE_AUTHORITY
         return Authentication.DEVICE_KEY
+
+    def _judge_bare(self, fqdn: str, anchors: tuple[Anchor, ...], now: Instant) -> Verdict:
+        """Judge a peer that shows no certificate."""
+        pin = self._pins.get(fqdn)
+        if pin is not None and pin.certified:
+            return Reason.CERTIFICATE_WITHHELD
+        if anchors or self.asks_for_certificates:
+            return Reason.CERTIFICATE_MISSING
+        domain = self.wants(fqdn, now)
+        return Authentication.DEVICE_KEY if domain is None else Unknown(domain)
 
     def wants(self, fqdn: str, now: Instant) -> str | None:
         """Return the domain whose CAs will be needed to meet that peer and are not known.
