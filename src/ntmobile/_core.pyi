@@ -16,6 +16,7 @@ __all__ = [
     "RekeyDue",
     "Relay",
     "SendFailed",
+    "Stack",
     "TunnelStatistics",
     "Wanted",
     "__version__",
@@ -416,8 +417,11 @@ class Engine:
         False, unless it was opened with IFF_VNET_HDR. OSError on a bad descriptor.
         """
 
+    def attach_stack(self, stack: Stack) -> None:
+        """Exchanges inner packets with a stack in this process, instead of a device."""
+
     def detach_tun(self) -> None:
-        """Lets go of the device; the tunnels stay, their packets are dropped."""
+        """Lets go of the device or stack; the tunnels stay, their packets are dropped."""
 
     def open_tunnel(
         self,
@@ -506,6 +510,97 @@ class Engine:
 
     def close(self) -> None:
         """Ends the threads and frees the number; again is no error."""
+
+@final
+class Stack:
+    """TCP and UDP on a node's virtual addresses, inside this process.
+
+    Watch fileno, then drain. Hosts have 4 or 16 bytes. Connections, listeners and
+    UDP ports have numbers that are never used twice; what fails raises OSError as
+    the system's own sockets do (ENOTCONN for an unknown number). No call blocks;
+    all are safe in any thread. After close all but close raise ValueError.
+
+    Source: paper, abstract (the framework built-in type).
+    """
+
+    def __new__(
+        cls, seed: int, *, receive_buffer: int = 1048576, send_buffer: int = 1048576
+    ) -> Stack:
+        """Without addresses; seed, of 64 bits from a CSPRNG, hides sequence numbers.
+
+        Each connection may hold so many bytes that were not read, or not acknowledged.
+        """
+
+    def fileno(self) -> int:
+        """Descriptor that is readable exactly while drain has something."""
+
+    def drain(self, most: int = 256) -> list[tuple[int, int]]:
+        """What happened, oldest first: a number and a sum of 1 (readable: data, the end
+        of it, a connection to accept), 2 (there is room to send; of a new connection: it
+        stands) and 4 (it is over, see failure).
+
+        Readable comes again only after receive returned None or accept did; writable
+        only after send took less than all.
+        """
+
+    def set_addresses(self, *hosts: bytes) -> None:
+        """The node's virtual addresses, at most one a family."""
+
+    def set_mtu(self, host: bytes, mtu: int) -> None:
+        """Packets to this host have at most mtu bytes; 1280 unless set."""
+
+    def connect(self, host: bytes, port: int) -> tuple[int, tuple[bytes, int]]:
+        """Begins a connection: its number and its own address. EADDRNOTAVAIL when this
+        node has no address of the family."""
+
+    def listen(self, port: int, backlog: int) -> tuple[int, int]:
+        """Lets peers connect to port, 0 for any free one: number and port. EADDRINUSE."""
+
+    def accept(self, listener: int) -> tuple[int, tuple[bytes, int], tuple[bytes, int]] | None:
+        """The next connection: its number, its own address and the peer's."""
+
+    def close_listener(self, listener: int) -> None:
+        """Gives the port back; what waits to be accepted is broken off."""
+
+    def send(self, id: int, data: bytes) -> int:
+        """Takes over from data what there is room for; how many bytes. EPIPE after
+        shutdown; 0 before the connection stands."""
+
+    def receive(self, id: int, most: int) -> bytes | None:
+        """The next bytes, at most so many; b"" at the end, None while there are none."""
+
+    def shutdown(self, id: int) -> None:
+        """Nothing more will be sent; what was sent still arrives."""
+
+    def leave(self, id: int) -> None:
+        """Lets go of a connection, which ends in its own time; the number is unknown then."""
+
+    def abort(self, id: int) -> None:
+        """Breaks a connection off and lets go of it."""
+
+    def failure(self, id: int) -> int:
+        """The errno with which a connection ended or did not begin, or 0."""
+
+    def unsent(self, id: int) -> int:
+        """Bytes that the peer has not acknowledged."""
+
+    def bind(self, port: int) -> tuple[int, int]:
+        """Takes a UDP port, 0 for any free one: number and port. EADDRINUSE."""
+
+    def unbind(self, id: int) -> None:
+        """Gives a UDP port back."""
+
+    def send_to(self, id: int, host: bytes, port: int, payload: bytes) -> None:
+        """Sends a datagram. EMSGSIZE when the path does not carry it in one packet."""
+
+    def receive_from(self, id: int) -> tuple[tuple[bytes, int], bytes] | None:
+        """The next datagram with its source. An error about one that was sent is raised once."""
+
+    def count(self) -> int:
+        """Connections that are kept, however they stand."""
+
+    def close(self) -> None:
+        """Ends the thread of the timers; no connection moves any more."""
 
 def open_tun(name: str, *, offload: bool) -> tuple[int, str, bool]:
     """Opens a TUN device, which it makes if there is none of this name.

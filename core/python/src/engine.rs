@@ -11,6 +11,7 @@ use crate::address;
 use crate::capsules::{State, cipher_of, epoch_of, key, state_of, tell};
 use crate::open::Open;
 use crate::signals;
+use crate::stack::Stack;
 
 #[pyfunction]
 #[pyo3(signature = (name, *, offload))]
@@ -73,6 +74,12 @@ impl Engine {
     #[pyo3(signature = (fd, *, offload))]
     fn attach_tun(&self, py: Python<'_>, fd: i32, offload: bool) -> PyResult<()> {
         py.detach(|| self.0.with(|engine| engine.attach_tun(fd, offload)))?
+            .map_err(PyErr::from)
+    }
+
+    fn attach_stack(&self, py: Python<'_>, stack: &Stack) -> PyResult<()> {
+        let packets = stack.packets()?;
+        py.detach(|| self.0.with(|engine| engine.attach(packets)))?
             .map_err(PyErr::from)
     }
 

@@ -10,6 +10,7 @@ mod open;
 mod port;
 mod relay;
 mod signals;
+mod stack;
 
 use pyo3::prelude::*;
 
@@ -33,6 +34,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     )?;
     module.add_class::<engine::Engine>()?;
     module.add_class::<link::Link>()?;
+    module.add_class::<stack::Stack>()?;
     module.add_class::<engine::TunnelStatistics>()?;
     module.add_function(wrap_pyfunction!(engine::open_tun, module)?)?;
     module.add_class::<signals::Control>()?;

@@ -1,0 +1,186 @@
+//! UDP, echoes, and packets that nobody wants.
+
+mod network;
+
+use std::net::SocketAddr;
+
+use network::{Network, V4, V6, Weather, events, read};
+use ntmobile_capsule::icmp;
+use ntmobile_stack::{Datagram, Event, Failure};
+use proptest::prelude::*;
+
+#[test]
+fn a_datagram_arrives_with_its_source() {
+    for hosts in [V4, V6] {
+        let mut network = Network::new(Weather::default());
+        let (near, near_port) = network.stacks[0].bind(0).expect("a port");
+        let (far, far_port) = network.stacks[1].bind(53).expect("a port");
+        let there = SocketAddr::new(hosts[1], far_port);
+        network.stacks[0]
+            .send_to(near, there, b"query")
+            .expect("it fits");
+
+        network.until(|network| events(&network.stacks[1], far) & Event::READABLE != 0);
+
+        let expected = Datagram {
+            source: SocketAddr::new(hosts[0], near_port),
+            payload: b"query".to_vec(),
+        };
+        assert_eq!(network.stacks[1].receive_from(far), Ok(Some(expected)));
+        assert_eq!(network.stacks[1].receive_from(far), Ok(None));
+    }
+}
+
+#[test]
+fn a_port_without_a_reader_is_told_to_the_sender() {
+    for hosts in [V4, V6] {
+        let mut network = Network::new(Weather::default());
+        let (near, _) = network.stacks[0].bind(0).expect("a port");
+        let there = SocketAddr::new(hosts[1], 53);
+        network.stacks[0]
+            .send_to(near, there, b"query")
+            .expect("it fits");
+
+        network.until(|network| events(&network.stacks[0], near) & Event::READABLE != 0);
+
+        assert_eq!(network.stacks[0].receive_from(near), Err(Failure::Refused));
+        assert_eq!(network.stacks[0].receive_from(near), Ok(None));
+    }
+}
+
+#[test]
+fn a_datagram_larger_than_the_path_is_refused() {
+    let network = Network::new(Weather::default());
+    let (near, _) = network.stacks[0].bind(0).expect("a port");
+    let send = |host, size: usize| {
+        network.stacks[0].send_to(near, SocketAddr::new(host, 53), &vec![0; size])
+    };
+
+    assert_eq!(send(V4[1], 1280 - 28), Ok(()));
+    assert_eq!(send(V4[1], 1280 - 27), Err(Failure::TooLong));
+    assert_eq!(send(V6[1], 1280 - 48), Ok(()));
+    assert_eq!(send(V6[1], 1280 - 47), Err(Failure::TooLong));
+}
+
+#[test]
+fn a_port_has_one_owner_until_it_is_given_back() {
+    let network = Network::new(Weather::default());
+    let (first, _) = network.stacks[0].bind(53).expect("a port");
+
+    assert_eq!(network.stacks[0].bind(53), Err(Failure::InUse));
+    network.stacks[0].unbind(first);
+    assert!(network.stacks[0].bind(53).is_ok());
+}
+
+#[test]
+fn a_flood_that_nobody_reads_is_bounded() {
+    let network = Network::new(Weather::default());
+    let (near, _) = network.stacks[0].bind(0).expect("a port");
+    let (far, port) = network.stacks[1].bind(0).expect("a port");
+    let mut buffer = vec![0; 1 << 16];
+    for _ in 0..3000 {
+        let there = SocketAddr::new(V4[1], port);
+        network.stacks[0]
+            .send_to(near, there, &[0; 1000])
+            .expect("it fits");
+        let (_, place) = network.stacks[0].take(&mut buffer).expect("it leaves");
+        network.stacks[1].handle(buffer[place].to_vec(), network.now);
+    }
+
+    let mut kept = 0;
+    while let Ok(Some(_)) = network.stacks[1].receive_from(far) {
+        kept += 1;
+    }
+    assert_eq!(kept, (1 << 20) / 1256);
+}
+
+#[test]
+fn a_refusal_of_the_node_ends_a_connection_that_begins() {
+    let network = Network::new(Weather::default());
+    let there = SocketAddr::new(V4[1], 80);
+    let (near, _) = network.stacks[0]
+        .connect(there, network.now)
+        .expect("a port");
+    let mut buffer = vec![0; 1 << 16];
+    let (_, place) = network.stacks[0].take(&mut buffer).expect("SYN leaves");
+    let error = icmp::build(&buffer[place], icmp::Error::Prohibited).expect("it is no error");
+
+    network.stacks[0].handle(error, network.now);
+
+    assert_eq!(network.stacks[0].failure(near), Some(Failure::Prohibited));
+}
+
+#[test]
+fn a_connection_that_stands_outlives_an_unreachable_peer() {
+    let mut network = Network::new(Weather::default());
+    let (near, far, _) = network.connection(V4);
+    network.stacks[0]
+        .send(near, b"hello", network.now)
+        .expect("it stands");
+    let mut buffer = vec![0; 1 << 16];
+    let (_, place) = network.stacks[0].take(&mut buffer).expect("it leaves");
+    let error = icmp::build(&buffer[place], icmp::Error::Prohibited).expect("it is no error");
+
+    network.stacks[0].handle(error, network.now);
+
+    let mut got = Vec::new();
+    network.until(|network| {
+        read(&network.stacks[1], far, network.now, &mut got);
+        got == b"hello"
+    });
+}
+
+#[test]
+fn an_echo_request_is_answered() {
+    let network = Network::new(Weather::default());
+    // Echo request from 100.64.0.1 to 100.64.0.2, identifier 7, sequence 1.
+    let mut packet = vec![
+        0x45, 0, 0, 32, 0, 0, 0, 0, 64, 1, 0, 0, 100, 64, 0, 1, 100, 64, 0, 2,
+    ];
+    packet.extend([8, 0, 0, 0, 0, 7, 0, 1, b'p', b'i', b'n', b'g']);
+
+    network.stacks[1].handle(packet, network.now);
+
+    let mut buffer = vec![0; 1 << 16];
+    let (_, place) = network.stacks[1]
+        .take(&mut buffer)
+        .expect("the answer leaves");
+    let answer = &buffer[place];
+    assert_eq!(answer[12..20], [100, 64, 0, 2, 100, 64, 0, 1]);
+    assert_eq!(answer[20], 0);
+    assert_eq!(&answer[28..], b"ping");
+}
+
+proptest! {
+    #[test]
+    fn no_packet_does_harm(packet in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let network = Network::new(Weather::default());
+        network.stacks[1].listen(80, 4).expect("a port");
+        network.stacks[1].bind(53).expect("a port");
+
+        network.stacks[1].handle(packet, network.now);
+    }
+
+    #[test]
+    fn no_segment_does_harm(
+        flags in any::<u8>(), port in prop_oneof![Just(80_u16), any::<u16>()],
+        numbers in any::<[u8; 8]>(), options in proptest::collection::vec(any::<u8>(), 0..40),
+        payload in proptest::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let network = Network::new(Weather::default());
+        network.stacks[1].listen(80, 4).expect("a port");
+        let padded = options.len().div_ceil(4) * 4;
+        let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 100, 64, 0, 1, 100, 64, 0, 2];
+        packet.extend([0x80, 0]);
+        packet.extend(port.to_be_bytes());
+        packet.extend(numbers);
+        packet.extend([(((20 + padded) / 4) << 4) as u8, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        packet.extend(&options);
+        packet.resize(40 + padded, 0);
+        packet.extend(payload);
+        let total = packet.len() as u16;
+        packet[2..4].copy_from_slice(&total.to_be_bytes());
+
+        network.stacks[1].handle(packet, network.now);
+    }
+}

@@ -1,0 +1,174 @@
+//! Two stacks, and a network of one's choice between them, in virtual time.
+
+use std::collections::BinaryHeap;
+use std::net::{IpAddr, SocketAddr};
+
+use ntmobile_stack::{Buffers, Duration, Event, Instant, Pair, Received, Stack};
+
+pub const V4: [IpAddr; 2] = [
+    IpAddr::V4(std::net::Ipv4Addr::new(100, 64, 0, 1)),
+    IpAddr::V4(std::net::Ipv4Addr::new(100, 64, 0, 2)),
+];
+pub const V6: [IpAddr; 2] = [
+    IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+    IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)),
+];
+const LATENCY: Duration = Duration::from_millis(10);
+
+/// What the network does to so many of a hundred packets.
+#[allow(dead_code, reason = "not every test has a bad network")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    pub seed: u64,
+    pub lost: u64,
+    pub doubled: u64,
+    pub late: u64,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Flying {
+    at: std::cmp::Reverse<(Instant, u64)>,
+    to: usize,
+    packet: Vec<u8>,
+}
+
+pub struct Network {
+    pub stacks: [Stack; 2],
+    pub now: Instant,
+    weather: Weather,
+    flying: BinaryHeap<Flying>,
+    sent: u64,
+    buffer: Vec<u8>,
+}
+
+impl Network {
+    pub fn new(weather: Weather) -> Self {
+        let buffers = Buffers {
+            receive: 1 << 16,
+            send: 1 << 16,
+        };
+        let stack = |number: usize| {
+            let seed = 7 + number as u64;
+            let stack = Stack::new(seed, buffers, Instant::ZERO).expect("descriptors are left");
+            stack.set_addresses(&[V4[number], V6[number]], Instant::ZERO);
+            stack
+        };
+        Self {
+            stacks: [stack(0), stack(1)],
+            now: Instant::ZERO,
+            weather,
+            flying: BinaryHeap::new(),
+            sent: 0,
+            buffer: vec![0; 1 << 16],
+        }
+    }
+
+    /// Lets time pass until the next thing happens; false when nothing will.
+    pub fn step(&mut self) -> bool {
+        self.collect();
+        let timers = self
+            .stacks
+            .iter()
+            .filter_map(|stack| stack.expire(self.now));
+        let arrival = self.flying.peek().map(|flying| flying.at.0.0);
+        let Some(next) = timers.chain(arrival).min() else {
+            return !self.flying.is_empty();
+        };
+        self.now = self.now.max(next);
+        while self
+            .flying
+            .peek()
+            .is_some_and(|flying| flying.at.0.0 <= self.now)
+        {
+            if let Some(flying) = self.flying.pop() {
+                self.stacks[flying.to].handle(flying.packet, self.now);
+            }
+        }
+        for stack in &self.stacks {
+            stack.expire(self.now);
+        }
+        self.collect();
+        true
+    }
+
+    /// Steps until `done`; panics when that takes an hour.
+    pub fn until(&mut self, mut done: impl FnMut(&Self) -> bool) {
+        let end = self.now + Duration::from_secs(3600);
+        while !done(self) {
+            assert!(self.step(), "nothing will happen any more");
+            assert!(self.now < end, "it takes an hour already");
+        }
+    }
+
+    /// A connection from the first stack to the second: both ends' numbers.
+    pub fn connection(&mut self, hosts: [IpAddr; 2]) -> (u64, u64, Pair) {
+        let (listener, port) = self.stacks[1].listen(0, 8).expect("a port is free");
+        let there = SocketAddr::new(hosts[1], port);
+        let (near, _) = self.stacks[0].connect(there, self.now).expect("a port");
+        let mut far = None;
+        self.until(|network| {
+            far = network.stacks[1].accept(listener);
+            far.is_some()
+        });
+        let (far, pair) = far.expect("it was accepted");
+        (near, far, pair)
+    }
+
+    fn collect(&mut self) {
+        for from in 0..2 {
+            while let Some((_, place)) = self.stacks[from].take(&mut self.buffer) {
+                let packet = self.buffer[place].to_vec();
+                self.launch(1 - from, packet);
+            }
+        }
+    }
+
+    /// 0 to 99.
+    fn chance(&mut self) -> u64 {
+        // SplitMix64's mixing of a counter.
+        let mut mixed = self
+            .sent
+            .wrapping_add(self.weather.seed)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % 100
+    }
+
+    fn launch(&mut self, to: usize, packet: Vec<u8>) {
+        let weather = self.weather;
+        let delays: &[u32] = match self.chance() {
+            chance if chance < weather.lost => &[],
+            chance if chance < weather.lost + weather.doubled => &[1, 2],
+            chance if chance < weather.lost + weather.doubled + weather.late => &[4],
+            _ => &[1],
+        };
+        self.sent += 1;
+        for (copy, delay) in delays.iter().enumerate() {
+            self.flying.push(Flying {
+                at: std::cmp::Reverse((self.now + LATENCY * *delay, 2 * self.sent + copy as u64)),
+                to,
+                packet: packet.clone(),
+            });
+        }
+    }
+}
+
+/// Reads all there is; whether the end was among it.
+pub fn read(stack: &Stack, id: u64, now: Instant, into: &mut Vec<u8>) -> bool {
+    loop {
+        match stack.receive(id, usize::MAX, now, |bytes| into.extend_from_slice(bytes)) {
+            Ok(Received::Data(_)) => {}
+            Ok(Received::Nothing) => return false,
+            Ok(Received::End) => return true,
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+}
+
+pub fn events(stack: &Stack, id: u64) -> u8 {
+    let all: Vec<Event> = stack.drain(64);
+    all.iter()
+        .filter(|event| event.id == id)
+        .fold(0, |all, event| all | event.what)
+}

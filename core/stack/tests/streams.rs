@@ -1,0 +1,249 @@
+//! Streams between two stacks over a network that loses, doubles and delays.
+
+mod network;
+
+use network::{Network, V4, V6, Weather, events, read};
+use ntmobile_stack::{Event, Failure, Instant, Received};
+use proptest::prelude::*;
+use std::net::SocketAddr;
+
+fn weather() -> impl Strategy<Value = Weather> {
+    let parts = (any::<u64>(), 0..20_u64, 0..20_u64, 0..20_u64);
+    parts.prop_map(|(seed, lost, doubled, late)| Weather {
+        seed,
+        lost,
+        doubled,
+        late,
+    })
+}
+
+/// Sends `there` from the first stack and `back` from the second, both at
+/// once, until both have read the end; what they read.
+fn exchange(network: &mut Network, v6: bool, there: &[u8], back: &[u8]) -> [Vec<u8>; 2] {
+    let (near, far, _) = network.connection(if v6 { V6 } else { V4 });
+    let ids = [near, far];
+    let mut left = [there, back];
+    let mut got = [Vec::new(), Vec::new()];
+    let mut ended = [false; 2];
+    let mut closed = [false; 2];
+    network.until(|network| {
+        for end in 0..2 {
+            let (stack, id) = (&network.stacks[end], ids[end]);
+            if !closed[end] {
+                let sent = stack.send(id, left[end], network.now).expect("it stands");
+                left[end] = &left[end][sent..];
+            }
+            if left[end].is_empty() && !closed[end] && stack.failure(id).is_none() {
+                stack.shutdown(id, network.now).expect("it stands");
+                closed[end] = true;
+            }
+            ended[end] = read(stack, id, network.now, &mut got[end]);
+        }
+        ended == [true; 2] && closed == [true; 2]
+    });
+    for (stack, id) in network.stacks.iter().zip(ids) {
+        stack.leave(id, network.now);
+    }
+    got
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_the_network_does_streams_arrive_whole(
+        weather in weather(),
+        there in 0_usize..300_000,
+        back in 0_usize..300_000,
+        v6 in any::<bool>(),
+    ) {
+        let bytes = |count: usize, salt: usize| -> Vec<u8> {
+            (0..count).map(|at| (at * 31 + at / 251 + salt) as u8).collect()
+        };
+        let (there, back) = (bytes(there, 1), bytes(back, 2));
+        let mut network = Network::new(weather);
+
+        let got = exchange(&mut network, v6, &there, &back);
+
+        prop_assert!(got[1] == there);
+        prop_assert!(got[0] == back);
+    }
+}
+
+#[test]
+fn after_both_ends_have_left_nothing_is_kept() {
+    let mut network = Network::new(Weather::default());
+
+    exchange(&mut network, false, b"question", b"answer");
+    network.until(|network| network.stacks.iter().all(|stack| stack.count() == 0));
+}
+
+#[test]
+fn one_direction_ends_and_the_other_goes_on() {
+    let mut network = Network::new(Weather::default());
+    let (near, far, _) = network.connection(V4);
+    network.stacks[0]
+        .shutdown(near, network.now)
+        .expect("it stands");
+    let mut got = Vec::new();
+    network.until(|network| read(&network.stacks[1], far, network.now, &mut got));
+
+    network.stacks[1]
+        .send(far, b"still here", network.now)
+        .expect("half open");
+    network.until(|network| {
+        read(&network.stacks[0], near, network.now, &mut got);
+        got == b"still here"
+    });
+
+    assert_eq!(
+        network.stacks[0].send(near, b"more", network.now),
+        Err(Failure::Closed)
+    );
+}
+
+#[test]
+fn who_does_not_read_stops_who_sends() {
+    let mut network = Network::new(Weather::default());
+    let (near, far, _) = network.connection(V6);
+    let piece = [7; 1000];
+    let mut sent = 0;
+    for _ in 0..2000 {
+        sent += network.stacks[0]
+            .send(near, &piece, network.now)
+            .expect("it stands");
+        network.step();
+    }
+    assert!(sent < 300_000, "two buffers of 64 KiB took {sent}");
+
+    let mut got = Vec::new();
+    network.until(|network| {
+        read(&network.stacks[1], far, network.now, &mut got);
+        got.len() == sent
+    });
+    assert!(events(&network.stacks[0], near) & Event::WRITABLE != 0);
+}
+
+#[test]
+fn where_nobody_listens_the_connection_is_refused() {
+    let mut network = Network::new(Weather::default());
+    let there = SocketAddr::new(V4[1], 9);
+    let (near, _) = network.stacks[0]
+        .connect(there, network.now)
+        .expect("a port");
+
+    network.until(|network| network.stacks[0].failure(near).is_some());
+
+    assert_eq!(network.stacks[0].failure(near), Some(Failure::Refused));
+    assert!(events(&network.stacks[0], near) & Event::ENDED != 0);
+}
+
+#[test]
+fn a_connection_that_nobody_answers_times_out() {
+    let mut network = Network::new(Weather {
+        lost: 100,
+        ..Weather::default()
+    });
+    let there = SocketAddr::new(V4[1], 9);
+    let (near, _) = network.stacks[0]
+        .connect(there, network.now)
+        .expect("a port");
+
+    network.until(|network| network.stacks[0].failure(near).is_some());
+
+    assert_eq!(network.stacks[0].failure(near), Some(Failure::TimedOut));
+}
+
+#[test]
+fn who_breaks_off_resets_the_other_end() {
+    let mut network = Network::new(Weather::default());
+    let (near, far, _) = network.connection(V4);
+
+    network.stacks[0].abort(near, network.now);
+    network.until(|network| network.stacks[1].failure(far).is_some());
+
+    assert_eq!(network.stacks[1].failure(far), Some(Failure::Reset));
+    assert_eq!(network.stacks[0].count(), 0);
+    let read = network.stacks[1].receive(far, 10, network.now, |_| {});
+    assert_eq!(read, Err(Failure::Reset));
+}
+
+#[test]
+fn a_full_listener_lets_the_next_peer_wait() {
+    let mut network = Network::new(Weather::default());
+    let (listener, port) = network.stacks[1].listen(0, 1).expect("a port");
+    let there = SocketAddr::new(V4[1], port);
+    let ids = [0, 1].map(|_| {
+        network.stacks[0]
+            .connect(there, network.now)
+            .expect("a port")
+            .0
+    });
+    let stands = |network: &Network, id| network.stacks[0].send(id, b"x", network.now) == Ok(1);
+    network.until(|network| stands(network, ids[0]));
+    while network.now < Instant::from_secs(5) {
+        network.step();
+    }
+    assert!(!stands(&network, ids[1]), "one waits already");
+
+    assert!(network.stacks[1].accept(listener).is_some());
+    network.until(|network| stands(network, ids[1]));
+}
+
+#[test]
+fn a_listener_that_ends_breaks_off_what_waits() {
+    let mut network = Network::new(Weather::default());
+    let (listener, port) = network.stacks[1].listen(0, 4).expect("a port");
+    let there = SocketAddr::new(V4[1], port);
+    let (near, _) = network.stacks[0]
+        .connect(there, network.now)
+        .expect("a port");
+    network.until(|network| network.stacks[0].send(near, b"x", network.now) == Ok(1));
+
+    network.stacks[1].close_listener(listener, network.now);
+    network.until(|network| network.stacks[0].failure(near).is_some());
+
+    assert_eq!(network.stacks[0].failure(near), Some(Failure::Reset));
+    assert_eq!(network.stacks[1].count(), 0);
+}
+
+#[test]
+fn a_smaller_path_makes_smaller_segments() {
+    let mut network = Network::new(Weather::default());
+    for stack in &network.stacks {
+        for host in V4 {
+            stack.set_mtu(host, 9000, network.now);
+        }
+    }
+    let (near, far, _) = network.connection(V4);
+    network.stacks[0].set_mtu(V4[1], 1300, network.now);
+
+    network.stacks[0]
+        .send(near, &[1; 5000], network.now)
+        .expect("it stands");
+
+    let mut buffer = vec![0; 1 << 16];
+    let (left, place) = network.stacks[0]
+        .take(&mut buffer)
+        .expect("a super-packet leaves");
+    let ntmobile_tunnel::Left::Segments(whole) = left else {
+        panic!("{left:?}");
+    };
+    assert_eq!(whole.size, 1300 - 40);
+    network.stacks[1].handle(buffer[place].to_vec(), network.now);
+    let mut got = Vec::new();
+    network.until(|network| {
+        read(&network.stacks[1], far, network.now, &mut got);
+        got.len() == 5000
+    });
+}
+
+#[test]
+fn reading_nothing_is_no_end() {
+    let mut network = Network::new(Weather::default());
+    let (near, _, _) = network.connection(V4);
+
+    let read = network.stacks[0].receive(near, 10, network.now, |_| {});
+
+    assert_eq!(read, Ok(Received::Nothing));
+}
