@@ -171,7 +171,8 @@ class Relay:
         """What happened since the relay was opened, in datagrams.
 
         Port's counters, and forwarded, forward_failed (refused by the system),
-        unbound, over_rate, malformed, bindings (in force now).
+        unbound, hinted (of those, who was told), over_rate, malformed,
+        bindings (in force now).
         """
 
     def close(self) -> None:

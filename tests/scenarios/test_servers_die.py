@@ -1,14 +1,18 @@
 """Killing servers: what stands goes on, what is new waits, nobody has to help."""
 
+from itertools import product
+
 import pytest
 
 from ntmobile.proto.node.events import NameRefused, NameResolved, TunnelClosed
+from ntmobile.proto.node.liveness import DEAD_NS
 from ntmobile.sim.node import SimNode
 from ntmobile.sim.organisation import Organisation
-from ntmobile.sim.quality import MILLISECOND
-from ntmobile.sim.traffic import Flow
+from ntmobile.sim.quality import MILLISECOND, Quality
+from ntmobile.sim.traffic import Flow, Stream
 from ntmobile.sim.world import World
-from ntmobile.time import SECOND
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Kind
 
 
 def test_a_direct_tunnel_works_for_hours_without_any_server() -> None:
@@ -56,19 +60,51 @@ def test_a_dc_that_restarts_in_the_middle_of_a_negotiation_delays_it_only(domain
         assert world.echo(mn, cn, b"hello"), after_ms
 
 
-def test_a_relay_that_restarts_costs_a_relayed_tunnel_seconds_and_not_its_life() -> None:
+DOWN_MS = (0, 300, 700, 1100, 1600, 2200, 3000, 5000)
+"""How long RS is away: within every timer of the nodes and of the DC, and beyond them."""
+
+
+@pytest.mark.parametrize("sender", ["mn", "cn"])
+@pytest.mark.parametrize(("loss", "limit_s"), [(0.0, 1.1), (0.05, 5.0)])
+def test_a_relayed_flow_goes_on_soon_after_its_relay_is_back_whenever_that_died(
+    sender: str, loss: float, limit_s: float
+) -> None:
+    """RS has forgotten everything, and the DC of mn, or of cn, must direct it anew."""
+    for number, (phase_ms, down_ms) in enumerate(product(range(0, 1000, 125), DOWN_MS)):
+        gap_s = seconds_until_back(number, sender, loss, phase_ms, down_ms)
+        assert gap_s < limit_s, (number, phase_ms, down_ms)
+
+
+@pytest.mark.parametrize("down_ms", DOWN_MS)
+def test_a_stream_goes_on_soon_after_its_relay_is_back(down_ms: int) -> None:
+    """Though TCP's timer has backed off: what was lost is sent again on the new path."""
+    world, mn, cn = a_world(behind_nats=True)
+    world.connect(mn, cn)
+    stream = Stream(mn, mn.address_of(cn), cn, 100_000)
+    world.run_for(2)
+
+    ready = restart_relay(world, down_ms)
+    world.run_for(3)
+
+    first = next(at for at in stream.deliveries if at > ready)
+    assert first - ready < 1_700 * MILLISECOND
+    assert stream.deliveries[-1] > world.now - 500 * MILLISECOND
+
+
+def test_where_no_hint_gets_through_silence_tells_the_same_seconds_later() -> None:
+    """The negative twin."""
     world, mn, cn = a_world(behind_nats=True)
     world.connect(mn, cn)
     flow = Flow(mn, mn.address_of(cn), cn, 100 * MILLISECOND)
     world.run_for(3)
+    world.internet.core.dislikes = lambda packet: packet.payload[:1] == bytes((Kind.HINT,))
 
-    world.organisations["example.org"].restart_relay()
+    ready = restart_relay(world, 0)
     world.run_for(20)
-    flow.stop()
-    world.run_for(1)
 
     assert not mn.events_of(TunnelClosed)
-    assert flow.longest_gap_ns < 8_000 * MILLISECOND
+    first = next(at for at, _ in flow.arrivals if at > ready + 50 * MILLISECOND)
+    assert DEAD_NS < first - ready < 6_000 * MILLISECOND
 
 
 def test_another_relay_takes_over_from_one_that_died() -> None:
@@ -130,13 +166,41 @@ def test_a_key_of_the_nodes_that_ran_out_is_renewed_without_anybody_asking() -> 
     assert world.echo(mn, cn, b"hello")
 
 
-def a_world(*, behind_nats: bool) -> tuple[World, SimNode, SimNode]:
-    world = World()
+def a_world(
+    *, behind_nats: bool, seed: int = 0, quality: Quality | None = None
+) -> tuple[World, SimNode, SimNode]:
+    world = World(seed) if quality is None else World(seed, quality)
     internet = world.internet
     org, net = world.organisation(), world.organisation("example.net")
     mn = world.node("laptop.alice", org, internet.home("mn home") if behind_nats else None)
     cn = world.node("pc.bob", net, internet.home("cn home") if behind_nats else None)
     return world, mn, cn
+
+
+def seconds_until_back(seed: int, sender: str, loss: float, phase_ms: int, down_ms: int) -> float:
+    """How long after its relay is back a relayed flow goes on."""
+    jitter_ns = 3 * MILLISECOND if loss else 0
+    world, mn, cn = a_world(
+        behind_nats=True, seed=seed, quality=Quality(10 * MILLISECOND, jitter_ns, loss=loss)
+    )
+    world.connect(mn, cn)
+    source, goal = (mn, cn) if sender == "mn" else (cn, mn)
+    flow = Flow(source, source.address_of(goal), goal, 20 * MILLISECOND)
+    world.run_for(2 + phase_ms / 1000)
+    ready = restart_relay(world, down_ms)
+    arrived = len(flow.arrivals)
+    world.run_until(lambda: len(flow.arrivals) > arrived, "the flow", limit_s=60)
+    assert not mn.events_of(TunnelClosed)
+    return (world.now - ready) / SECOND
+
+
+def restart_relay(world: World, down_ms: int) -> Instant:
+    """Kill the RS of the path and start it a while later; returns when."""
+    org = world.organisations["example.org"]
+    org.relay.kill()
+    world.run_for(down_ms / 1000)
+    org.restart_relay()
+    return world.now
 
 
 @pytest.mark.parametrize(("skew_s", "federates"), [(-280, True), (280, True), (400, False)])

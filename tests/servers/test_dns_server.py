@@ -9,13 +9,13 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
+from ntmobile.proto.rate import BURST
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.dns_client import ask
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.servers.dns import Responder
 from ntmobile.servers.dns_server import MAX_STREAMS_A_SOURCE, DnsServer
 from ntmobile.servers.dns_zone import Services, Zone, read_extra
-from ntmobile.servers.rate import BURST
 from ntmobile.wire.endpoint import Endpoint
 
 DOMAIN = "ntm.example.org"

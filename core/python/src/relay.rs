@@ -101,6 +101,7 @@ fn by_name(counters: Counters) -> BTreeMap<&'static str, u64> {
         ("forwarded", counters.forwarded),
         ("forward_failed", counters.forward_failed),
         ("unbound", counters.unbound),
+        ("hinted", counters.hinted),
         ("over_rate", counters.over_rate),
         ("malformed", counters.malformed),
         ("bindings", counters.bindings),

@@ -10,6 +10,7 @@
 //! | `path` | how much of a path's traffic its rate lets through |
 //! | `table` | where a capsule goes |
 //! | `group` | which capsules travel together in one send |
+//! | `hint` | who is told that nothing is bound for it |
 //! | `outbox` | nothing: the system calls |
 //! | `relay` | nothing: the thread and its life |
 //!
@@ -17,6 +18,7 @@
 
 mod capsule;
 mod group;
+mod hint;
 mod outbox;
 mod path;
 mod relay;

@@ -11,6 +11,7 @@ use ntmobile_port::{Buffers, Datagram, Intake, Local, Pair, Received, Socket, Wa
 
 use crate::capsule::{Kind, classify};
 use crate::group::{Groups, Part};
+use crate::hint::{Hints, hint};
 use crate::outbox::{Outbox, Outcome};
 use crate::path::Usage;
 use crate::table::Table;
@@ -35,8 +36,10 @@ pub struct Counters {
     pub forwarded: u64,
     /// Capsules that the system refused to send on.
     pub forward_failed: u64,
-    /// Capsules without a binding; nothing answers them.
+    /// Capsules without a binding.
     pub unbound: u64,
+    /// Hints sent to who sent those.
+    pub hinted: u64,
     /// Capsules above the rate of their path.
     pub over_rate: u64,
     /// Datagrams that begin like a capsule and are too short for one.
@@ -70,6 +73,7 @@ struct Counts {
     forwarded: AtomicU64,
     forward_failed: AtomicU64,
     unbound: AtomicU64,
+    hinted: AtomicU64,
     over_rate: AtomicU64,
     malformed: AtomicU64,
 }
@@ -81,6 +85,7 @@ struct Forwarder<'a> {
     v4: Groups,
     v6: Groups,
     outbox: Outbox,
+    hints: Hints,
 }
 
 impl Relay {
@@ -178,6 +183,7 @@ impl Relay {
             forwarded: read(&counts.forwarded),
             forward_failed: read(&counts.forward_failed),
             unbound: read(&counts.unbound),
+            hinted: read(&counts.hinted),
             over_rate: read(&counts.over_rate),
             malformed: read(&counts.malformed),
             bindings: self.shared.table().len() as u64,
@@ -230,6 +236,7 @@ impl<'a> Forwarder<'a> {
             v4: Groups::default(),
             v6: Groups::default(),
             outbox: Outbox::default(),
+            hints: Hints::default(),
         }
     }
 
@@ -270,6 +277,7 @@ impl<'a> Forwarder<'a> {
             v4,
             v6,
             outbox,
+            ..
         } = self;
         shared
             .counts
@@ -288,6 +296,7 @@ impl<'a> Forwarder<'a> {
             now_ns,
             v4: &mut self.v4,
             v6: &mut self.v6,
+            hints: &mut self.hints,
         };
         for (message, received) in self.buffers.received().enumerate() {
             sorting.take(message, &received);
@@ -302,6 +311,7 @@ struct Sorting<'a> {
     now_ns: u64,
     v4: &'a mut Groups,
     v6: &'a mut Groups,
+    hints: &'a mut Hints,
 }
 
 impl Sorting<'_> {
@@ -340,7 +350,8 @@ impl Sorting<'_> {
         let length = part.end - part.start;
         let capsules = |bytes: usize| bytes.div_ceil(received.stride) as u64;
         let Some(binding) = self.table.find(received.source, index) else {
-            return count(&self.shared.counts.unbound, capsules(length));
+            count(&self.shared.counts.unbound, capsules(length));
+            return self.hint(received, index);
         };
         let admitted = binding.usage.admit(self.now_ns, received.stride, length);
         if admitted < length {
@@ -354,6 +365,20 @@ impl Sorting<'_> {
                 &mut self.v4
             };
             groups.add(binding.destination, received.ecn, received.stride, part);
+        }
+    }
+}
+
+impl Sorting<'_> {
+    /// Tells who sent an unbound capsule; where that fails, or too many are to
+    /// be told, silence tells them later.
+    fn hint(&mut self, received: &Received<'_>, index: u32) {
+        let Self { shared, hints, .. } = self;
+        if hints.admit(received.source.ip(), self.now_ns) {
+            let (to, through) = (received.source, received.interface);
+            if shared.pair.send_to(to, &hint(index), through).is_ok() {
+                count(&shared.counts.hinted, 1);
+            }
         }
     }
 }

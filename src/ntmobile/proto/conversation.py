@@ -122,6 +122,7 @@ class _Open(Generic[Tag]):
     most: int
     retry_at: Instant
     first_retry_ns: int
+    longest_retry_ns: int
     at_once: bool
     token: bytes = b""
 
@@ -193,6 +194,7 @@ class Conversation(Generic[Tag]):
         *,
         tries: int = TRIES,
         first_retry_ns: int = FIRST_RETRY_NS,
+        longest_retry_ns: int = LONGEST_RETRY_NS,
         at_once: bool = False,
     ) -> int:
         """Send a request until it is answered; returns the transaction.
@@ -201,7 +203,16 @@ class Conversation(Generic[Tag]):
         """
         transaction = self._entropy.getrandbits(63)
         opened = _Open(
-            message, destinations, tag, now, 1, tries, Instant(0), first_retry_ns, at_once
+            message,
+            destinations,
+            tag,
+            now,
+            1,
+            tries,
+            Instant(0),
+            first_retry_ns,
+            longest_retry_ns,
+            at_once,
         )
         self._send_try(transaction, opened, now)
         return transaction
@@ -356,7 +367,7 @@ class Conversation(Generic[Tag]):
         )
 
     def _send_try(self, transaction: int, opened: _Open[Tag], now: Instant) -> None:
-        base = min(opened.first_retry_ns << (opened.tries - 1), LONGEST_RETRY_NS)
+        base = min(opened.first_retry_ns << (opened.tries - 1), opened.longest_retry_ns)
         wait = base + self._entropy.randrange(base // 2)
         self._open[transaction] = replace(opened, retry_at=Instant(now + wait))
         everywhere = opened.at_once or opened.tries > 1

@@ -10,11 +10,11 @@ from ipaddress import IPv4Address, ip_address
 
 import structlog
 
+from ntmobile.proto.rate import RateLimit, Verdict
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.listener import listening_socket
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.servers.dns import Responder
-from ntmobile.servers.rate import RateLimit, Verdict
 from ntmobile.wire.endpoint import Endpoint, Host
 
 log = structlog.get_logger()

@@ -4,7 +4,7 @@ from collections import Counter
 
 from ntmobile.errors import DecodeError
 from ntmobile.proto.observation import Observation, observe
-from ntmobile.servers.rate import RateLimit, Verdict
+from ntmobile.proto.rate import RateLimit, Verdict
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.stun import BindingRequest

@@ -50,7 +50,8 @@ class Network:
     """One broadcast domain, or, as `internet`, the whole core with one crossing delay.
 
     `drops` counts what vanished here; `taps` see every packet that enters, as an eavesdropper
-    would; `cuts` holds pairs of places that cannot reach each other.
+    would; `cuts` holds pairs of places that cannot reach each other; what `dislikes` is true of
+    vanishes, as in a middlebox.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Network:
         self.drops: Counter[Drop] = Counter()
         self.taps: list[Tap] = []
         self.cuts: set[frozenset[str]] = set()
+        self.dislikes: Callable[[Packet], bool] = lambda _: False
         self.entropy = entropy
         self._attachments: dict[Host, Attachment] = {}
         self._routes: list[tuple[Prefix, Attachment]] = []
@@ -125,6 +127,8 @@ class Network:
             return Drop.CUT
         if packet.hops >= HOP_LIMIT:
             return Drop.HOPS
+        if self.dislikes(packet):
+            return Drop.FILTERED
         return Drop.TOO_BIG if packet.size > self.quality.mtu else None
 
     def _arrive(self, packet: Packet) -> None:

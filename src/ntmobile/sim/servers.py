@@ -36,6 +36,7 @@ from ntmobile.sim.web import Signer
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Kind
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.hint import Hint
 from ntmobile.wire.identity import Authentication
 from ntmobile.wire.login import LoginRefusal, LoginRefused, LoginRequest
 from ntmobile.wire.registration import Reason
@@ -289,7 +290,7 @@ class _Binding:
 class RelayForwarder(Server):
     """An RS: its machine, and a loop that forwards capsules as they are.
 
-    `forwarded` counts capsules; what is not bound vanishes and is counted in `refused`.
+    `forwarded` counts capsules; what is not bound is answered by a hint and counted in `refused`.
     """
 
     machine: RelayRole
@@ -325,9 +326,11 @@ class RelayForwarder(Server):
         if data[:1] != bytes((Kind.CAPSULE,)):
             self.machine.handle_datagram(source, data, now)
             return
-        binding = self._bindings.get((source, int.from_bytes(data[CAPSULE_INDEX])))
+        index = int.from_bytes(data[CAPSULE_INDEX])
+        binding = self._bindings.get((source, index))
         if binding is None:
             self.refused["not bound"] += 1
+            self.host.send(Transport.UDP, self.port, source, Hint.index(index).encode())
             return
         self.forwarded += 1
         self._busy[binding.path] = now

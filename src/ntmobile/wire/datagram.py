@@ -2,7 +2,7 @@
 
 Header (28 bytes, big-endian; the AEAD's associated data)::
 
-    kind        1   0x05; 0-3 are STUN, 4 a capsule, 6 a probe (RFC 7983 keeps the rest)
+    kind        1   0x05; 0-3 are STUN, 4 a capsule, 6 a probe, 7 a hint (RFC 7983 keeps the rest)
     version     1   1
     sender      1   role of the sender: its subkey seals
     spare       1   0
@@ -39,6 +39,7 @@ class Kind(IntEnum):
     CAPSULE = 4
     SIGNALLING = 5
     PROBE = 6
+    HINT = 7
 
 
 class Sender(IntEnum):

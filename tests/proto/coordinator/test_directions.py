@@ -487,6 +487,7 @@ def test_a_cn_that_is_silent_behind_dccn_costs_no_new_key() -> None:
     rig = Rig()
     mn = foreign(rig)
     inform(rig)
+    rig.acknowledge(mn, RouteDirection)
 
     rig.pass_time(16)
 

@@ -5,7 +5,7 @@ from random import Random
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from tests.proto.parts import RS, T0, Mouth, after, conversation, drain, fire, run
+from tests.proto.parts import RS, STRANGER, T0, Mouth, after, conversation, drain, fire, run
 
 from ntmobile.keys.table import Kdcdc, Kdcrs, KeyAct, Keyring, Party
 from ntmobile.proto.conversation import Answered, Conversation
@@ -150,6 +150,37 @@ def test_a_server_that_lost_the_key_gets_another_and_the_same_question() -> None
     rig.answer_all(mouth, after(T0, 3))
     assert [tag for tag, _ in rig.outcomes()] == ["one", "two"]
     assert len(rig.keyring) == 1
+
+
+def test_a_hint_that_the_server_lost_the_key_shares_another_at_once() -> None:
+    rig, _ = asking()
+
+    rig.peering.handle_hint(RS, after(T0, 2))
+
+    rig.answer_all(rig.shared(after(T0, 2)), after(T0, 2))
+    assert [tag for tag, _ in rig.outcomes()] == ["one", "two"]
+    assert len(rig.keyring) == 1
+    assert not rig.peering.is_silent(after(T0, 2)), "it is there"
+
+
+def test_a_hint_from_elsewhere_or_right_after_a_key_sharing_changes_nothing() -> None:
+    rig, _ = asking()
+
+    rig.peering.handle_hint(STRANGER, after(T0, 2))
+    rig.peering.handle_hint(RS, after(T0, 0.9))
+
+    assert drain(rig.peering.poll_call) == []
+
+
+def asking() -> tuple[Rig, Mouth]:
+    """One question was answered under the key that is shared, and a second is open."""
+    rig = Rig()
+    rig.peering.ask(QUESTION, "one", T0)
+    mouth = rig.shared()
+    rig.answer_all(mouth)
+    rig.peering.ask(QUESTION, "two", T0)
+    drain(rig.peering.poll_transmit)
+    return rig, mouth
 
 
 def test_a_server_that_takes_keys_and_answers_no_datagram_counts_as_silent_for_a_minute() -> None:

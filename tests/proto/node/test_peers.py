@@ -12,6 +12,7 @@ from tests.proto.parts import (
     BOB,
     CAROL,
     RS,
+    STRANGER,
     T0,
     THERE,
     Mouth,
@@ -39,6 +40,8 @@ from ntmobile.proto.node.settings import Pin
 from ntmobile.time import SECOND
 from ntmobile.wire.datagram import Sender
 from ntmobile.wire.direction import Cipher, DirectionRequest, Purpose, Role, Withdrawal
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.hint import Hint
 from ntmobile.wire.identity import PublicIdentity
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
 from ntmobile.wire.tunnel import CloseReason, HolePunching
@@ -333,6 +336,110 @@ def test_a_relayed_tunnel_that_moves_shows_rs_its_new_address_at_once() -> None:
     rig.settle()
 
     assert [sent.destination for sent in rig.elsewhere] == [RS]
+
+
+def test_a_hint_that_nothing_is_bound_makes_the_node_show_rs_where_it_is() -> None:
+    rig, peer = connected(relay=(RS,))
+    rig.elsewhere.clear()
+
+    hint(rig, Hint.index(peer.index))
+
+    assert [sent.destination for sent in rig.elsewhere] == [RS]
+    assert rig.elsewhere[0].payload[4:12] == peer.end.identifier
+    assert len(rig.sent(DirectionRequest)) == 1, "no server is troubled"
+
+
+def test_hints_cost_no_more_than_one_question_however_many_come() -> None:
+    rig, peer = connected(relay=(RS,))
+    rig.elsewhere.clear()
+
+    for _ in range(1000):
+        hint(rig, Hint.index(peer.index))
+
+    assert len(rig.elsewhere) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "of_index"), [(RS, 78), (STRANGER, 77), (THERE, 77)], ids=["index", "who", "peer"]
+)
+def test_a_hint_from_elsewhere_or_of_another_index_is_ignored(
+    source: Endpoint, of_index: int
+) -> None:
+    rig, _ = connected(relay=(RS,))
+    rig.elsewhere.clear()
+
+    hint(rig, Hint.index(of_index), source)
+
+    assert rig.elsewhere == []
+
+
+def test_a_direct_path_takes_no_hints() -> None:
+    rig, peer = connected()
+    rig.elsewhere.clear()
+
+    hint(rig, Hint.index(peer.index), THERE)
+    hint(rig, Hint.key(peer.end.identifier), THERE)
+
+    assert rig.elsewhere == []
+    assert len(rig.sent(DirectionRequest)) == 1
+
+
+def test_an_rs_that_has_forgotten_the_path_makes_the_node_ask_for_another_at_once() -> None:
+    rig, peer = connected(relay=(RS,))
+    hint(rig, Hint.index(peer.index))
+
+    hint(rig, Hint.key(peer.end.identifier))
+
+    assert rig.direction().purpose is Purpose.MOVE
+    assert len(rig.sent(DirectionRequest)) == 2
+
+
+def test_an_rs_that_was_not_shown_anything_cannot_have_forgotten_it() -> None:
+    rig, peer = connected(relay=(RS,))
+
+    hint(rig, Hint.key(peer.end.identifier))
+
+    assert len(rig.sent(DirectionRequest)) == 1
+
+
+def test_an_rs_that_still_does_not_know_a_negotiation_brings_another_beside_it() -> None:
+    rig, _ = connected()
+    rig.node.resolve(CAROL, rig.now)
+    rig.settle()
+    peer = Peer(rig, rig.direction().negotiation, relay=(RS,))
+    route = msgspec.structs.replace(
+        peer.route(), peer=information(CAROL, number=8), ktun_identifier=b"\x66" * 8
+    )
+    rig.tell(route)
+    asked = len(rig.sent(DirectionRequest))
+
+    hint(rig, Hint.key(route.ktun_identifier))
+    rig.pass_time(0.9)
+    hint(rig, Hint.key(route.ktun_identifier))
+    assert len(rig.sent(DirectionRequest)) == asked, "the Relay Direction may be on its way"
+    rig.pass_time(0.2)
+    hint(rig, Hint.key(route.ktun_identifier))
+
+    assert len(rig.sent(DirectionRequest)) == asked + 1
+    assert rig.direction().purpose is Purpose.RELAY
+    hint(rig, Hint.key(route.ktun_identifier))
+    assert len(rig.sent(DirectionRequest)) == asked + 1
+
+
+@given(st.binary(max_size=30))
+def test_whatever_looks_like_a_hint_raises_nothing_and_asks_nobody(data: bytes) -> None:
+    rig, _ = connected(relay=(RS,))
+    rig.elsewhere.clear()
+
+    rig.node.handle_datagram(RS, b"\x07" + data, rig.now)
+    rig.settle()
+
+    assert rig.elsewhere == []
+
+
+def hint(rig: Rig, said: Hint, source: Endpoint = RS) -> None:
+    rig.node.handle_datagram(source, said.encode(), rig.now)
+    rig.settle()
 
 
 def test_the_size_of_a_path_comes_from_the_uplink_and_has_a_floor() -> None:

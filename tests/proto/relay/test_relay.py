@@ -5,9 +5,10 @@ from tests.proto.parts import HERE, HERE6, STRANGER, THERE, Mouth, after, drain,
 from tests.proto.relay.rig import DOMAIN, End, Rig
 
 from ntmobile.keys.table import Kdcrs, Ktun
-from ntmobile.proto.io import Caller
+from ntmobile.proto.io import Caller, Transmit
 from ntmobile.proto.relay.relay import (
     EARLY_NS,
+    HINTS,
     KNOCKS,
     MAX_KEYS_A_DOMAIN,
     SWEEP_NS,
@@ -16,10 +17,11 @@ from ntmobile.proto.relay.relay import (
     Unbind,
 )
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.datagram import Sender
+from ntmobile.wire.datagram import HEADER_SIZE, TAG_SIZE, Kind, Sender
 from ntmobile.wire.direction import ReachabilityProbe, RelayDirection, Role
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
+from ntmobile.wire.hint import Hint
 from ntmobile.wire.probe import Knock
 from ntmobile.wire.registration import NtmAck, Reason, Refusal, UdpKeepAlive
 
@@ -277,7 +279,8 @@ def test_a_response_from_the_ends_other_family_goes_on_and_binds_nothing(
 
 def test_an_end_that_comes_before_its_relay_direction_is_heard_when_that_comes(rig: Rig) -> None:
     cn = rig.end(5, Role.CN, THERE, 22)
-    assert rig.send(cn, cn.punching()) == []
+    rig.send(cn, cn.punching())
+    assert cn.heard == []
 
     rig.direct(5)
 
@@ -430,3 +433,26 @@ def answers_to_direction(rig: Rig, number: int) -> int:
     rig.transaction += 1
     rig.relay.handle_datagram(HERE, rig.dc.say(message, rig.transaction), rig.now)
     return sum(sent.destination == THERE for sent in drain(rig.relay.poll_transmit))
+
+
+def test_what_comes_under_an_unknown_key_is_answered_by_a_hint_that_is_shorter(rig: Rig) -> None:
+    cn = rig.end(5, Role.CN, THERE, 22)
+
+    (sent,) = rig.send(cn, cn.punching())
+
+    assert sent == Transmit(THERE, Hint.key(cn.mouth.identifier).encode())
+    assert len(sent.payload) < HEADER_SIZE + TAG_SIZE
+
+
+def test_an_end_that_rs_knows_gets_no_hint(rig: Rig, ends: tuple[End, End]) -> None:
+    mn, _ = ends
+
+    assert not any(sent.payload[0] == Kind.HINT for sent in rig.send(mn, mn.punching()))
+
+
+def test_a_flood_under_unknown_keys_is_answered_by_so_many_hints_and_no_more(rig: Rig) -> None:
+    cn = rig.end(5, Role.CN, THERE, 22)
+
+    hints = sum(len(rig.send(cn, cn.punching())) for _ in range(2 * HINTS))
+
+    assert hints == HINTS

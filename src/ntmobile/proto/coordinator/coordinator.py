@@ -40,10 +40,11 @@ from ntmobile.proto.io import (
     Transmit,
 )
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.datagram import Header, Signal
+from ntmobile.wire.datagram import Header, Kind, Signal
 from ntmobile.wire.direction import DirectionRequest, Withdrawal
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
+from ntmobile.wire.hint import Hint
 from ntmobile.wire.login import KeyDistribution, LoginRefusal, LoginRefused
 from ntmobile.wire.message import Message
 from ntmobile.wire.registration import (
@@ -178,6 +179,9 @@ class Coordinator:
         self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
     ) -> None:
         """Take one datagram; what is not ours is counted and dropped."""
+        if data[:1] == bytes((Kind.HINT,)):
+            self._handle_hint(source, data, now)
+            return
         try:
             header = Header.decode(data)
         except DecodeError:
@@ -313,6 +317,14 @@ class Coordinator:
                 self._common.ask_node(node, message, tag, now)
             else:
                 self._handle_node_answer(tag, None, now)
+
+    def _handle_hint(self, source: Endpoint, data: bytes, now: Instant) -> None:
+        try:
+            hint = Hint.decode(data)
+        except DecodeError:
+            self._common.rejected["malformed"] += 1
+        else:
+            self._directions.handle_hint(source, hint, now)
 
     def _handle_node(
         self,

@@ -62,6 +62,7 @@ from ntmobile.wire.direction import (
     Withdrawal,
 )
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.hint import Hint, What
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
 
 MAX_OPEN_A_NODE = 64
@@ -186,6 +187,13 @@ class Directions:
                 self._drain(now)
                 return True
         return False
+
+    def handle_hint(self, source: Endpoint, hint: Hint, now: Instant) -> None:
+        """A hint: a server does not know the key it was asked under."""
+        for server in self._servers():
+            if hint.what is What.KEY and server.identifier == hint.name:
+                server.handle_hint(source, now)
+        self._drain(now)
 
     def warm_relays(self, now: Instant) -> None:
         """Share Kdcrs with every RS of the domain before a negotiation needs it."""

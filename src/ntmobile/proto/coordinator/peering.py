@@ -41,13 +41,17 @@ from ntmobile.wire.registration import NtmAck, Reason, Refusal
 
 Tag = TypeVar("Tag")
 
-TRIES = 2
-"""About a second; then the key is shared again."""
+TRIES = 4
+FIRST_RETRY_NS = 250_000_000
+LONGEST_RETRY_NS = 300_000_000
+"""So that all go within a second and a half; then the key is shared again."""
 PATIENT_TRIES = 12
 """Where a silent node behind the server may be why it does not answer."""
 PATIENCE_NS = 10 * SECOND
 RETRY_NS = SECOND // 2
 """Between Key Sharings with a server that cannot be reached."""
+DOUBT_NS = SECOND
+"""How soon after a Key Sharing a hint leads to another."""
 DEAF_NS = 60 * SECOND
 """How long a server that takes keys over HTTPS and answers no datagram is left alone."""
 
@@ -89,6 +93,7 @@ class Shared(Generic[Tag]):
 
     conversation: Conversation[_Wanted[Tag]]
     key: Kdcdc | Kdcrs
+    since: Instant
     answered: bool = False
     """A datagram came back under this key."""
 
@@ -145,7 +150,7 @@ class Peering(Generic[Tag]):
         wanted = _Wanted(message, tag, now, tries)
         match self._state:
             case Shared(conversation, key) if now < key.expires:
-                conversation.ask(message, self.endpoints, now, wanted, tries=tries)
+                self._ask(conversation, wanted, now)
             case Shared(_, key):
                 self._waiting.append(wanted)
                 self._keyring.erase(key, now)
@@ -180,6 +185,17 @@ class Peering(Generic[Tag]):
                     )
                 )
 
+    def handle_hint(self, source: Endpoint, now: Instant) -> None:
+        """A hint: the server does not know our key, which it forgets when it restarts.
+
+        Nobody else can name the key; one who reads it on the way gains a Key Sharing a second.
+        """
+        shared = self._state
+        if not isinstance(shared, Shared) or source not in self.endpoints:
+            return
+        if now - shared.since >= DOUBT_NS:
+            self._share_again(shared, now)
+
     def handle_reply(self, reply: Message | Failed, now: Instant) -> None:
         """Take the outcome of the Key Sharing."""
         if not isinstance(self._state, Sharing):
@@ -189,10 +205,10 @@ class Peering(Generic[Tag]):
             self._journal.note(now, reply, self._name(), sent=False)
             self._silent = False
             conversation = self._converse(key)
-            self._state = Shared(conversation, key)
+            self._state = Shared(conversation, key, now)
             while self._waiting:
                 wanted = self._waiting.popleft()
-                conversation.ask(wanted.message, self.endpoints, now, wanted, tries=wanted.tries)
+                self._ask(conversation, wanted, now)
             return
         self._keyring.erase(key, now)
         reason = reply.reason if isinstance(reply, Failed | Refusal) else Reason.NOT_ALLOWED
@@ -250,11 +266,31 @@ class Peering(Generic[Tag]):
             case _:
                 return None
 
+    def _ask(
+        self, conversation: Conversation[_Wanted[Tag]], wanted: _Wanted[Tag], now: Instant
+    ) -> None:
+        if wanted.tries == PATIENT_TRIES:
+            conversation.ask(wanted.message, self.endpoints, now, wanted, tries=PATIENT_TRIES)
+            return
+        conversation.ask(
+            wanted.message,
+            self.endpoints,
+            now,
+            wanted,
+            tries=wanted.tries,
+            first_retry_ns=FIRST_RETRY_NS,
+            longest_retry_ns=LONGEST_RETRY_NS,
+        )
+
     def _fall_silent(self, shared: Shared[Tag], now: Instant) -> None:
         """A question went unanswered: all go again, under a new key."""
         self._silent = True
         if not shared.answered:
             self._deaf_until = Instant(now + DEAF_NS)
+        self._share_again(shared, now)
+
+    def _share_again(self, shared: Shared[Tag], now: Instant) -> None:
+        """All that was asked goes again, under a new key."""
         self._waiting.extend(tag for _, tag in shared.conversation.abandon())
         self._keyring.erase(shared.key, now)
         self._state = Strange()

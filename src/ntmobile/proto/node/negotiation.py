@@ -19,7 +19,6 @@ from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Keyring, Ktmp, Ktun
 from ntmobile.proto.conversation import (
     FIRST_RETRY_NS,
-    TRIES,
     Answered,
     Asked,
     Challenger,
@@ -41,6 +40,11 @@ DIRECT_FIRST_RETRY_NS = 150_000_000
 AWAIT_DIRECT_NS = 800_000_000
 """How long MN waits for a direct Tunnel Request before it asks for RS."""
 AWAIT_RELAY_NS = 8 * SECOND
+RELAY_LONGEST_RETRY_NS = 400_000_000
+RELAY_TRIES = 20
+"""About ten seconds. An RS that is back after a restart hears of its ends within half a second."""
+UNDIRECTED_NS = SECOND
+"""RS is there and still does not know Ktun: it may have been told before it restarted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,20 @@ class Punched:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """RS was shown where this end is and does not know Ktun: it has restarted, or given it up."""
+
+    negotiation: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Undirected:
+    """RS is there and knows no Ktun of this negotiation: another is to be tried beside it."""
+
+    negotiation: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _Punch:
     """Tag of a Hole Punching."""
 
@@ -85,7 +103,7 @@ class _Request:
     """Tag of a Tunnel Request."""
 
 
-Outcome = Agreed | NegotiationFailed | Punched
+Outcome = Agreed | NegotiationFailed | Punched | Forgotten | Undirected
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +161,10 @@ class Negotiation:
         )
         self._outcomes: deque[Outcome] = deque()
         self._punched: Endpoint | None = None
+        self._punching = False
+        self._undirected_since: Instant | None = None
+        self.is_doubtful = False
+        """RS may never be told of it: it is under way still, and no reason not to try another."""
         self._over = False
         self._told_differently = False
         """The peer's Noise message came under our Ktun and did not fit what we were told."""
@@ -160,6 +182,11 @@ class Negotiation:
         return not self._over
 
     @property
+    def is_punching(self) -> bool:
+        """Whether RS is being shown where this end is."""
+        return self._punching
+
+    @property
     def relay(self) -> tuple[Endpoint, ...]:
         """RS of this negotiation, one address a family; empty when it is direct."""
         return self.route.relay
@@ -169,13 +196,16 @@ class Negotiation:
         relay = self._parts.usable(self.route.relay)
         if relay:
             self._sequence += 1
+            self._punching = True
             message = HolePunching(self.route.role, self._sequence, self._index)
             self._conversation.ask(
                 message,
                 relay,
                 now,
                 _Punch(),
+                tries=RELAY_TRIES,
                 first_retry_ns=DIRECT_FIRST_RETRY_NS,
+                longest_retry_ns=RELAY_LONGEST_RETRY_NS,
                 at_once=True,
             )
 
@@ -190,6 +220,7 @@ class Negotiation:
             case Answered(_Request(), TunnelResponse() as response):
                 self._handle_response(response, heard.source, now)
             case Answered(_Punch(), NtmAck()):
+                self._punching = False
                 self._punched = heard.source
                 self._outcomes.append(Punched(self.route.negotiation, heard.source))
             case Answered(_, Refusal(reason)):
@@ -197,10 +228,25 @@ class Negotiation:
             case _:
                 pass
 
+    def handle_hint(self, source: Endpoint, now: Instant) -> None:
+        """A hint: the sender does not know Ktun. It hears of it when we do, or a little later."""
+        if source not in self.route.relay:
+            return
+        if not self._over:
+            since = self._undirected_since = self._undirected_since or now
+            if now - since >= UNDIRECTED_NS and not self.is_doubtful:
+                self.is_doubtful = True
+                self._outcomes.append(Undirected(self.route.negotiation))
+        elif self._punching:
+            self._punching = False
+            self._conversation.abandon()
+            self._outcomes.append(Forgotten(self.route.negotiation))
+
     def handle_timeout(self, now: Instant) -> None:
         """Ask again; give up."""
         self._conversation.handle_timeout(now)
         while (lost := self._conversation.poll_unanswered()) is not None:
+            self._punching = self._punching and not isinstance(lost.tag, _Punch)
             if isinstance(lost.tag, _Request) or not self._over:
                 self._fail(Reason.TIMED_OUT, relay_next=not self.route.relay)
         if self._give_up_at is not None and now >= self._give_up_at:
@@ -254,8 +300,9 @@ class Negotiation:
             targets,
             now,
             _Request(),
-            tries=TRIES if relay else DIRECT_TRIES,
+            tries=RELAY_TRIES if relay else DIRECT_TRIES,
             first_retry_ns=FIRST_RETRY_NS if relay else DIRECT_FIRST_RETRY_NS,
+            longest_retry_ns=RELAY_LONGEST_RETRY_NS,
             at_once=True,
         )
 

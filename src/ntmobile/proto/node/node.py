@@ -53,6 +53,7 @@ from ntmobile.wire.direction import (
     Withdrawal,
 )
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.hint import Hint
 from ntmobile.wire.identity import Authentication
 from ntmobile.wire.message import Message
 from ntmobile.wire.probe import Knock
@@ -247,6 +248,9 @@ class Node:
         if data[:1] == bytes((Kind.PROBE,)):
             self._handle_knock(data, now)
             return
+        if data[:1] == bytes((Kind.HINT,)):
+            self._handle_hint(source, data, now)
+            return
         try:
             header = Header.decode(data)
         except DecodeError:
@@ -439,6 +443,15 @@ class Node:
             self._knocks.add(knock.token)
             report = ReachabilityReport(knock.token)
             self._conversation.ask(report, self._answering_coordinators(), now, Reporting())
+        self._drain(now)
+
+    def _handle_hint(self, source: Endpoint, data: bytes, now: Instant) -> None:
+        try:
+            hint = Hint.decode(data)
+        except DecodeError:
+            self._journal.rejected["malformed"] += 1
+            return
+        self._peers.handle_hint(source, hint, now)
         self._drain(now)
 
     def _handle_silence(self, tag: DCTag, now: Instant) -> None:

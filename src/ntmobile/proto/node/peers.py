@@ -30,15 +30,24 @@ from ntmobile.proto.node.events import (
     TunnelEstablished,
 )
 from ntmobile.proto.node.handshake import Terms
-from ntmobile.proto.node.negotiation import Agreed, Negotiation, NegotiationFailed, Parts, Punched
+from ntmobile.proto.node.negotiation import (
+    Agreed,
+    Forgotten,
+    Negotiation,
+    NegotiationFailed,
+    Parts,
+    Punched,
+    Undirected,
+)
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
 from ntmobile.proto.node.trust import Trust, Unknown
-from ntmobile.proto.node.tunnel import Ends, PathDead, Tunnel
+from ntmobile.proto.node.tunnel import Ends, PathDead, PathDoubted, Tunnel
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header
 from ntmobile.wire.direction import Action, Mode, Purpose, Role, RouteDirection
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.hint import Hint, What
 from ntmobile.wire.identity import Authentication, PublicIdentity
 from ntmobile.wire.registration import Reason
 from ntmobile.wire.tunnel import CloseReason
@@ -50,6 +59,8 @@ EVER = Instant(0)
 EARLY_NS = 2 * SECOND
 MAX_EARLY = 32
 """Datagrams kept that came before their Route Direction."""
+MAX_DOUBTFUL = 4
+"""Negotiations of one peer at once, where RS knows of none."""
 MAX_TUNNELS = 4096
 GRACE_NS = 24 * 3600 * SECOND
 """How long a tunnel outlives its authorisation when no DC can be asked."""
@@ -142,7 +153,8 @@ class Peers:
 
     def is_negotiating(self, fqdn: str, since: Instant = EVER) -> bool:
         """Whether a way to the peer is being negotiated, and was not before `since`."""
-        return any(n.is_open and n.began >= since for n in self._negotiations_of(fqdn))
+        under_way = [n for n in self._negotiations_of(fqdn) if n.is_open and n.began >= since]
+        return len(under_way) >= MAX_DOUBTFUL or any(not n.is_doubtful for n in under_way)
 
     def usable(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """Return those addresses whose family this node has."""
@@ -172,6 +184,19 @@ class Peers:
             return False
         negotiation.handle_datagram(header, source, data, now, interface)
         return True
+
+    def handle_hint(self, source: Endpoint, hint: Hint, now: Instant) -> None:
+        """RS knows nothing of what this node sent: show it, or find another path.
+
+        Ours: docs/protocol.md section 8.
+        """
+        if hint.what is What.KEY:
+            negotiation = self._negotiations.get(hint.name)
+            if negotiation is not None:
+                negotiation.handle_hint(source, now)
+            return
+        for tunnel in self:
+            tunnel.handle_unbound(source, int.from_bytes(hint.name), now)
 
     def handle_route(
         self, route: RouteDirection, own_ipv6: IPv6Address, now: Instant, *, patient: bool = False
@@ -321,6 +346,13 @@ class Peers:
         ]
         return max(min(links, default=1500) - OVERHEAD, MIN_MTU)
 
+    def _show(self, tunnel: Tunnel, now: Instant) -> None:
+        """Show RS again where this node is, under the Ktun of the path that stands."""
+        for negotiation in self._negotiations_of(tunnel.fqdn):
+            if not (negotiation.is_open or negotiation.is_punching):
+                negotiation.punch(now)
+                self._drain_negotiation(negotiation, now)
+
     def _negotiations_of(self, fqdn: str) -> list[Negotiation]:
         return [n for n in self._negotiations.values() if n.route.peer.fqdn == fqdn]
 
@@ -416,6 +448,10 @@ class Peers:
                     self._establish(tunnel, negotiation, outcome, now)
                 case Punched(_, relay) if tunnel is not None:
                     tunnel.update(relay, now)
+                case Forgotten() if tunnel is not None:
+                    tunnel.handle_forgotten(negotiation.relay, now)
+                case Undirected():
+                    self._wishes.append(Wish(negotiation.route.peer.fqdn, Purpose.RELAY))
                 case NegotiationFailed():
                     self._fail(negotiation, outcome, now)
                 case _:
@@ -466,6 +502,8 @@ class Peers:
             match note:
                 case PathDead(fqdn):
                     self._wishes.append(Wish(fqdn, Purpose.MOVE))
+                case PathDoubted():
+                    self._show(tunnel, now)
                 case TunnelClosed():
                     self._forget(tunnel, now)
                     self._events.append(note)

@@ -32,9 +32,11 @@ from ntmobile.proto.node.events import (
     Resend,
     SendControl,
     SetPath,
+    Traffic,
     TunnelClosed,
 )
 from ntmobile.proto.node.handshake import Handshake, HandshakeError, Terms, rekey_psk
+from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict, again_ns
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
@@ -55,18 +57,14 @@ from ntmobile.wire.tunnel import (
 )
 
 REKEY_NS = 120 * SECOND
-BUSY_CHECK_NS = SECOND
 IDLE_CHECK_NS = 5 * SECOND
 KEEPALIVE_NS = 20 * SECOND
 KEEPALIVE_PATIENCE_NS = 120 * SECOND
 """Without application data for this long the NATs may forget: no battery is spent on it."""
-STALL_NS = 1_500_000_000
-"""Sending, and hearing nothing for this long: ask the path whether it lives."""
-DEAD_NS = 3 * SECOND
-"""Still nothing: a new path is negotiated."""
-DEAD_AGAIN_NS = 2 * SECOND
 PONG_NS = 2 * SECOND
-"""A ping unanswered for that long is lost, however far the peer may be."""
+"""A ping or probe unanswered for that long is lost, however far the peer may be."""
+DOUBT_NS = 250_000_000
+"""How often a hint is followed: a forged one costs no more than that."""
 
 
 class Purpose(Enum):
@@ -97,6 +95,13 @@ class PathDead:
 
 
 @dataclass(frozen=True, slots=True)
+class PathDoubted:
+    """RS says that it forwards nothing from here: it must be shown where this node is."""
+
+    fqdn: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rekeying:
     """A handshake of ours inside the tunnel."""
 
@@ -105,7 +110,7 @@ class Rekeying:
     epoch: int
 
 
-Note = HandoverDone | TunnelClosed | Pong | PathDead
+Note = HandoverDone | TunnelClosed | Pong | PathDead | PathDoubted
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +194,9 @@ class Tunnel:
         self._activity = (0, 0)
         self._active_at = now
         self._kept_alive_at = now
-        self._dead_at: Instant | None = None
-        self._check_at = Instant(now + BUSY_CHECK_NS)
+        self._liveness = Liveness()
+        self._doubted_at: Instant | None = None
+        self._check_at = Instant(now + STALL_NS)
         self._commands: deque[Command] = deque()
         self._epochs = Epochs(index, ends.cipher.value, keyring, self._commands, leads=ends.leads)
         self._notes: deque[Note] = deque()
@@ -231,8 +237,8 @@ class Tunnel:
             agreed.epoch, agreed.secrets, agreed.remote_index, now, proven=agreed.sent_request
         )
         self._set_path(Path(agreed.remote, agreed.relayed))
-        self._before = None
-        self._dead_at = None
+        self._before = self._doubted_at = None
+        self._liveness.renew()
         self._active_at = self.adopted_at = now
         if agreed.sent_request or self.is_moving:
             self._send_update(now)
@@ -259,8 +265,25 @@ class Tunnel:
             return
         if self.path.remote != relay and relay in self.relay:
             self._set_path(Path(relay, True))
-        if self.is_moving:
+        if self.is_moving or self._doubted_at is not None:
+            self._doubted_at = None
             self._send_update(now)
+
+    def handle_unbound(self, source: Endpoint, index: int, now: Instant) -> None:
+        """A hint: RS forwards no capsule of this index from here."""
+        current, path = self._epochs.current, self.path
+        if current is None or current.remote_index != index or self.is_moving:
+            return
+        if path is None or path.remote != source or not path.relayed:
+            return
+        if self._doubted_at is None or now - self._doubted_at >= DOUBT_NS:
+            self._doubted_at = now
+            self._notes.append(PathDoubted(self.fqdn))
+
+    def handle_forgotten(self, relay: tuple[Endpoint, ...], now: Instant) -> None:
+        """RS does not know the Ktun under which it was shown where this node is."""
+        if self.path is not None and self.path.relayed and self.path.remote in relay:
+            self._declare_dead(now)
 
     def handle_moved(self, source: Endpoint, interface: int, now: Instant) -> None:
         """An authentic capsule came from elsewhere than the path: its NAT may have changed."""
@@ -505,10 +528,10 @@ class Tunnel:
         if activity != self._activity:
             self._activity, self._active_at = activity, now
         quiet_ns = now - self._active_at
-        self._check_at = _after(now, BUSY_CHECK_NS if quiet_ns < 10 * SECOND else IDLE_CHECK_NS)
         if quiet_ns >= self._idle_ns:
             self.close(CloseReason.IDLE, now)
             return
+        self._check_at = Instant(now + self._watch(seen, quiet_ns, now))
         current = self._epochs.current
         if current is None:
             return
@@ -518,7 +541,6 @@ class Tunnel:
         if quiet_ns < KEEPALIVE_PATIENCE_NS and now - self._kept_alive_at >= KEEPALIVE_NS:
             self._kept_alive_at = now
             self._send(TunnelKeepAlive(), now)
-        self._watch(seen.last_tx, now)
 
     def _heard(self) -> Instant:
         """When the peer last gave a sign of life."""
@@ -526,23 +548,24 @@ class Tunnel:
         return self.established_at if last_rx is None else max(last_rx, self.established_at)
 
     def _declare_dead(self, now: Instant) -> None:
-        if self._dead_at is None or now - self._dead_at >= DEAD_AGAIN_NS:
-            self._dead_at = now
+        if self._liveness.note_dead(now):
             self._notes.append(PathDead(self.fqdn))
 
-    def _watch(self, last_tx: Instant | None, now: Instant) -> None:
-        """Data goes out and nothing comes back: probe, then ask for a new path."""
+    def _watch(self, seen: Traffic, quiet_ns: int, now: Instant) -> int:
+        """Judge the path, do what silence asks for; returns how soon to look again."""
+        if self._epochs.current is None:
+            return IDLE_CHECK_NS
         heard = self._heard()
-        waiting = last_tx is not None and last_tx > heard
-        if not waiting and not self.is_moving:
-            self._dead_at = None
-            return
-        silent_ns = now - heard
-        if silent_ns >= DEAD_NS or (self.is_moving and silent_ns >= STALL_NS):
+        verdict = self._liveness.judge(
+            seen.last_tx, heard, seen.rx_bytes, now, moving=self.is_moving
+        )
+        if verdict is Verdict.DEAD:
             self._declare_dead(now)
-        elif silent_ns >= STALL_NS and self.path is not None:
+        if verdict is not Verdict.WELL and self.path is not None:
             number = self._number()
-            self._ask(number, EchoRequest(number), Purpose.PROBE, now, tries=3)
+            self._ask(number, EchoRequest(number), Purpose.PROBE, now, tries=1, wait_ns=PONG_NS)
+        idle = verdict is Verdict.WELL and quiet_ns >= 10 * SECOND
+        return IDLE_CHECK_NS if idle else again_ns(verdict, now - heard)
 
     def _ask(
         self,
@@ -581,10 +604,6 @@ class Tunnel:
 
     def _number(self) -> int:
         return self._entropy.getrandbits(62)
-
-
-def _after(now: Instant, wait_ns: int) -> Instant:
-    return Instant(now + wait_ns)
 
 
 def _number_of(negotiation: bytes) -> int:

@@ -8,6 +8,9 @@ no capsule moves a path. Once both ends are bound the packet loop forwards capsu
     Relay Direction        Hole Punching / Tunnel Request, proven        both bound
     ---------------> open --------------------------------------> bound ----------> forwarding
 
+What comes under a key that is not known is kept a while, for it may be early, and answered by a
+hint (`wire.hint`), for RS may have restarted.
+
 A Tunnel Request goes on as it came, byte for byte. To an end that has shown itself and not yet
 proven its source, no more than three times its own bytes are sent.
 
@@ -23,11 +26,13 @@ from ntmobile.keys.table import Kdcrs, Keyring, Ktun, Party
 from ntmobile.proto.conversation import Asked, Challenger, Conversation
 from ntmobile.proto.io import Caller, Entropy, Reply, Timeout, Transmit
 from ntmobile.proto.journal import Journal, Step
+from ntmobile.proto.rate import RateLimit, Verdict
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header, Sender
 from ntmobile.wire.direction import ReachabilityProbe, RelayDirection, Role
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
+from ntmobile.wire.hint import Hint
 from ntmobile.wire.message import Message
 from ntmobile.wire.probe import Knock
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
@@ -41,6 +46,8 @@ AMPLIFICATION = 3
 KNOCKS = 3
 """At once: one lost datagram must not make a node unreachable."""
 EARLY_NS = 2 * SECOND
+HINTS = 200
+"""A second to one network: who has lost a path hears of it, who is not there is not drowned."""
 MAX_EARLY = 1024
 """Datagrams of ends that were directed before this RS was."""
 
@@ -138,6 +145,7 @@ class RelayRole:
         self._peer_keys: dict[bytes, Kdcrs] = {}
         self._paths: dict[bytes, Path] = {}
         self._taken: dict[tuple[Endpoint, int], Path] = {}
+        self._hints = RateLimit(HINTS, HINTS)
         self._early: deque[Early] = deque(maxlen=MAX_EARLY)
         self._transmits: deque[Transmit] = deque()
         self._knocks: deque[Transmit] = deque()
@@ -184,6 +192,9 @@ class RelayRole:
         else:
             self.rejected["unknown key"] += 1
             self._early.append(Early(now, header, source, data))
+            if self._hints.judge(source.host, now) is Verdict.SEND:
+                hint = Hint.key(header.identifier).encode()
+                self._transmits.append(Transmit(source, hint))
 
     def handle_timeout(self, now: Instant) -> None:
         """Forget paths and keys that are over."""

@@ -1,7 +1,7 @@
 from collections import Counter
 from ipaddress import ip_address
 
-from ntmobile.servers.rate import MAX_NETWORKS, RateLimit, Verdict
+from ntmobile.proto.rate import MAX_NETWORKS, RateLimit, Verdict
 from ntmobile.time import SECOND, Instant
 
 VICTIM = ip_address("198.51.100.7")
