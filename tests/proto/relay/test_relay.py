@@ -456,3 +456,15 @@ def test_a_flood_under_unknown_keys_is_answered_by_so_many_hints_and_no_more(rig
     hints = sum(len(rig.send(cn, cn.punching())) for _ in range(2 * HINTS))
 
     assert hints == HINTS
+
+
+def test_two_ends_at_one_address_with_one_index_cannot_be_told_apart_and_are_refused(
+    rig: Rig,
+) -> None:
+    mn, cn = rig.end(1, Role.MN, HERE, 11), rig.end(1, Role.CN, HERE, 11)
+    rig.send(mn, mn.punching())
+
+    rig.send(cn, cn.punching())
+
+    assert cn.heard[-1] == Refusal(Reason.INDEX_IN_USE)
+    assert rig.bound == {}

@@ -377,10 +377,12 @@ class RelayRole:
         self._transmits.append(Transmit(end.source, data))
 
     def _clashes(self, path: Path, role: Role, end: End) -> bool:
-        """Whether a binding that this end would bring belongs to two other nodes."""
+        """Whether a binding that this end would bring belongs to another node."""
         other = path.ends.get(_other(role))
         if other is None:
             return False
+        if (other.source, other.index) == (end.source, end.index):
+            return True  # behind one NAT, and nothing tells their capsules apart
         wanted = ((other.source, end.index), (end.source, other.index))
         return any(self._taken.get(place, path).pair != path.pair for place in wanted)
 
