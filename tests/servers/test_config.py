@@ -21,6 +21,7 @@ from ntmobile.servers.config import (
     StoreSettings,
     parse_server,
 )
+from ntmobile.servers.push_settings import FcmSettings, PushSettings, WebPushSettings
 from ntmobile.wire.endpoint import Endpoint
 
 LEAST = '[server]\ndomain = "ntm.example.org"\naddresses = ["203.0.113.10"]\n'
@@ -33,6 +34,13 @@ udp = 9000
 [[relay]]
 name = "rs3"
 addresses = ["203.0.113.30"]
+"""
+FCM = '[push.fcm]\nproject = "my-project"\ncredentials = "fcm.json"\n'
+APNS = """[push.apns]
+key = "a.p8"
+key_id = "ABCDE12345"
+team_id = "TEAM123456"
+topic = "net.example.app"
 """
 PORTS = st.integers(1, 65535)
 CONFIGS = st.builds(
@@ -64,6 +72,12 @@ CONFIGS = st.builds(
         NodeSettings,
         authentication=st.sampled_from(Authentication),
         keepalive_s=st.integers(5, 3600),
+    ),
+    push=st.builds(
+        PushSettings,
+        ca=st.sampled_from(["", "ca.pem"]),
+        fcm=st.none() | st.just(FcmSettings(project="my-project", credentials="fcm.json")),
+        web=st.none() | st.just(WebPushSettings(vapid_key="vapid.key", services=("*.a.example",))),
     ),
     store=st.builds(StoreSettings, url=st.sampled_from(["", "sqlite+aiosqlite:///x.db"])),
 )
@@ -136,10 +150,10 @@ def test_servers_at_different_addresses_may_have_the_same_port() -> None:
 
 
 def test_push_settings_are_read() -> None:
-    config = parse_server(LEAST + '[push.fcm]\nproject = "p"\ncredentials = "fcm.json"\n')
+    config = parse_server(LEAST + FCM)
 
     assert config.push.fcm is not None
-    assert (config.push.fcm.project, config.push.apns) == ("p", None)
+    assert (config.push.fcm.project, config.push.apns) == ("my-project", None)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +179,15 @@ def test_push_settings_are_read() -> None:
         ('metrics = "203.0.113.10:9433"\n', 4, "server.metrics"),
         ('metrics = "localhost"\n', 4, "server.metrics"),
         ("[push.apns]\nkey = 'k'\n", 4, "push.apns.key_id"),
+        (APNS.replace("ABCDE12345", "short"), 6, "push.apns.key_id"),
+        (APNS + 'push_type = "loud"\n', 9, "push.apns.push_type"),
+        (APNS + 'endpoint = "http://localhost"\n', 9, "push.apns.endpoint"),
+        (FCM.replace("my-project", "My Project"), 5, "push.fcm.project"),
+        (FCM + 'token_endpoint = "https://"\n', 7, "push.fcm.token_endpoint"),
+        ("[push.web]\n", 4, "push.web.vapid_key"),
+        ("[push.web]\nvapid_key = 'k'\ncontact = 'me'\n", 6, "push.web.contact"),
+        ("[push.web]\nvapid_key = 'k'\nservices = ['*']\n", 6, "push.web.services"),
+        ("[push]\nca = 1\n", 5, "push.ca"),
         ("[colour]\n", 4, "colour"),
     ],
 )

@@ -138,6 +138,10 @@ _NAMES: dict[Reason, tuple[str, str]] = {
         "try again; if it stays so, tell the operator of the node's domain: the log of ntm serve "
         "says what the push service answered",
     ),
+    Reason.PUSH_REFUSED: (
+        "the node sleeps, and its domain may not wake it: the push service refuses its credentials",
+        "tell the operator of the node's domain: the log of ntm serve says what to mend in [push]",
+    ),
     Reason.TOKEN_GONE: (
         "the node sleeps and cannot be woken: its push service does not know it any more",
         "on that node: ntm up --keepalive push --push with a new device token, or --keepalive tcp",

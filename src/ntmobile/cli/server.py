@@ -14,12 +14,14 @@ from ntmobile.runtime.clock import Clock
 from ntmobile.servers.config import Addresses, RelayPorts, Role, ServerConfig, ServerSettings
 from ntmobile.servers.files import ServerDirectory
 from ntmobile.servers.init import initialise, refuse_used
+from ntmobile.servers.push_settings import PushSettings, WebPushSettings
 from ntmobile.servers.relay_directory import make_relay_directory
 from ntmobile.servers.view import ServerView, view
 from ntmobile.servers.zone_check import Free, Taken, Unknown, examine
 
 T = TypeVar("T")
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the servers.")]
+VAPID_FILE = "vapid.key"
 APP = typer.Typer(help="Make and show the servers of a domain.", no_args_is_help=True)
 
 
@@ -57,6 +59,8 @@ def init(
             whole_zone=whole_zone,
         ),
         rs=RelayPorts(addresses=_addresses(rs_address or [], "--rs-address")),
+        # Unlike FCM and APNs, Web Push needs no account with anybody.
+        push=PushSettings(web=WebPushSettings(vapid_key=VAPID_FILE)),
     )
     refuse_used(directory)
     if not whole_zone and not offline:
@@ -170,6 +174,7 @@ def _lines(shown: ServerView) -> list[tuple[str, str]]:
         *((("address", f"{name} at {', '.join(at)}")) for name, at in shown.servers.items()),
         ("ports", ", ".join(ports)),
         ("federation", shown.federation),
+        ("Web Push key", shown.web_push_key or "none: there is no [push.web] in server.toml"),
         ("DNSSEC", "signed" if shown.signed else "not signed: there is no zone.key here"),
         *(("record", record) for record in shown.records),
     ]

@@ -119,7 +119,8 @@ class WakeUp:
     """Wake a sleeping node through its push service: "contact your DC", and no other word.
 
     Answered by handle_reply with an NtmAck when the service took it, else with a Failed whose
-    reason is PUSH_DOWN (given up for now) or TOKEN_GONE (the token is never used again).
+    reason is PUSH_DOWN (given up for now), PUSH_REFUSED (the operator must mend something) or
+    TOKEN_GONE (the token is never used again).
     Source: paper, Fig. 6.
     """
 

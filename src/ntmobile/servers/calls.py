@@ -21,7 +21,6 @@ from ntmobile.proto.io import (
     OwnCoordinator,
     RelayServer,
     Target,
-    WakeUp,
 )
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.domains import Domain, Domains, Refused
@@ -69,13 +68,9 @@ class Calls:
         self._clock = clock
         self._local = local
 
-    async def perform(
-        self, request: Call | FindCoordinator | WakeUp
-    ) -> Message | CoordinatorFound | Failed:
+    async def perform(self, request: Call | FindCoordinator) -> Message | CoordinatorFound | Failed:
         """Return the answer to a request of a DC or an AS."""
         try:
-            if isinstance(request, WakeUp):
-                return Failed(Reason.PUSH_DOWN, "no push service is set up here")
             if isinstance(request, FindCoordinator):
                 found = await self._domains.find(request.fqdn)
                 return CoordinatorFound(found.name, found.endpoints)

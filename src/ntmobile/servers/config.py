@@ -22,7 +22,6 @@ from ntmobile.config import (
     is_label,
     list_of,
     one_of,
-    optional_table,
     parse,
     required,
     setting,
@@ -31,6 +30,7 @@ from ntmobile.config import (
     text,
 )
 from ntmobile.proto.coordinator.policy import Federation
+from ntmobile.servers.push_settings import PushSettings
 from ntmobile.wire.endpoint import Endpoint
 
 FILE = "server.toml"
@@ -88,7 +88,6 @@ def _relay_name(value: object) -> str:
 
 RELAY_NAME = Kind('one label like "rs2", and not the name of a role', _relay_name)
 _PATH = text('a file, from the directory of server.toml, or "" for none')
-_URL = text("an https URL, or empty for the vendor's")
 
 
 Addresses = tuple[IPv4Address | IPv6Address, ...]
@@ -201,43 +200,6 @@ class StoreSettings:
 
     url: str = setting(text('a database URL, or "" for DIR/ntm.db'), "")
     """SQLAlchemy's form: sqlite+aiosqlite:///FILE, postgresql+asyncpg://USER@HOST/DATABASE."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FcmSettings:
-    """`[push.fcm]`: Firebase Cloud Messaging, HTTP v1."""
-
-    endpoint: str = setting(_URL, "")
-    token_endpoint: str = setting(_URL, "")
-    project: str = required(text("the Firebase project's id", empty=False))
-    credentials: str = required(text("the service account's JSON file", empty=False))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApnsSettings:
-    """`[push.apns]`: Apple Push Notification service, by token."""
-
-    endpoint: str = setting(_URL, "")
-    key: str = required(text("the .p8 file", empty=False))
-    key_id: str = required(text("the key's 10 characters", empty=False))
-    team_id: str = required(text("the team's 10 characters", empty=False))
-    topic: str = required(text("the app's bundle id", empty=False))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebPushSettings:
-    """`[push.web]`: Web Push (RFC 8030, RFC 8292)."""
-
-    vapid_key: str = required(text("a PEM file with the VAPID key", empty=False))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PushSettings:
-    """`[push]`."""
-
-    fcm: FcmSettings | None = optional_table(FcmSettings)
-    apns: ApnsSettings | None = optional_table(ApnsSettings)
-    web: WebPushSettings | None = optional_table(WebPushSettings)
 
 
 @dataclass(frozen=True, slots=True)

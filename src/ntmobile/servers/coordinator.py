@@ -15,7 +15,15 @@ from ntmobile.proto.coordinator.settings import (
     StoredNode,
     WakeUpFailed,
 )
-from ntmobile.proto.io import Caller, Entropy
+from ntmobile.proto.io import (
+    Call,
+    Caller,
+    CoordinatorFound,
+    Entropy,
+    Failed,
+    FindCoordinator,
+    WakeUp,
+)
 from ntmobile.proto.journal import Step
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet
@@ -24,6 +32,7 @@ from ntmobile.servers.binding import udp_hosts
 from ntmobile.servers.calls import Calls
 from ntmobile.servers.config import Role, ServerConfig
 from ntmobile.servers.keeper import Keeper
+from ntmobile.servers.push import Push
 from ntmobile.servers.relay import log_step
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
@@ -44,6 +53,7 @@ class CoordinatorServer:
         policy: Policy,
         stored: Iterable[StoredNode],
         calls: Calls,
+        push: Push,
         keeper: Keeper,
         *,
         entropy: Entropy,
@@ -51,6 +61,8 @@ class CoordinatorServer:
         tasks: Tasks,
     ) -> None:
         """Opens the UDP port; raises OSError. Must be made inside the event loop."""
+        self._calls = calls
+        self._push = push
         self._keeper = keeper
         self._clock = clock
         self._requests = Requests()
@@ -63,7 +75,7 @@ class CoordinatorServer:
             coordinator_settings(settings), policy, entropy, stored, clock.now()
         )
         self.driver = Driver(self.machine, (), clock=clock, tasks=tasks)
-        perform = self.driver.perform(calls.perform, self.machine.handle_reply)
+        perform = self.driver.perform(self._perform, self.machine.handle_reply)
         self.driver.outlets = (
             Outlet(self.machine.poll_event, self._handle_event),
             Outlet(self.machine.poll_transmit, self.signalling.send),
@@ -96,6 +108,13 @@ class CoordinatorServer:
         """Stops signalling."""
         self.driver.close()
         self.port.close()
+
+    async def _perform(
+        self, request: Call | FindCoordinator | WakeUp
+    ) -> Message | CoordinatorFound | Failed:
+        if isinstance(request, WakeUp):
+            return await self._push.perform(request)
+        return await self._calls.perform(request)
 
     def _handle_event(self, event: NodeStored | Audit | WakeUpFailed | Step) -> None:
         match event:

@@ -35,6 +35,9 @@ def _count_coordinator(servers: "Servers", metrics: Metrics) -> None:
     metrics.add(Counted("ntm_dc_port", "datagrams at DC", "what", coordinator.port.counters))
     stun = coordinator.signalling.stun.counters
     metrics.add(Counted("ntm_dc_stun", "STUN at DC", "what", lambda: stun))
+    if (push := servers.push) is not None:
+        sent = push.wake_ups.counters
+        metrics.add(Counted("ntm_push", "wake-ups by push service", "outcome", lambda: sent))
     kept = servers.keeper.counters
     metrics.add(Counted("ntm_store", "writes to the store", "what", lambda: kept))
     driver = coordinator.driver.counters

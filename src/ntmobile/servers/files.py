@@ -8,6 +8,7 @@
     server.pem                  the servers' certificate by it, the chain, and the private key
     domain.key                  Ed25519, PKCS 8 in PEM: the domain's trust root
     zone.key                    ECDSA P-256, PKCS 8 in PEM: signs the zone (DNSSEC)
+    vapid.key                   the same kind: the domain as Web Push services know it (RFC 8292)
     ntm.db                      SQLite
     admin-ROLES.sock            where a running `ntm serve` listens to `ntm admin`
 
@@ -36,15 +37,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from ntmobile.config import ConfigError
+from ntmobile.config import ConfigError, error_at
 from ntmobile.errors import Remedy
 from ntmobile.keys.certificates import Credential, make_server, needs_renewal
 from ntmobile.keys.identity import public_of
 from ntmobile.runtime.dnssec import IANA_ROOT, Anchors, AnchorWrong, parse_anchors
+from ntmobile.runtime.push.jwt import p256_key, public_point
 from ntmobile.servers import config, policy
 from ntmobile.servers.config import ServerConfig
 from ntmobile.servers.dns_signing import ZoneSigner
 from ntmobile.servers.policy import PolicyFile
+from ntmobile.wire.device_token import encode64
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Source: FIPS 186-5, the order of the base point."""
@@ -79,6 +82,11 @@ class ServerDirectory:
     def config(self) -> ServerConfig:
         """Read the settings; a wrong one raises ConfigError with its line."""
         return config.parse_server(self._text(self.settings_file), str(self.settings_file))
+
+    def setting_wrong(self, key: tuple[str | int, ...], problem: str, allowed: str) -> ConfigError:
+        """Return the error for a setting whose value cannot be used, with its line."""
+        text = self._text(self.settings_file)
+        return error_at(text, str(self.settings_file), key, problem, allowed)
 
     def policy(self) -> PolicyFile:
         """Read the policy; a wrong one raises ConfigError with its line."""
@@ -206,14 +214,22 @@ class ServerDirectory:
 
     def write_zone_key(self, secret: bytes) -> None:
         """Write the private key of the zone, given as 32 bytes."""
-        # Reduced to a number that the curve takes; what that loses of 256 bits is nothing.
-        number = int.from_bytes(secret) % (P256_ORDER - 1) + 1
-        pem = derive_private_key(number, SECP256R1()).private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        write(self.path / "zone.key", pem, private=True)
+        write(self.path / "zone.key", _p256_pem(secret), private=True)
+
+    def write_vapid_key(self, name: str, secret: bytes) -> None:
+        """Write the private key for Web Push services, given as 32 bytes."""
+        write(self.path / name, _p256_pem(secret), private=True)
+
+    def vapid_public(self, settings: ServerConfig) -> str | None:
+        """Return what apps subscribe with (applicationServerKey); None without `[push.web]`."""
+        web = settings.push.web
+        if web is None:
+            return None
+        try:
+            return encode64(public_point(p256_key(self._bytes(self.path / web.vapid_key))))
+        except ValueError as error:
+            key = ("push", "web", "vapid_key")
+            raise self.setting_wrong(key, str(error), "an EC private key on P-256") from None
 
     def store_url(self, settings: ServerConfig) -> str:
         """Return the database's URL; a relative SQLite file is meant from the directory."""
@@ -251,6 +267,16 @@ class ServerDirectory:
                 f"{file} cannot be read: {error.strerror}",
                 remedy="run the command as the user that owns the directory",
             ) from None
+
+
+def _p256_pem(secret: bytes) -> bytes:
+    # Reduced to a number that the curve takes; what that loses of 256 bits is nothing.
+    number = int.from_bytes(secret) % (P256_ORDER - 1) + 1
+    return derive_private_key(number, SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def write(file: Path, content: bytes, *, private: bool = False) -> None:

@@ -121,6 +121,8 @@ def _write_keys(
     directory.write_tls(made, ca)
     directory.write_domain_key(random_bytes(entropy, 32))
     directory.write_zone_key(random_bytes(entropy, 32))
+    if settings.push.web is not None:
+        directory.write_vapid_key(settings.push.web.vapid_key, random_bytes(entropy, 32))
 
 
 def serial(entropy: Entropy) -> int:

@@ -15,9 +15,10 @@ from ntmobile.keys.certificates import der_digest, make_server, names_of, read_c
 from ntmobile.keys.identity import public_of
 from ntmobile.proto.io import Entropy
 from ntmobile.runtime.statement import make_statement
-from ntmobile.servers.config import PushSettings, ServerConfig, Site, StoreSettings
+from ntmobile.servers.config import ServerConfig, Site, StoreSettings
 from ntmobile.servers.files import ServerDirectory, write
 from ntmobile.servers.init import refuse_used, serial, staged
+from ntmobile.servers.push_settings import PushSettings
 from ntmobile.wire.message import encode
 
 HEADER = """# Settings of an RS of {domain}, made by ntm server relay.

@@ -44,6 +44,7 @@ from ntmobile.servers.keeper import Keeper
 from ntmobile.servers.logins import Logins
 from ntmobile.servers.metrics import Metrics
 from ntmobile.servers.own import OwnDomain
+from ntmobile.servers.push import Push
 from ntmobile.servers.relay import RelayServer
 from ntmobile.servers.relay_directory import label_of
 from ntmobile.servers.self_check import check_dns, check_https, check_stun
@@ -97,6 +98,7 @@ class Servers:
         self._policy: Policy | None = None
         self.https: tuple[Endpoint, ...] = ()
         self.metrics = Metrics()
+        self.push: Push | None = None
         self.coordinator: CoordinatorServer | None = None
         self.account: AccountServer | None = None
         self.relay: RelayServer | None = None
@@ -138,6 +140,7 @@ class Servers:
         policy = await self._current_policy()
         own = OwnDomain.read(self.directory, settings)
         zone = self._zone(own) if self.dns is not None else None
+        pushers = self.push.prepare(self.directory, settings) if self.push is not None else None
         try:
             self._listener.reload()
         except (OSError, ssl.SSLError) as error:
@@ -146,6 +149,8 @@ class Servers:
                 f"the certificate cannot be used: {error}", remedy=f"look at {files}"
             ) from None
         self.own = own
+        if self.push is not None and pushers is not None:
+            await self.push.exchange(pushers)
         if self._book is not None:
             self._book.mode = settings.federation.mode
         self._domains.forget()
@@ -240,12 +245,15 @@ class Servers:
         self._stack.push_async_callback(keeper.close)
         self.keeper = keeper
         stored = [node for node in await keeper.restore() if node.fqdn not in self._policy.revoked]
+        self.push = Push(self.directory, self._settings, self._clock, self._entropy)
+        self._stack.push_async_callback(self.push.close)
         with explaining(f"UDP port {self._settings.dc.udp}", "[dc] udp"):
             self.coordinator = CoordinatorServer(
                 self._settings,
                 self._policy,
                 stored,
                 self._calls,
+                self.push,
                 keeper,
                 entropy=self._entropy,
                 clock=self._clock,

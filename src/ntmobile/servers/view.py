@@ -29,6 +29,8 @@ class ServerView:
     """Addresses by host name."""
     roles: tuple[str, ...]
     federation: str
+    web_push_key: str | None
+    """base64url, as browsers take it for applicationServerKey; None: no Web Push."""
 
 
 def view(directory: ServerDirectory) -> ServerView:
@@ -48,6 +50,7 @@ def view(directory: ServerDirectory) -> ServerView:
         },
         roles=tuple(map(str, settings.server.roles)),
         federation=str(settings.federation.mode),
+        web_push_key=directory.vapid_public(settings),
     )
 
 

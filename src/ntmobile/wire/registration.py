@@ -81,6 +81,8 @@ class Reason(StrEnum):
     CERTIFICATE_EARLY = "certificate-not-yet-valid"
     PUSH_DOWN = "push-service-down"
     """The peer sleeps, and its push service takes no wake-up now."""
+    PUSH_REFUSED = "push-refused"
+    """The peer sleeps, and its push service refuses the settings of the peer's domain."""
     TOKEN_GONE = "device-token-gone"
     """The push service knows the node's device token no more, or the node gave none."""
     NOT_WOKEN = "not-woken"

@@ -31,7 +31,7 @@ from ntmobile.wire.device_token import ApnsToken, FcmToken
 
 NAME = "localhost"
 LOOPBACK = ip_address("127.0.0.1")
-FCM_TOKEN = FcmToken("lab-device-token-of-a-phone")
+FCM_TOKEN = FcmToken("lab-device-token-000000")
 APNS_TOKEN = ApnsToken("ab" * 32)
 SECRET = bytes(range(16))
 CONTACT = "mailto:hostmaster@ntm.example.org"

@@ -27,7 +27,7 @@ PATIENCE_NS = 10 * SECOND
 MAX_KEPT = 64
 """Messages for one sleeping node: as many negotiations as one node may have open."""
 MAX_WAKING = 65_536
-WAKE_UP_FAILURES = {Reason.PUSH_DOWN, Reason.TOKEN_GONE}
+WAKE_UP_FAILURES = {Reason.PUSH_DOWN, Reason.PUSH_REFUSED, Reason.TOKEN_GONE}
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ class Service:
             verify=context,
             trust_env=False,
             follow_redirects=False,
+            # Nothing small may become large here.
+            headers={"accept-encoding": "identity", "user-agent": "ntmobile"},
             timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=64, keepalive_expiry=KEPT_S),
         )
@@ -74,6 +76,8 @@ class Service:
         """Send one message; a connection that broke is replaced once."""
         host = httpx.URL(url).host
         for last in (False, True):
+            if self._client.is_closed:
+                return TryLater("the settings were read again meanwhile")
             try:
                 return await self._post(url, headers, body)
             except (httpx.ConnectError, httpx.TimeoutException) as error:
