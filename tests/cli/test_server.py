@@ -3,10 +3,12 @@ import re
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner, Result
 
 from ntmobile.cli.main import application
 from ntmobile.servers.zone_check import Finding, Free, Taken, Unknown
+from ntmobile.wire.device_token import decode64
 
 RECORDS = [
     "ntm.example.org. 3600 IN NS dc.ntm.example.org.",
@@ -48,6 +50,15 @@ def test_show_tells_what_init_made(tmp_path: Path) -> None:
     assert (shown["domain"], shown["roles"]) == ("ntm.example.org", ["dc", "rs"])
     assert shown["addresses"] == ["203.0.113.10", "2001:db8::10"]
     assert_records(shown["records"])
+
+
+def test_a_new_domain_can_wake_nodes_by_web_push(tmp_path: Path) -> None:
+    init(tmp_path, "--offline")
+
+    key = decode64(str(show(tmp_path)["web_push_key"]))
+
+    assert ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key)
+    assert (tmp_path / "servers" / "vapid.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_rs_on_a_machine_of_its_own_is_told_apart(tmp_path: Path) -> None:
