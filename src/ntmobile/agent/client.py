@@ -15,6 +15,7 @@ from ntmobile.agent.requests import (
     Item,
     Said,
     Trouble,
+    Wake,
     decode_answer,
     encode_line,
 )
@@ -39,6 +40,14 @@ class AgentGone(Remedy):
         super().__init__(
             f"the agent on {directory} ended while it was asked", remedy="ntm up; ntm bugreport"
         )
+
+
+def wake(directory: Path) -> None:
+    """Tell a node that its push message arrived; returns when its DC has answered.
+
+    Raises AgentNotRunning, AgentGone, or the agent's Remedy.
+    """
+    Client(directory).ask(Wake(), msgspec.Raw)
 
 
 class Client:

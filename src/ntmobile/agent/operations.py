@@ -35,6 +35,7 @@ from ntmobile.agent.requests import (
     Set,
     Up,
     Wait,
+    Wake,
     Whois,
     done,
     item,
@@ -64,6 +65,8 @@ from ntmobile.wire.registration import Reason
 
 PONG_S = 2.0
 """A ping unanswered for that long is lost."""
+WAKE_S = 20.0
+"""A phone lets an app that was woken run for about half a minute."""
 TUNNEL_S = 40.0
 """A tunnel that does not stand by then does not come: longer than any negotiation."""
 _MILLISECOND = 1_000_000
@@ -128,6 +131,8 @@ class Operations:
                 return self._ping(request)
             case Wait(fqdn, timeout_s):
                 return self._wait(fqdn, timeout_s)
+            case Wake():
+                return self._wake()
             case Set(changes):
                 return self._set(changes)
             case AskNetcheck(lifetime):
@@ -251,6 +256,26 @@ class Operations:
         except TimeoutError:
             what = f"the tunnel to {self._full(name)}" if name else "this node"
             raise Remedy(f"{what} is not up after {timeout_s:g} s", remedy="ntm status") from None
+        yield done(self._status())
+
+    async def _wake(self) -> AsyncGenerator[Answer, None]:
+        """The node contacts its DC, and gets what waits there. Source: paper, Fig. 6."""
+        session = self._session()
+        before = session.answers
+        session.driver.do(session.node.wake)
+        try:
+            async with asyncio.timeout(WAKE_S):
+                await self._changed(
+                    session, lambda: session.answers > before or _has_stopped(session)
+                )
+        except TimeoutError:
+            raise Remedy(
+                f"{session.node.view().coordinator or 'the DC'} did not answer in {WAKE_S:g} s\n"
+                "     the agent goes on trying in the background",
+                remedy="check the network of this device; ntm status",
+            ) from None
+        if _has_stopped(session):
+            raise registration_failure(session.account, session.node.view().reason)
         yield done(self._status())
 
     async def _tunnel(self, session: Session, fqdn: str) -> None:

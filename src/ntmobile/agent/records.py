@@ -21,6 +21,15 @@ class Model(StrEnum):
     """TUN device, routes and DNS hook: every application takes part. Needs root."""
 
 
+class KeepAlive(StrEnum):
+    """How the DC is to reach this node; the user's choice. Source: paper, Fig. 4."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    PUSH = "push"
+    AUTO = "auto"
+
+
 class Trust(msgspec.Struct, frozen=True):
     """How the account server's certificate is judged; neither field: the system's store."""
 
@@ -42,6 +51,9 @@ class SavedAccount(msgspec.Struct, frozen=True, kw_only=True):
     model: Model = Model.SYSTEM
     enrolled: bool = False
     """The AS took the device key: no password is needed any more."""
+    keepalive: KeepAlive = KeepAlive.UDP
+    device_token: str | None = None
+    """What wakes this node, as wire.device_token has it; kept for its user, like a key."""
 
     @property
     def fqdn(self) -> str:

@@ -65,6 +65,10 @@ class Wait(Request, frozen=True, tag="wait"):
     timeout_s: float | None = None
 
 
+class Wake(Request, frozen=True, tag="wake"):
+    """The app's push message arrived; answered by a StatusView once the DC has answered."""
+
+
 class AskKeys(Request, frozen=True, tag="keys"):
     """Answered by a KeysView."""
 
@@ -113,6 +117,7 @@ AnyRequest = (
     | AskPeers
     | Ping
     | Wait
+    | Wake
     | AskKeys
     | AskTrace
     | AskHandovers

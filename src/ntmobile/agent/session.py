@@ -23,10 +23,10 @@ from ntmobile.agent.history import History, Move
 from ntmobile.agent.links import Links
 from ntmobile.agent.names import NameQueries
 from ntmobile.agent.processor import has_aes
-from ntmobile.agent.records import SavedAccount, SavedPeer, VirtualAddresses
+from ntmobile.agent.records import KeepAlive, SavedAccount, SavedPeer, VirtualAddresses
 from ntmobile.agent.state import State
 from ntmobile.proto.io import Call, Entropy, Failed, random_bytes
-from ntmobile.proto.journal import Step
+from ntmobile.proto.journal import Step, paper_name
 from ntmobile.proto.node.events import (
     Event,
     HandoverDone,
@@ -53,10 +53,11 @@ from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.login import LoginAnswer, LoginRequest, NonceRequest
-from ntmobile.wire.registration import RelayPlace
+from ntmobile.wire.registration import KeepAliveChoice, RegistrationResponse, RelayPlace
 
 INSTANCE_SIZE = 16
 SHRINK_S = 30.0
+ANSWER = paper_name(RegistrationResponse)
 MOST_PONGS = 256
 _LOG = structlog.get_logger(__name__)
 
@@ -98,6 +99,8 @@ class Session:
         """Since the newest login began."""
         self.registered: Registered | None = None
         """The newest registration that changed something."""
+        self.answers = 0
+        """Registration Responses that came so far."""
         self.coordinator_endpoints = state.servers.coordinator_endpoints
         self.clock = Clock()
         self.relays: tuple[RelayPlace, ...] | None = None
@@ -187,6 +190,8 @@ class Session:
             domain=account.domain,
             instance=random_bytes(self._entropy, INSTANCE_SIZE),
             started=state.next_start(int(self.clock.wall())),
+            keepalive=_reach(account.keepalive),
+            device_token=account.device_token,
             relay_only=self.relay_only,
             aes=has_aes(),
             avoid=self._model.avoid,
@@ -252,6 +257,7 @@ class Session:
             case ServersTold(relays):
                 self.relays = relays
             case Step():
+                self.answers += event.message == ANSWER and not event.sent
                 self.history.add_step(event)
         self.changed.ring()
 
@@ -294,6 +300,11 @@ class Session:
     def _keep_peer(self, event: PeerPinned) -> None:
         seen_s = int(self.clock.wall())
         self._state.keep_peer(event.fqdn, SavedPeer(event.device, event.ipv4, event.ipv6, seen_s))
+
+
+def _reach(choice: KeepAlive) -> KeepAliveChoice:
+    """What is asked of the DC."""
+    return KeepAliveChoice.UDP if choice is KeepAlive.AUTO else KeepAliveChoice(choice)
 
 
 class _LastPlace:

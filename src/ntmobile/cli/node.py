@@ -2,7 +2,15 @@
 
 import typer
 
-from ntmobile.cli import node_live, node_netcheck, node_set, node_show, node_unbuilt, node_up
+from ntmobile.cli import (
+    node_live,
+    node_netcheck,
+    node_reach,
+    node_set,
+    node_show,
+    node_unbuilt,
+    node_up,
+)
 
 _DNS = typer.Typer(help="How names are resolved.", no_args_is_help=True)
 _DNS.command("status")(node_show.dns_status)
@@ -25,7 +33,7 @@ def register(app: typer.Typer) -> None:
         node_show.bugreport,
         node_show.version,
         node_netcheck.netcheck,
-        node_unbuilt.wake,
+        node_reach.wake,
         node_unbuilt.proxy,
         node_unbuilt.expose,
     ):

@@ -14,12 +14,6 @@ def not_built(what: str, instead: str) -> Remedy:
 
 
 @command
-def wake() -> None:
-    """(not built yet) What an application calls when its push message arrives."""
-    raise not_built("waking by push", "ntm up --keepalive udp")
-
-
-@command
 def proxy(
     socks: Annotated[str, typer.Option("--socks", help="ADDRESS:PORT")] = "127.0.0.1:1055",
     http: Annotated[str, typer.Option("--http", help="ADDRESS:PORT")] = "127.0.0.1:1056",

@@ -26,6 +26,7 @@ from ntmobile.cli.node_output import (
     show,
     show_json,
 )
+from ntmobile.cli.node_reach import chosen_keepalive, reached
 from ntmobile.cli.node_show import show_status
 from ntmobile.cli.node_unbuilt import not_built
 from ntmobile.errors import Remedy
@@ -60,9 +61,21 @@ def up(
         str | None,
         typer.Option("--fingerprint", metavar="SHA256:HEX", help="Trust just this certificate."),
     ] = None,
-    keepalive: Annotated[str, typer.Option("--keepalive", metavar="udp|tcp|push|auto")] = "udp",
+    keepalive: Annotated[
+        str | None,
+        typer.Option(
+            "--keepalive", metavar="udp|tcp|push|auto", help="How the DC reaches this node: udp."
+        ),
+    ] = None,
     model: Annotated[str, typer.Option("--model", metavar="system|proxy")] = "system",
-    push: Annotated[str | None, typer.Option("--push", help="(not built yet)")] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push",
+            metavar="fcm:TOKEN|apns:TOKEN|web:FILE",
+            help="The device token that wakes this node; web: a file with the subscription.",
+        ),
+    ] = None,
     certificate: Annotated[Path | None, typer.Option(help="(not built yet)")] = None,
     key: Annotated[Path | None, typer.Option(help="(not built yet)")] = None,
     foreground: Annotated[
@@ -72,13 +85,15 @@ def up(
     json: JsonOption = False,
 ) -> None:
     """Start the agent if needed, log in and register; prints the name and the addresses."""
-    _refuse_unbuilt(keepalive, model, push, certificate or key)
+    _refuse_unbuilt(model, certificate or key)
+    choice = chosen_keepalive(keepalive, push)
     directory = directory_of(state)
     report = _reporter(json=json)
     client = Client(directory)
     saved = saved_account(directory) if directory.exists() else None
     _check_server(server)
     account = _account(who, name, server, _trust(ca, fingerprint), saved)
+    account = reached(account, choice, push)
     if client.is_running():
         note("the agent is already running")
         secret = _password(account, from_stdin=True) if password_stdin else None
@@ -110,17 +125,11 @@ def _run_apart(client: Client, directory: Path, request: Up) -> StatusView:
         raise
 
 
-def _refuse_unbuilt(keepalive: str, model: str, push: str | None, proof: Path | None) -> None:
-    if keepalive not in ("udp", "tcp", "push", "auto"):
-        raise typer.BadParameter(f"--keepalive is udp, tcp, push or auto, not {keepalive!r}")
+def _refuse_unbuilt(model: str, proof: Path | None) -> None:
     if model not in ("system", "proxy"):
         raise typer.BadParameter(f"--model is system or proxy, not {model!r}")
-    if keepalive != "udp":
-        raise not_built(f"--keepalive {keepalive}", "leave it out: keep-alive by UDP")
     if model != "system":
         raise not_built(f"--model {model}", "ntm up --model system, as root")
-    if push is not None:
-        raise not_built("--push", "leave it out: keep-alive by UDP")
     if proof is not None:
         raise not_built("login by certificate", "log in by password, or with --auth-key")
 
@@ -140,6 +149,8 @@ def _account(
             trust=trust if trust != Trust() else saved.trust,
             model=Model.SYSTEM,
             enrolled=saved.enrolled and name in (None, saved.name),
+            keepalive=saved.keepalive,
+            device_token=saved.device_token,
         )
     assert who is not None
     if saved is not None:
