@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ntmobile.keys.table import KeyRecord
 from ntmobile.proto.journal import Step
 from ntmobile.proto.node.events import HandoverDone, TunnelEstablished
+from ntmobile.proto.sequence import MOST_STEPS as MOST_STEPS_OF_A_TRACE
+from ntmobile.proto.sequence import of_negotiation, standing
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
 
@@ -14,13 +16,9 @@ ASKING_NS = 15 * SECOND
 """Longest time between the question to the DC and the beginning of a negotiation."""
 MOST_STEPS = 4096
 MOST_TRACES = 256
-MOST_STEPS_OF_A_TRACE = 256
+MOST_LOGIN_STEPS = 512
 MOST_HANDOVERS = 1024
 MOST_KEY_RECORDS = 1024
-
-
-_BARE = ("NTM ACK", "Challenge", "Hole Punching")
-"""Messages that name no negotiation and belong to the one around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,8 @@ class History:
     def __init__(self) -> None:
         """Nothing happened yet."""
         self._steps: deque[Step] = deque(maxlen=MOST_STEPS)
+        self._login: list[Step] = []
+        """The first steps since the newest login began: it stays when keep-alives have come."""
         self._traces: OrderedDict[str, Trace] = OrderedDict()
         self._handovers: deque[Move] = deque(maxlen=MOST_HANDOVERS)
         self._last_handover: dict[str, Move] = {}
@@ -72,6 +72,10 @@ class History:
         """The newest move of the tunnel to a peer."""
         return self._last_handover.get(fqdn)
 
+    def standing(self, own: str) -> Sequence[Step]:
+        """The newest login of this node and the registration that followed."""
+        return tuple(standing(self._login, own))
+
     def trace(self, fqdn: str) -> Trace | None:
         """How the newest tunnel to a peer was built."""
         return self._traces.get(fqdn)
@@ -79,6 +83,10 @@ class History:
     def add_step(self, step: Step) -> None:
         """A message was sent or came."""
         self._steps.append(step)
+        if step.message == "Nonce Request":
+            self._login.clear()
+        if len(self._login) < MOST_LOGIN_STEPS:
+            self._login.append(step)
 
     def add_handover(self, move: Move) -> None:
         """A tunnel moved."""
@@ -104,13 +112,7 @@ class History:
 def _of_negotiation(steps: Sequence[Step], fqdn: str) -> list[Step]:
     """Pick the newest negotiation with a peer, and the bare acknowledgements in between."""
     newest = next((step.detail for step in reversed(steps) if _agrees(step, fqdn)), None)
-    mine = [number for number, step in enumerate(steps) if newest and step.detail == newest]
-    if not mine:
-        return []
-    first, last = mine[0], mine[-1]
-    return [
-        step for step in steps[first : last + 1] if step.detail == newest or step.message in _BARE
-    ]
+    return of_negotiation(steps, newest) if newest else []
 
 
 def _agrees(step: Step, fqdn: str) -> bool:

@@ -21,6 +21,8 @@ class Step:
     sent: bool
     detail: str = ""
     """The negotiation (hex) or the FQDN it belongs to."""
+    names: tuple[str, ...] = ()
+    """The nodes that the message names."""
 
 
 class Journal:
@@ -40,7 +42,8 @@ class Journal:
         """Record that a message was sent or came in."""
         detail = getattr(message, "negotiation", None) or getattr(message, "fqdn", "")
         text = detail.hex() if isinstance(detail, bytes) else str(detail)
-        self._steps.append(Step(at, paper_name(type(message)), self.here, there, sent, text))
+        name = paper_name(type(message))
+        self._steps.append(Step(at, name, self.here, there, sent, text, _names(message)))
 
     def poll(self) -> Step | None:
         """Next step, oldest first."""
@@ -49,5 +52,23 @@ class Journal:
 
 def paper_name(kind: type) -> str:
     """Return the paper's name of a message type: `NtmAck` is NTM ACK."""
-    special = {"NtmAck": "NTM ACK", "UdpKeepAlive": "UDP Keep Alive"}
-    return special.get(kind.__name__) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__)
+    return _SPECIAL.get(kind.__name__) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__)
+
+
+def _names(message: object) -> tuple[str, ...]:
+    """The FQDNs in a message: whom it is about, and either end's; a login's is without domain."""
+    user, name = getattr(message, "user", None), getattr(message, "name", None)
+    if isinstance(user, str) and isinstance(name, str):
+        return (f"{name}.{user}",)
+    ends = (message, *(getattr(message, end, None) for end in ("mn", "cn", "peer")))
+    named = (getattr(end, "fqdn", end) for end in ends)
+    return tuple(dict.fromkeys(name for name in named if isinstance(name, str)))
+
+
+_SPECIAL = {
+    "NtmAck": "NTM ACK",
+    "UdpKeepAlive": "UDP Keep Alive",
+    "TcpKeepAlive": "TCP Keep Alive",
+    "FindCoordinator": "NS Query",
+    "CoordinatorFound": "NS Answer",
+}

@@ -128,6 +128,7 @@ class Account:
         """Take a Nonce Request or a Login Request from a stranger."""
         match message:
             case NonceRequest():
+                self._journal.note(now, message, "node", sent=False)
                 self._replies.append(Reply(id, Nonce(self._nonce(now // NONCE_PERIOD_NS))))
             case LoginRequest():
                 self._journal.note(now, message, "node", sent=False)

@@ -154,7 +154,7 @@ class Directions:
         negotiation = Negotiation(request.negotiation, node, request, now)
         self._open[negotiation.id] = negotiation
         if not is_below(request.fqdn, common.settings.domain):
-            return self._find(negotiation)
+            return self._find(negotiation, now)
         cn = common.registry.named(request.fqdn)
         if cn is None:
             return self._refuse(negotiation, Reason.UNKNOWN_NAME, now)
@@ -229,7 +229,7 @@ class Directions:
                 continue
             match negotiation.state:
                 case Finding(_, retry_at) if retry_at is not None and now >= retry_at:
-                    self._find(negotiation)
+                    self._find(negotiation, now)
                 case _:
                     pass
         self._drain(now)
@@ -284,13 +284,16 @@ class Directions:
         cn = Subject(request.fqdn, () if cn_node is None else cn_node.stored.groups)
         return self._common.judge(mn, cn, now)
 
-    def _find(self, negotiation: Negotiation) -> None:
+    def _find(self, negotiation: Negotiation, now: Instant) -> None:
         call = self._common.next_id()
         negotiation.state = Finding(call)
-        self._common.requests.append(FindCoordinator(call, negotiation.request.fqdn))
+        request = FindCoordinator(call, negotiation.request.fqdn)
+        self._common.journal.note(now, request, "DNS", sent=True)
+        self._common.requests.append(request)
 
     def _handle_found(self, negotiation: Negotiation, reply: object, now: Instant) -> None:
         if isinstance(reply, CoordinatorFound):
+            self._common.journal.note(now, reply, "DNS", sent=False)
             if (reason := self._common.policy.refuses_domain(reply.domain)) is not None:
                 return self._refuse(negotiation, reason, now)
             server = self._domain(reply)

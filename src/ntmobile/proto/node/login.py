@@ -154,7 +154,9 @@ class Login:
         """Begin a login; one under way is dropped."""
         call = self._next_id()
         self._state = AskingNonce(call, proof, tries)
-        self._calls.append(Call(call, OwnAccount(), NonceRequest()))
+        message = NonceRequest()
+        self._journal.note(now, message, "AS", sent=True)
+        self._calls.append(Call(call, OwnAccount(), message))
 
     def stop(self) -> None:
         """Forget it all."""
@@ -177,6 +179,7 @@ class Login:
         match self._state:
             case AskingNonce(call, proof, tries) if call == id:
                 if isinstance(reply, Nonce):
+                    self._journal.note(now, reply, "AS", sent=False)
                     self._request(proof, reply.nonce, tries, now)
                 else:
                     self._fail(proof, tries, reply, now)

@@ -1,0 +1,184 @@
+"""Which steps of a journal make one sequence: a login and registration, or a tunnel's set-up.
+
+Acknowledgements name no negotiation; they are taken with what surrounds them, so where a server
+directs several tunnels at the same moment one may stand in the wrong sequence.
+Source: paper, Figs. 2 to 7.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+LOGIN = ("Nonce Request", "Nonce", "Login Request", "Login Response", "Login Refusal")
+REGISTRATION = (
+    "Registration Request",
+    "Registration Response",
+    "Notification Registration",
+    "UDP Keep Alive",
+    "TCP Keep Alive",
+    "Keep Alive Answer",
+)
+BETWEEN_SERVERS = ("Key Distribution", "Key Sharing", "Notification Direction", "Relay Direction")
+BARE = (
+    "NTM ACK",
+    "Challenge",
+    "Hole Punching",
+    "Key Sharing",
+    "NS Query",
+    "NS Answer",
+    "Node Information Response",
+)
+"""What names no negotiation and belongs to the one around it."""
+ACKNOWLEDGED = ("Route Direction", "Relay Direction", "Hole Punching")
+MOST_STEPS = 96
+"""Of one chart."""
+
+
+class Noted(Protocol):
+    """A step of a journal, by whatever clock."""
+
+    @property
+    def message(self) -> str:
+        """The paper's name."""
+        ...
+
+    @property
+    def here(self) -> str:
+        """Who noted it."""
+        ...
+
+    @property
+    def there(self) -> str:
+        """The other end."""
+        ...
+
+    @property
+    def sent(self) -> bool:
+        """Or it came."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """The negotiation (hex) or the FQDN it belongs to."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes it names."""
+        ...
+
+
+S = TypeVar("S", bound=Noted)
+
+
+def negotiation(steps: Sequence[S], *nodes: str) -> list[S]:
+    """Return the newest negotiation in which all these nodes appear, oldest step first.
+
+    The hexadecimal name of a negotiation stands for itself.
+    """
+    about: dict[str, set[str]] = {}
+    for step in steps:
+        if is_negotiation(step.detail):
+            found = about.setdefault(step.detail, {step.detail})
+            found |= {step.here, step.there, *step.names}
+    wanted = set(nodes)
+    newest = next((name for name in reversed(about) if wanted <= about[name]), None)
+    return [] if newest is None else of_negotiation(steps, newest)
+
+
+def of_negotiation(steps: Sequence[S], name: str) -> list[S]:
+    """Return the steps of a negotiation, and the bare ones of its participants in between."""
+    mine = [number for number, step in enumerate(steps) if step.detail == name]
+    if not mine:
+        return []
+    theirs = {steps[number].there for number in mine} | {"RS", "DNS", "DCcn", "DCmn"}
+    chosen = [
+        step
+        for step in steps[mine[0] : mine[-1] + 1]
+        if step.detail == name or (step.message in BARE and step.there in theirs)
+    ]
+    chosen += _answers_to(chosen, steps[mine[-1] + 1 :])
+    return chosen[-MOST_STEPS:]
+
+
+def _answers_to(chosen: Sequence[S], later: Sequence[S]) -> list[S]:
+    """The acknowledgements that came when all that names the negotiation was said."""
+    due: list[str] = []
+    for step in chosen:
+        if step.sent and step.message in ACKNOWLEDGED and step.there not in due:
+            due.append(step.there)
+        elif step.message == "NTM ACK" and not step.sent and step.there in due:
+            due.remove(step.there)
+    answers = []
+    for step in later:
+        if step.message == "NTM ACK" and not step.sent and step.there in due:
+            due.remove(step.there)
+            answers.append(step)
+    return answers
+
+
+def standing(steps: Sequence[S], node: str) -> list[S]:
+    """Return the newest login of a node and the registration that followed.
+
+    Ends with the first answered keep-alive. Who saw no login tells the newest registration.
+    """
+    last = max((n for n, step in enumerate(steps) if _is_login_of(step, node)), default=None)
+    chosen = [] if last is None else _nonce_before(steps, last)
+    first = _registration_before_the_last_answer(steps, node) if last is None else last
+    for step in steps[first:]:
+        if len(chosen) >= MOST_STEPS:
+            break
+        asked = step.there == "NS" or (step.here, step.there) == ("AS", "DC")
+        if _is_of(step, node) or (asked and step.message in BARE):
+            chosen.append(step)
+        if step.message == "Keep Alive Answer" and _is_of(step, node):
+            break
+    return chosen
+
+
+def is_negotiation(detail: str) -> bool:
+    """Whether a step's detail names a negotiation."""
+    return len(detail) == 32 and "." not in detail
+
+
+def _is_login_of(step: Noted, node: str) -> bool:
+    return step.message == "Login Request" and (step.here == node or _names(step, node))
+
+
+def _is_of(step: Noted, node: str) -> bool:
+    if step.message in LOGIN:
+        return step.here == node or _names(step, node) or step.message == "Login Refusal"
+    known = step.message in (*REGISTRATION, *BETWEEN_SERVERS, "Challenge")
+    return known and (node in (step.here, step.there) or _names(step, node))
+
+
+def _names(step: Noted, node: str) -> bool:
+    """Whether a step names a node; a Login Request names it without its domain."""
+    return any(node == name or node.startswith(f"{name}.") for name in step.names)
+
+
+def _nonce_before(steps: Sequence[S], last: int) -> list[S]:
+    """The nonce that a login was made with: the newest of the same participant before it."""
+    found: list[S] = []
+    for step in reversed(steps[:last]):
+        if step.here == steps[last].here and step.message in ("Nonce", "Nonce Request"):
+            found.insert(0, step)
+        if found and found[0].message == "Nonce Request":
+            break
+    return found
+
+
+def _registration_before_the_last_answer(steps: Sequence[Noted], node: str) -> int:
+    """Where the newest registration begins: with its key, or after the keep-alives before it."""
+    first = len(steps)
+    answered = False
+    for number in range(len(steps) - 1, -1, -1):
+        step = steps[number]
+        if not _is_of(step, node):
+            continue
+        answered = answered or step.message == "Registration Response"
+        if answered and "Keep Alive" in step.message:
+            break
+        first = number
+        if step.message == "Key Distribution":
+            break
+    return first
