@@ -23,7 +23,7 @@ MOST_KEY_RECORDS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """How the newest tunnel to a peer was built."""
+    """How the newest tunnel to a peer was built, or how this node came to stand itself."""
 
     fqdn: str
     at: Instant
@@ -72,9 +72,10 @@ class History:
         """The newest move of the tunnel to a peer."""
         return self._last_handover.get(fqdn)
 
-    def standing(self, own: str) -> Sequence[Step]:
+    def standing(self, own: str) -> Trace:
         """The newest login of this node and the registration that followed."""
-        return tuple(standing(self._login, own))
+        steps = tuple(standing(self._login, own))
+        return Trace(own, steps[-1].at if steps else Instant(0), steps)
 
     def trace(self, fqdn: str) -> Trace | None:
         """How the newest tunnel to a peer was built."""

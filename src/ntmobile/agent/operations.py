@@ -15,6 +15,7 @@ from ntmobile.agent.failures import (
     name_failure,
     registration_failure,
 )
+from ntmobile.agent.history import Trace
 from ntmobile.agent.netcheck import netcheck
 from ntmobile.agent.records import Choices, SavedAccount
 from ntmobile.agent.report import report_text
@@ -318,14 +319,20 @@ class Operations:
             return PongView(fqdn=fqdn, sequence=number, rtt_ms=None, kind=None, remote=None)
         return _pong_view(session.pongs.pop((fqdn, sequence)), number)
 
-    def _trace(self, name: str) -> object:
-        session, fqdn = self._session(), self._full(name)
+    def _trace(self, name: str | None) -> object:
+        session = self._session()
+        own = session.account.fqdn
+        trace = session.history.standing(own) if name is None else self._tunnel_trace(session, name)
+        return trace_view(own, trace, session.clock)
+
+    def _tunnel_trace(self, session: Session, name: str) -> Trace:
+        fqdn = self._full(name)
         trace = session.history.trace(fqdn)
         if trace is None:
             raise Remedy(
                 f"no tunnel to {fqdn} was built since this node is up", remedy=f"ntm ping {fqdn}"
             )
-        return trace_view(session.account.fqdn, trace, session.clock)
+        return trace
 
     def _whois(self, text: str) -> object:
         try:

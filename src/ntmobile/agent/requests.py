@@ -76,7 +76,8 @@ class AskKeys(Request, frozen=True, tag="keys"):
 class AskTrace(Request, frozen=True, tag="trace"):
     """How the tunnel to a node was built; answered by a TraceView."""
 
-    fqdn: str
+    fqdn: str | None = None
+    """None: how this node logged in and registered."""
 
 
 class AskHandovers(Request, frozen=True, tag="handovers"):

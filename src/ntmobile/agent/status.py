@@ -30,13 +30,13 @@ from ntmobile.keys.identity import fingerprint
 from ntmobile.keys.table import CommonKey
 from ntmobile.proto.journal import Step
 from ntmobile.proto.node.settings import PeerView
+from ntmobile.proto.sequence import is_negotiation
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.registration import Reason
 
 _MILLISECOND = 1_000_000
-_NEGOTIATION_DIGITS = 32
 
 
 def down_view(state: State, troubles: Iterable[str]) -> StatusView:
@@ -225,27 +225,27 @@ def _key_view(key: CommonKey, clock: Clock) -> KeyView:
 def trace_view(own: str, trace: Trace, clock: Clock) -> TraceView:
     """`ntm trace`."""
     began = trace.steps[0].at if trace.steps else trace.at
+    details = (step.detail for step in trace.steps if is_negotiation(step.detail))
     return TraceView(
         fqdn=trace.fqdn,
         own=own,
         at=iso(trace.at, clock),
-        steps=tuple(_step_view(step, began) for step in trace.steps),
+        negotiation=next(details, ""),
+        steps=tuple(_step_view(step, began, clock) for step in trace.steps),
     )
 
 
-def _step_view(step: Step, began: Instant) -> StepView:
+def _step_view(step: Step, began: Instant, clock: Clock) -> StepView:
     return StepView(
+        at=iso(step.at, clock, timespec="microseconds"),
         ms=(step.at - began) / _MILLISECOND,
         message=step.message,
         here=step.here,
         there=step.there,
         sent=step.sent,
-        detail="" if _is_negotiation(step.detail) else step.detail,
+        detail="" if is_negotiation(step.detail) else step.detail,
+        names=step.names,
     )
-
-
-def _is_negotiation(detail: str) -> bool:
-    return len(detail) == _NEGOTIATION_DIGITS and "." not in detail
 
 
 def whois_view(address: Host, state: State) -> WhoisView | None:
@@ -259,7 +259,7 @@ def whois_view(address: Host, state: State) -> WhoisView | None:
     return WhoisView(address=str(address), fqdn=fqdn, peer_key=key)
 
 
-def iso(instant: Instant, clock: Clock) -> str:
-    """Return an Instant as ISO 8601 in UTC, to the millisecond."""
+def iso(instant: Instant, clock: Clock, timespec: str = "milliseconds") -> str:
+    """Return an Instant as ISO 8601 in UTC, to the millisecond unless told."""
     moment = datetime.fromtimestamp(clock.wall_of(instant), UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec=timespec).replace("+00:00", "Z")

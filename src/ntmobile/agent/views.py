@@ -151,6 +151,8 @@ class KeysView(View, frozen=True):
 class StepView(View, frozen=True):
     """One message of a sequence, seen from this node."""
 
+    at: str
+    """To the microsecond."""
     ms: float
     """Since the first step."""
     message: str
@@ -158,14 +160,19 @@ class StepView(View, frozen=True):
     there: str
     sent: bool
     detail: str
+    names: tuple[str, ...]
+    """The nodes that the message names."""
 
 
 class TraceView(View, frozen=True):
     """`ntm trace`."""
 
     fqdn: str
+    """The peer; this node itself for its login and registration."""
     own: str
     at: str
+    negotiation: str
+    """By which the servers know it, in hexadecimal; empty for a login."""
     steps: tuple[StepView, ...]
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 _GUTTER = 11
 """Columns for the time, such as "  123.4 ms "."""
 _LEAST_SPACING = 24
+_ORDER = ("MN", "node", "AS", "DCmn", "DC", "NS", "RS", "DNS", "DCcn", "CN", "push")
+"""From left to right as the paper draws them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,25 +22,27 @@ class Arrow:
     sender: str
     receiver: str
     label: str
+    lost: bool = False
+    """It never arrived."""
 
 
 def participants(arrows: Sequence[Arrow], first: str) -> list[str]:
-    """Return who takes part: first, then in the order of their first message."""
+    """Return who takes part: as in the paper's figures, else first and then as they speak."""
     found = dict.fromkeys([first])
     for arrow in arrows:
         found |= dict.fromkeys([arrow.sender, arrow.receiver])
-    return list(found)
+    return sorted(found, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
 def draw(arrows: Sequence[Arrow], first: str) -> list[str]:
-    """Return the lines of the chart; first is the participant at the left."""
+    """Return the lines of the chart; first is at the left of those the paper does not name."""
     names = participants(arrows, first)
     columns = _columns(names, arrows)
     lines = [_heads(names, columns), _lives(columns)]
     for arrow in arrows:
         begin, end = columns[names.index(arrow.sender)], columns[names.index(arrow.receiver)]
         lines.append(_over(_lives(columns), arrow.label, min(begin, end), abs(end - begin)))
-        lines.append(_arrow(_lives(columns), begin, end, arrow.ms))
+        lines.append(_arrow(_lives(columns), begin, end, arrow))
     return [line.rstrip() for line in lines]
 
 
@@ -69,9 +73,9 @@ def _over(line: str, text: str, start: int, width: int) -> str:
     return line[:place] + text + line[place + len(text) :]
 
 
-def _arrow(line: str, begin: int, end: int, ms: float) -> str:
+def _arrow(line: str, begin: int, end: int, arrow: Arrow) -> str:
     low, high = min(begin, end), max(begin, end)
-    shaft = "-" * max(0, high - low - 2)
-    body = f"{shaft}>" if begin < end else f"<{shaft}"
-    timed = f"{ms:8.1f} ms"
+    shaft, head = "-" * max(0, high - low - 2), "x" if arrow.lost else ">"
+    body = f"{shaft}{head}" if begin < end else f"{'x' if arrow.lost else '<'}{shaft}"
+    timed = f"{arrow.ms:8.1f} ms"
     return timed + line[len(timed) : low + 1] + body + line[high:]

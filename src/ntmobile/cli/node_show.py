@@ -1,7 +1,9 @@
 """The commands that show something: `ntm status`, `peers`, `keys`, `trace`, `handovers` ..."""
 
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from ntmobile import __version__
@@ -23,11 +25,9 @@ from ntmobile.agent.views import (
     PeerStatus,
     PeersView,
     StatusView,
-    StepView,
     TraceView,
     WhoisView,
 )
-from ntmobile.cli.chart import Arrow, draw
 from ntmobile.cli.node_output import (
     JsonOption,
     StateOption,
@@ -40,6 +40,8 @@ from ntmobile.cli.node_output import (
     show_json,
     show_table,
 )
+from ntmobile.cli.trace import chart, read_witnesses
+from ntmobile.proto.testimony import Witness
 
 
 @command
@@ -140,28 +142,30 @@ def whois(
 
 @command
 def trace(
-    fqdn: Annotated[str, typer.Argument(help="The peer.")],
+    fqdn: Annotated[
+        str | None, typer.Argument(help="The peer; none: this node's login and registration.")
+    ] = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with", metavar="FILE", help="What another saw, as its `trace --json` printed it."
+        ),
+    ] = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Draw how the tunnel to a node was built, message by message, as this node saw it."""
+    """Draw how the tunnel to a node was built, message by message, as the paper's figures do.
+
+    A node sees its own messages only. What servers and the peer saw comes in by --with.
+    """
     view = ask(state, AskTrace(fqdn), TraceView)
     if json:
         show_json(view)
         return
+    own = msgspec.convert(msgspec.to_builtins(view), Witness)
     show(f"{view.fqdn}, {view.at}")
-    for line in draw([_arrow(step) for step in view.steps], first=_first(view)):
+    for line in chart([own, *read_witnesses(others or ())]):
         show(line)
-
-
-def _first(view: TraceView) -> str:
-    return view.steps[0].here if view.steps else view.own
-
-
-def _arrow(step: StepView) -> Arrow:
-    ends = (step.here, step.there) if step.sent else (step.there, step.here)
-    label = f"{step.message} ({step.detail})" if step.detail else step.message
-    return Arrow(step.ms, *ends, label)
 
 
 @command

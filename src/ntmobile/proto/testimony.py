@@ -100,22 +100,22 @@ def _of(
             yield Carried(at, *ends, lost=ends[0] not in BARE)
 
 
+def ends_of(witnesses: Collection[Witness]) -> tuple[tuple[str, str], ...]:
+    """Return the name in the chart, and the FQDN, of each node that it is about."""
+    names = _Names(witnesses)
+    if names.mn:
+        return (("MN", names.mn), ("CN", names.cn))
+    return (("node", names.only),)
+
+
 class _Names:
     """Who is who when several tell: the paper's MN, CN, DCmn and DCcn where two nodes are about."""
 
     def __init__(self, witnesses: Collection[Witness]) -> None:
-        self._mn = next(
-            (
-                witness.own or step.there
-                for witness in witnesses
-                for step in witness.steps
-                if step.message == "Direction Request" and step.sent is bool(witness.own)
-            ),
-            "",
-        )
         nodes = {name for witness in witnesses for name in _nodes(witness)}
-        self._cn = next(iter(sorted(nodes - {self._mn})), "") if self._mn else ""
-        self._only = next(iter(sorted(nodes)), "") if len(nodes) == 1 else ""
+        self.mn = _asker(witnesses) or _caller(witnesses)
+        self.cn = next(iter(sorted(nodes - {self.mn})), "") if self.mn else ""
+        self.only = next(iter(sorted(nodes)), "") if len(nodes) == 1 else ""
 
     def here(self, witness: Witness, step: Seen) -> str:
         return self._node(witness.own) if witness.own else self._server(step.here, witness.home)
@@ -127,7 +127,7 @@ class _Names:
             case "AS" | "DC" | "NS":
                 return self._server(step.there, witness.home)
             case "node":
-                return self._node(self._only)
+                return self._node(self.only)
             case _:
                 return self._node(step.there)
 
@@ -136,22 +136,41 @@ class _Names:
         return "DC" if name in ("DCmn", "DCcn") and not self._has_two_domains() else name
 
     def _node(self, fqdn: str) -> str:
-        if fqdn == self._mn and fqdn:
+        if fqdn == self.mn and fqdn:
             return "MN"
-        return "CN" if fqdn == self._cn and fqdn else "node"
+        return "CN" if fqdn == self.cn and fqdn else "node"
 
     def _server(self, role: str, domain: str) -> str:
         if role != "DC" or not self._has_two_domains():
             return role
-        return "DCmn" if self._mn.endswith("." + domain) else "DCcn"
+        return "DCmn" if self.mn.endswith("." + domain) else "DCcn"
 
     def _has_two_domains(self) -> bool:
-        domains = {name.split(".", 2)[-1] for name in (self._mn, self._cn) if name}
+        domains = {name.split(".", 2)[-1] for name in (self.mn, self.cn) if name}
         return len(domains) == 2
+
+
+def _asker(witnesses: Collection[Witness]) -> str:
+    """Who asked: the sender of the Direction Request, by its own word or its DC's."""
+    for witness in witnesses:
+        for step in witness.steps:
+            if step.message == "Direction Request" and step.sent is bool(witness.own):
+                return witness.own or step.there
+    return ""
+
+
+def _caller(witnesses: Collection[Witness]) -> str:
+    """Where nobody saw the question: the peer of the node that was directed."""
+    for witness in witnesses:
+        for step in witness.steps:
+            others = [name for name in step.names if name != witness.own]
+            if witness.own and step.message == "Route Direction" and others:
+                return others[0]
+    return ""
 
 
 def _nodes(witness: Witness) -> set[str]:
     """The FQDNs that a witness names."""
-    named = {name for step in witness.steps for name in step.names}
+    named = {name for step in witness.steps for name in step.names if name.count(".") > 1}
     theres = {step.there for step in witness.steps if "." in step.there}
     return named | theres | ({witness.own} if witness.own else set())

@@ -19,8 +19,8 @@ from ntmobile.servers.calls import Calls
 from ntmobile.servers.config import Role
 from ntmobile.servers.logins import Logins
 from ntmobile.servers.own import OwnDomain
-from ntmobile.servers.relay import log_step
 from ntmobile.servers.requests import Requests
+from ntmobile.servers.steps import Steps
 from ntmobile.wire.message import Message
 
 log = structlog.get_logger()
@@ -44,6 +44,7 @@ class AccountServer:
         self.logins = logins
         self._calls = calls
         self._requests = Requests()
+        self.steps = Steps(clock)
         self.machine = Account(
             own.name,
             own.public,
@@ -57,7 +58,7 @@ class AccountServer:
         self.driver.outlets = (
             Outlet(self.machine.poll_request, perform),
             Outlet(self.machine.poll_reply, self._requests.answer),
-            Outlet(self.machine.poll_event, log_step),
+            Outlet(self.machine.poll_event, self.steps.add),
         )
         self.driver.start()
 

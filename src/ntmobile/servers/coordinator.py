@@ -33,9 +33,9 @@ from ntmobile.servers.calls import Calls
 from ntmobile.servers.config import Role, ServerConfig
 from ntmobile.servers.keeper import Keeper
 from ntmobile.servers.push import Push
-from ntmobile.servers.relay import log_step
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
+from ntmobile.servers.steps import Steps
 from ntmobile.wire.message import Message
 
 log = structlog.get_logger()
@@ -66,6 +66,7 @@ class CoordinatorServer:
         self._keeper = keeper
         self._clock = clock
         self._requests = Requests()
+        self.steps = Steps(clock)
         hosts = udp_hosts(settings.site(Role.DC).addresses)
         self.port = _core.Port(
             port=settings.dc.udp, ipv4=hosts.ipv4, ipv6=hosts.ipv6, homes=MOST_HOMES
@@ -125,7 +126,7 @@ class CoordinatorServer:
             case WakeUpFailed(_, fqdn, reason, detail):
                 log.warning("node not woken", node=fqdn, reason=str(reason), why=detail)
             case Step():
-                log_step(event)
+                self.steps.add(event)
 
 
 def coordinator_settings(settings: ServerConfig) -> CoordinatorSettings:

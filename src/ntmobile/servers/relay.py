@@ -6,7 +6,6 @@ import structlog
 
 from ntmobile import _core
 from ntmobile.proto.io import Caller, Entropy
-from ntmobile.proto.journal import Step
 from ntmobile.proto.relay.relay import Bind, Command, ForgetPath, RelayRole, Unbind
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet, sender
@@ -15,6 +14,8 @@ from ntmobile.servers.binding import udp_hosts
 from ntmobile.servers.config import Site
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
+from ntmobile.servers.steps import Steps
+from ntmobile.servers.steps import log_step as log_step
 from ntmobile.wire.message import Message
 
 log = structlog.get_logger()
@@ -38,12 +39,13 @@ class RelayServer:
         self._knocked: Counter[str] = Counter()
         self.machine = RelayRole(domain, entropy, self._idle_ns)
         self._requests = Requests()
+        self.steps = Steps(clock)
         outlets = (
             Outlet[Command](self.machine.poll_command, self._command),
             Outlet(self.machine.poll_transmit, self.signalling.send),
             Outlet(self.machine.poll_knock, sender(self.stranger, self._knocked)),
             Outlet(self.machine.poll_reply, self._requests.answer),
-            Outlet(self.machine.poll_event, log_step),
+            Outlet(self.machine.poll_event, self.steps.add),
         )
         self.driver = Driver(self.machine, outlets, clock=clock, tasks=tasks)
         self.signalling.read(self.driver, self.machine.handle_datagram)
@@ -83,8 +85,3 @@ class RelayServer:
 
     def _idle_ns(self, path: bytes) -> int | None:
         return self.port.statistics(int.from_bytes(path))[2]
-
-
-def log_step(step: Step) -> None:
-    """Where an outlet of steps delivers to."""
-    log.debug("step", message=step.message, there=step.there, sent=step.sent, of=step.detail)

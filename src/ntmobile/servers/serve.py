@@ -12,12 +12,14 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 import dns.rrset
+import msgspec
 import structlog
 
 from ntmobile.errors import NTMobileError, Remedy
 from ntmobile.keys.certificates import needs_renewal
 from ntmobile.proto.coordinator.policy import Policy
 from ntmobile.proto.io import Entropy, random_bytes
+from ntmobile.proto.testimony import Witness
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.dnssec import Validator
 from ntmobile.runtime.domains import Domains
@@ -48,6 +50,7 @@ from ntmobile.servers.push import Push
 from ntmobile.servers.relay import RelayServer
 from ntmobile.servers.relay_directory import label_of
 from ntmobile.servers.self_check import check_dns, check_https, check_stun
+from ntmobile.servers.steps import seen
 from ntmobile.servers.taker import Taker
 from ntmobile.store import Counter, Store, StoreUnavailable
 from ntmobile.wire.endpoint import Endpoint
@@ -164,6 +167,12 @@ class Servers:
             await self._drop_registrations(policy)
         self._policy = policy
         log.info("reloaded", federation=settings.federation.mode)
+
+    def witness(self) -> bytes:
+        """Return what the roles of this process lately sent and got, as JSON of a Witness."""
+        servers = (self.account, self.coordinator, self.relay)
+        steps = seen((server.steps for server in servers if server is not None), self._clock)
+        return msgspec.json.encode(Witness(steps, domain=self.own.name))
 
     async def close(self) -> None:
         """Close everything, the last opened first."""
@@ -297,7 +306,7 @@ class Servers:
         self._serve(Role.AS, self.account.take)
 
     async def _start_admin(self) -> None:
-        admin = AdminSocket(self.directory.path, map(str, self.roles), self.reload)
+        admin = AdminSocket(self.directory.path, map(str, self.roles), self.reload, self.witness)
         try:
             await admin.start()
         except OSError as error:
