@@ -25,16 +25,16 @@ arrows = st.lists(
 
 def test_a_chart_reads_like_the_papers_figures() -> None:
     assert draw(FIGURE_6, first="MN") == [
-        "            MN                     DCmn                     CN",
-        "             |                       |                       |",
-        "             |   Direction Request   |                       |",
-        "     0.0 ms  |---------------------->|                       |",
-        "             |    Route Direction    |                       |",
-        "    20.0 ms  |<----------------------|                       |",
-        "             |                Tunnel Request                 |",
-        "    31.5 ms  |<----------------------------------------------|",
-        "             |                Tunnel Response                |",
-        "    31.7 ms  |---------------------------------------------->|",
+        "           MN                  DCmn         CN",
+        "            |                    |           |",
+        "            | Direction Request  |           |",
+        "     0.0 ms |------------------->|           |",
+        "            |  Route Direction   |           |",
+        "    20.0 ms |<-------------------|           |",
+        "            |         Tunnel Request         |",
+        "    31.5 ms |<-------------------------------|",
+        "            |        Tunnel Response         |",
+        "    31.7 ms |------------------------------->|",
     ]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ntmobile.cli.admin_domain import FEDERATION, POLICY, audit
+from ntmobile.cli.admin_trace import trace
 from ntmobile.cli.admin_users import CERTIFICATE, KEY, NODE, USER
 
 APP = typer.Typer(help="Users, nodes, keys, foreign domains and policy.", no_args_is_help=True)
@@ -16,6 +17,7 @@ APP.add_typer(CERTIFICATE, name="certificate")
 APP.add_typer(FEDERATION, name="federation")
 APP.add_typer(POLICY, name="policy")
 APP.command("audit")(audit)
+APP.command("trace")(trace)
 
 
 def register(app: typer.Typer) -> None:

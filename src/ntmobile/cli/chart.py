@@ -6,10 +6,11 @@ receiver, with its name above and its time at the left.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 _GUTTER = 11
 """Columns for the time, such as "  123.4 ms "."""
-_LEAST_SPACING = 24
+_LEAST_SPACING = 12
 _ORDER = ("MN", "node", "AS", "DCmn", "DC", "NS", "RS", "DNS", "DCcn", "CN", "push")
 """From left to right as the paper draws them."""
 
@@ -47,11 +48,22 @@ def draw(arrows: Sequence[Arrow], first: str) -> list[str]:
 
 
 def _columns(names: Sequence[str], arrows: Sequence[Arrow]) -> list[int]:
-    # Every label fits between neighbours, so it fits between any two.
-    longest = max((len(arrow.label) for arrow in arrows), default=0)
-    widest = max(len(name) for name in names)
-    spacing = max(_LEAST_SPACING, longest + 4, widest + 2)
-    return [_GUTTER + widest // 2 + number * spacing for number in range(len(names))]
+    """Each participant's place: every label fits between its own two, and no head meets another."""
+    gaps = [
+        max(_LEAST_SPACING, (len(left) + len(right)) // 2 + 2) for left, right in pairwise(names)
+    ]
+    for arrow in sorted(arrows, key=lambda arrow: _span(names, arrow)[1]):
+        left, span = _span(names, arrow)
+        lacking = len(arrow.label) + 4 - sum(gaps[left : left + span])
+        for gap in range(left, left + span):
+            gaps[gap] += max(0, -(-lacking // span))
+    return list(accumulate(gaps, initial=_GUTTER + len(names[0]) // 2))
+
+
+def _span(names: Sequence[str], arrow: Arrow) -> tuple[int, int]:
+    """The leftmost of an arrow's two ends, and how many gaps it crosses."""
+    left, right = sorted((names.index(arrow.sender), names.index(arrow.receiver)))
+    return left, right - left
 
 
 def _heads(names: Sequence[str], columns: Sequence[int]) -> str:

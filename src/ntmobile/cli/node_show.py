@@ -1,6 +1,5 @@
 """The commands that show something: `ntm status`, `peers`, `keys`, `trace`, `handovers` ..."""
 
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -40,7 +39,7 @@ from ntmobile.cli.node_output import (
     show_json,
     show_table,
 )
-from ntmobile.cli.trace import chart, read_witnesses
+from ntmobile.cli.trace import WithOption, chart, read_witnesses
 from ntmobile.proto.testimony import Witness
 
 
@@ -145,12 +144,7 @@ def trace(
     fqdn: Annotated[
         str | None, typer.Argument(help="The peer; none: this node's login and registration.")
     ] = None,
-    others: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--with", metavar="FILE", help="What another saw, as its `trace --json` printed it."
-        ),
-    ] = None,
+    others: WithOption = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:

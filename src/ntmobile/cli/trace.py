@@ -2,13 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+import typer
 
-from ntmobile.cli.admin_common import read_file
 from ntmobile.cli.chart import Arrow, draw
 from ntmobile.errors import Remedy
 from ntmobile.proto.testimony import Carried, Witness, ends_of, merge
+
+WithOption = Annotated[
+    list[Path] | None,
+    typer.Option("--with", metavar="FILE", help="What another saw: its `trace --json`."),
+]
 
 
 def read_witnesses(files: Iterable[Path]) -> list[Witness]:
@@ -35,7 +41,9 @@ def _arrow(one: Carried, began: float) -> Arrow:
 
 def _witness(file: Path) -> Witness:
     try:
-        return msgspec.json.decode(read_file(file), type=Witness)
+        return msgspec.json.decode(file.read_bytes(), type=Witness)
+    except OSError as error:
+        raise Remedy(f"{file}: {error.strerror}", remedy="name a file that can be read") from None
     except msgspec.MsgspecError as error:
         raise Remedy(
             f"{file} is not what a trace is: {error}",

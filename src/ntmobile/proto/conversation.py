@@ -244,12 +244,20 @@ class Conversation(Generic[Tag]):
         """Answer a request, and again whenever the same request comes."""
         if asked.transaction in self._answers:
             self._answers[asked.transaction] = message
-        self._transmit(asked.transaction, message, asked.source, now, interface=asked.interface)
+        self._transmit(
+            asked.transaction,
+            message,
+            asked.source,
+            now,
+            interface=asked.interface,
+            of=asked.message,
+        )
 
     def challenge(self, asked: Asked, now: Instant) -> None:
         """Let the asker prove its source: it asks the same again, with a token."""
         self._answers.pop(asked.transaction, None)
-        self._challenge(asked.transaction, asked.header, asked.source, asked.interface, now)
+        question = Envelope(asked.transaction, b"", asked.message)
+        self._challenge(question, asked.header, asked.source, asked.interface, now)
 
     def handle_datagram(
         self, header: Header, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
@@ -265,7 +273,9 @@ class Conversation(Generic[Tag]):
             return None
         if envelope is None:
             return None
-        self._journal.note(now, envelope.message, self._there(source, header.sender), sent=False)
+        there, opened = self._there(source, header.sender), self._open.get(envelope.transaction)
+        asked = None if opened is None else opened.message
+        self._journal.note(now, envelope.message, there, sent=False, of=asked)
         if envelope.transaction in self._open:
             return self._handle_answer(envelope, header, source, now)
         return self._handle_asked(envelope, header, source, now, interface)
@@ -320,7 +330,7 @@ class Conversation(Generic[Tag]):
             if long_enough and not isinstance(envelope.message, Challenge):
                 there = self._there(source, header.sender)
                 self._journal.note(now, envelope.message, there, sent=False)
-                self._challenge(envelope.transaction, header, source, interface, now)
+                self._challenge(envelope, header, source, interface, now)
             return None
         self._openers[place] = opener
         if len(self._openers) > SALTS_KEPT:
@@ -353,7 +363,8 @@ class Conversation(Generic[Tag]):
         if envelope.transaction in self._answers:
             kept = self._answers[envelope.transaction]
             if kept is not None:
-                self._transmit(envelope.transaction, kept, source, now, interface=interface)
+                transaction, question = envelope.transaction, envelope.message
+                self._transmit(transaction, kept, source, now, interface=interface, of=question)
             return None
         if not self._forwards:
             self._answers[envelope.transaction] = None
@@ -382,10 +393,14 @@ class Conversation(Generic[Tag]):
             )
 
     def _challenge(
-        self, transaction: int, header: Header, source: Endpoint, interface: int, now: Instant
+        self, question: Envelope, header: Header, source: Endpoint, interface: int, now: Instant
     ) -> None:
-        token = self._challenger.token(header, source, now)
-        self._transmit(transaction, Challenge(token), source, now, interface=interface)
+        challenge = Challenge(self._challenger.token(header, source, now))
+        transaction, message = question.transaction, question.message
+        there = self._there(source, header.sender)
+        self._transmit(
+            transaction, challenge, source, now, interface=interface, of=message, there=there
+        )
 
     def _transmit(
         self,
@@ -397,8 +412,11 @@ class Conversation(Generic[Tag]):
         token: bytes = b"",
         interface: int = 0,
         at_least: int = 0,
+        of: Signal | None = None,
+        there: str | None = None,
     ) -> None:
-        self._journal.note(now, message, self._there(destination, None), sent=True)
+        to = self._there(destination, None) if there is None else there
+        self._journal.note(now, message, to, sent=True, of=of)
         plaintext = Envelope(transaction, token, message).encode(at_least)
         data = self._sealer.seal(self.identifier, plaintext)
         self._transmits.append(Transmit(destination, data, interface))

@@ -38,12 +38,14 @@ class Journal:
         """Datagrams dropped, by reason."""
         self._steps: deque[Step] = deque(maxlen=KEPT)
 
-    def note(self, at: Instant, message: object, there: str, *, sent: bool) -> None:
-        """Record that a message was sent or came in."""
-        detail = getattr(message, "negotiation", None) or getattr(message, "fqdn", "")
-        text = detail.hex() if isinstance(detail, bytes) else str(detail)
+    def note(
+        self, at: Instant, message: object, there: str, *, sent: bool, of: object = None
+    ) -> None:
+        """Record that a message was sent or came in; of is what it answers, where it does."""
         name = paper_name(type(message))
-        self._steps.append(Step(at, name, self.here, there, sent, text, _names(message)))
+        detail = _detail(message) or _detail(of)
+        names = _names(message) or _names(of)
+        self._steps.append(Step(at, name, self.here, there, sent, detail, names))
 
     def poll(self) -> Step | None:
         """Next step, oldest first."""
@@ -53,6 +55,11 @@ class Journal:
 def paper_name(kind: type) -> str:
     """Return the paper's name of a message type: `NtmAck` is NTM ACK."""
     return _SPECIAL.get(kind.__name__) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__)
+
+
+def _detail(message: object) -> str:
+    found = getattr(message, "negotiation", None) or getattr(message, "fqdn", "")
+    return found.hex() if isinstance(found, bytes) else str(found)
 
 
 def _names(message: object) -> tuple[str, ...]:

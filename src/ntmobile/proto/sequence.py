@@ -1,7 +1,8 @@
 """Which steps of a journal make one sequence: a login and registration, or a tunnel's set-up.
 
-Acknowledgements name no negotiation; they are taken with what surrounds them, so where a server
-directs several tunnels at the same moment one may stand in the wrong sequence.
+A step knows its negotiation, or that of the question it answers. Key Sharing and Hole Punching know
+none; they are taken with what surrounds them, so where several tunnels are built at the same moment
+one may stand in the wrong sequence.
 Source: paper, Figs. 2 to 7.
 """
 
@@ -18,17 +19,9 @@ REGISTRATION = (
     "Keep Alive Answer",
 )
 BETWEEN_SERVERS = ("Key Distribution", "Key Sharing", "Notification Direction", "Relay Direction")
-BARE = (
-    "NTM ACK",
-    "Challenge",
-    "Hole Punching",
-    "Key Sharing",
-    "NS Query",
-    "NS Answer",
-    "Node Information Response",
-)
-"""What names no negotiation and belongs to the one around it."""
-ACKNOWLEDGED = ("Route Direction", "Relay Direction", "Hole Punching")
+BARE = ("NTM ACK", "Challenge", "Hole Punching", "Key Sharing", "NS Query", "NS Answer")
+"""What may name no negotiation and belongs to the one around it: Key Sharing and what is said to RS
+under Ktun, with their acknowledgements."""
 MOST_STEPS = 96
 """Of one chart."""
 
@@ -94,26 +87,9 @@ def of_negotiation(steps: Sequence[S], name: str) -> list[S]:
     chosen = [
         step
         for step in steps[mine[0] : mine[-1] + 1]
-        if step.detail == name or (step.message in BARE and step.there in theirs)
+        if step.detail == name or (_is_bare(step) and step.there in theirs)
     ]
-    chosen += _answers_to(chosen, steps[mine[-1] + 1 :])
     return chosen[-MOST_STEPS:]
-
-
-def _answers_to(chosen: Sequence[S], later: Sequence[S]) -> list[S]:
-    """The acknowledgements that came when all that names the negotiation was said."""
-    due: list[str] = []
-    for step in chosen:
-        if step.sent and step.message in ACKNOWLEDGED and step.there not in due:
-            due.append(step.there)
-        elif step.message == "NTM ACK" and not step.sent and step.there in due:
-            due.remove(step.there)
-    answers = []
-    for step in later:
-        if step.message == "NTM ACK" and not step.sent and step.there in due:
-            due.remove(step.there)
-            answers.append(step)
-    return answers
 
 
 def standing(steps: Sequence[S], node: str) -> list[S]:
@@ -127,8 +103,7 @@ def standing(steps: Sequence[S], node: str) -> list[S]:
     for step in steps[first:]:
         if len(chosen) >= MOST_STEPS:
             break
-        asked = step.there == "NS" or (step.here, step.there) == ("AS", "DC")
-        if _is_of(step, node) or (asked and step.message in BARE):
+        if _is_of(step, node) or (step.message in BARE and _is_at_a_server(step, node)):
             chosen.append(step)
         if step.message == "Keep Alive Answer" and _is_of(step, node):
             break
@@ -149,6 +124,16 @@ def _is_of(step: Noted, node: str) -> bool:
         return step.here == node or _names(step, node) or step.message == "Login Refusal"
     known = step.message in (*REGISTRATION, *BETWEEN_SERVERS, "Challenge")
     return known and (node in (step.here, step.there) or _names(step, node))
+
+
+def _is_bare(step: Noted) -> bool:
+    return step.message in BARE and not is_negotiation(step.detail)
+
+
+def _is_at_a_server(step: Noted, node: str) -> bool:
+    """Whether a bare step may belong to a login (at the AS) or a registration (with an NS)."""
+    named = (step.here, step.there) == ("AS", "DC") and _names(step, node)
+    return named or step.there == "NS"
 
 
 def _names(step: Noted, node: str) -> bool:

@@ -19,6 +19,8 @@ AGAIN_S = 5.0
 
 _Ends = tuple[str, str, str]
 """Message, sender, receiver."""
+_Moment = tuple[float, int]
+"""When, and the number of the step: what one saw at the same instant stays in its order."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -70,34 +72,33 @@ class Carried:
 def merge(witnesses: Collection[Witness]) -> list[Carried]:
     """Return every message once, in order of arrival, with the paper's names of its ends."""
     names = _Names(witnesses)
-    sent: dict[_Ends, list[float]] = {}
-    got: dict[_Ends, list[float]] = {}
+    sent: dict[_Ends, list[_Moment]] = {}
+    got: dict[_Ends, list[_Moment]] = {}
     present: set[str] = set()
-    for witness in witnesses:
-        for step in witness.steps:
-            here, there = names.here(witness, step), names.there(witness, step)
-            present.add(here)
-            ends = (step.message, here, there) if step.sent else (step.message, there, here)
-            (sent if step.sent else got).setdefault(ends, []).append(step.at_s)
-    carried = [one for ends in dict.fromkeys((*sent, *got)) for one in _of(ends, sent, got)]
-    told = [replace(one, lost=one.lost and one.receiver in present) for one in carried]
-    return sorted(told, key=lambda one: one.at_s)
+    steps = [(witness, step) for witness in witnesses for step in witness.steps]
+    for number, (witness, step) in enumerate(steps):
+        here, there = names.here(witness, step), names.there(witness, step)
+        present.add(here)
+        ends = (step.message, here, there) if step.sent else (step.message, there, here)
+        (sent if step.sent else got).setdefault(ends, []).append((step.at_s, number))
+    told = [one for ends in {**sent, **got} for one in _of(ends, sent, got)]
+    return [replace(one, lost=one.lost and one.receiver in present) for _, one in sorted(told)]
 
 
 def _of(
-    ends: _Ends, sent: Mapping[_Ends, list[float]], got: Mapping[_Ends, list[float]]
-) -> Iterator[Carried]:
+    ends: _Ends, sent: Mapping[_Ends, list[_Moment]], got: Mapping[_Ends, list[_Moment]]
+) -> Iterator[tuple[_Moment, Carried]]:
     """Every arrival, and the sends that belong to none and are no further tries of one."""
     arrivals = sorted(got.get(ends, []))
     left = sorted(sent.get(ends, []))
     for arrival in arrivals:
-        yield Carried(arrival, *ends)
-        before = [at for at in left if at <= arrival + CLOCKS_S]
+        yield arrival, Carried(arrival[0], *ends)
+        before = [moment for moment in left if moment[0] <= arrival[0] + CLOCKS_S]
         if before:
             left.remove(before[-1])
-    for at in left:
-        if not any(abs(at - arrival) < AGAIN_S for arrival in arrivals):
-            yield Carried(at, *ends, lost=ends[0] not in BARE)
+    for moment in left:
+        if not any(abs(moment[0] - arrival[0]) < AGAIN_S for arrival in arrivals):
+            yield moment, Carried(moment[0], *ends, lost=ends[0] not in BARE)
 
 
 def ends_of(witnesses: Collection[Witness]) -> tuple[tuple[str, str], ...]:
@@ -115,7 +116,8 @@ class _Names:
         nodes = {name for witness in witnesses for name in _nodes(witness)}
         self.mn = _asker(witnesses) or _caller(witnesses)
         self.cn = next(iter(sorted(nodes - {self.mn})), "") if self.mn else ""
-        self.only = next(iter(sorted(nodes)), "") if len(nodes) == 1 else ""
+        told = [witness.own for witness in witnesses if witness.own]
+        self.only = told[0] if told else min(nodes, default="") if len(nodes) == 1 else ""
 
     def here(self, witness: Witness, step: Seen) -> str:
         return self._node(witness.own) if witness.own else self._server(step.here, witness.home)

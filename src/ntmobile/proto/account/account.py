@@ -157,7 +157,7 @@ class Account:
                     self._refuse(request, _refusal(reply, LoginRefused.CREDENTIALS), now)
             case Distributing(request, verified, key):
                 if isinstance(reply, NtmAck):
-                    self._journal.note(now, reply, "DC", sent=False)
+                    self._journal.note(now, reply, "DC", sent=False, of=verified)
                     self._respond(request, verified, key, now)
                 else:
                     self._refuse(request, _refusal(reply, LoginRefused.COORDINATOR), now)
