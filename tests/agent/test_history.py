@@ -1,4 +1,4 @@
-from ntmobile.agent.history import MOST_TRACES, History, Move
+from ntmobile.agent.history import MOST_STEPS, MOST_TRACES, History, Move
 from ntmobile.keys.table import KeyAct, KeyRecord, Party
 from ntmobile.proto.journal import Step
 from ntmobile.proto.node.events import HandoverDone, TunnelEstablished
@@ -95,3 +95,25 @@ def test_key_records_are_kept_in_order() -> None:
         history.add_key_record(record)
 
     assert list(history.key_records) == records
+
+
+def test_the_newest_login_and_registration_stay_when_thousands_of_messages_have_come() -> None:
+    history = History()
+    stood = [
+        step(1, "Nonce Request", "AS"),
+        step(2, "Nonce", "AS", sent=False),
+        step(3, "Login Request", "AS"),
+        step(4, "Login Response", "AS", sent=False),
+        step(5, "Registration Request", "DC"),
+        step(6, "Registration Response", "DC", sent=False),
+    ]
+    for each in stood:
+        history.add_step(each)
+    for number in range(2 * MOST_STEPS):
+        history.add_step(step(10 + number, "Tunnel Request", PEER, MINE))
+
+    assert list(history.standing(OWN).steps) == stood
+
+
+def test_a_node_that_never_logged_in_has_nothing_to_draw() -> None:
+    assert History().standing(OWN).steps == ()

@@ -39,6 +39,8 @@ def test_a_login_and_registration_that_all_tell_of_are_figs_2_and_3() -> None:
     figure, hosts = figure_2(), (MN, "as.example.org", "dc.example.org")
     world = figure.world
     world.await_registration(world.nodes[MN])
+    net = world.organisation("example.net")
+    world.connect(world.nodes[MN], world.node("pc.bob", net, world.internet.home("cn home")))
     world.run_for(65)
 
     merged = merge([Witness(seen(standing(steps(figure, host), MN)), *who(host)) for host in hosts])

@@ -72,6 +72,7 @@ def test_node_and_servers_together_draw_figs_2_and_3(scene: Scene) -> None:
     lines = drawn(scene.laptop.ntm("trace", "--with", told).stdout)
 
     assert columns(lines) == ["node", "AS", "DC"]
+    assert "|<|" not in "".join(lines), "nobody speaks to itself"
     assert in_order(lines, "Login Request", "Key Distribution", "NTM ACK", "Login Response")
     assert in_order(lines, "Login Response", "Registration Request", "Registration Response")
 

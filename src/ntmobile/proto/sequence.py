@@ -18,7 +18,7 @@ REGISTRATION = (
     "TCP Keep Alive",
     "Keep Alive Answer",
 )
-BETWEEN_SERVERS = ("Key Distribution", "Key Sharing", "Notification Direction", "Relay Direction")
+BETWEEN_SERVERS = ("Key Distribution", "Key Sharing", "Notification Direction")
 BARE = ("NTM ACK", "Challenge", "Hole Punching", "Key Sharing", "NS Query", "NS Answer")
 """What may name no negotiation and belongs to the one around it: Key Sharing and what is said to RS
 under Ktun, with their acknowledgements."""
@@ -122,7 +122,10 @@ def _is_login_of(step: Noted, node: str) -> bool:
 def _is_of(step: Noted, node: str) -> bool:
     if step.message in LOGIN:
         return step.here == node or _names(step, node) or step.message == "Login Refusal"
-    known = step.message in (*REGISTRATION, *BETWEEN_SERVERS, "Challenge")
+    if step.message == "Challenge":
+        asked = step.there == node or (step.here == node and step.there in ("DC", "NS"))
+        return asked and not is_negotiation(step.detail)
+    known = step.message in (*REGISTRATION, *BETWEEN_SERVERS)
     return known and (node in (step.here, step.there) or _names(step, node))
 
 
