@@ -30,7 +30,6 @@ UNPROVEN = {
 KNOWN_GAPS = {
     "Fig. 4",
     "Push",
-    "Node authentication",
     "Device Token Request",
     "Notification Direction",
     "Notification Registration",
