@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from ntmobile._core import Engine
+from ntmobile.agent.detours import Detours
 from ntmobile.agent.engine import PacketLoops
 from ntmobile.proto.io import Transmit
 from ntmobile.proto.node.events import (
@@ -38,7 +39,7 @@ class End:
 
     def __init__(self) -> None:
         self.engine = Engine()
-        self.loops = PacketLoops(self.engine, Clock())
+        self.loops = PacketLoops(self.engine, Clock(), Detours())
         self.heard: list[tuple[object, ...]] = []
         self.endpoint = Endpoint("127.0.0.1", self.engine.port)
 

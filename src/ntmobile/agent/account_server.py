@@ -18,6 +18,7 @@ from ntmobile.agent.urls import parse_url
 from ntmobile.errors import DecodeError, NTMobileError
 from ntmobile.proto.io import Failed
 from ntmobile.runtime.https import (
+    DIRECTLY,
     Authority,
     CertificateWrong,
     DomainKey,
@@ -26,6 +27,7 @@ from ntmobile.runtime.https import (
     Place,
     SystemStore,
     Trust,
+    Way,
     exchange,
 )
 from ntmobile.runtime.resolver import NoSuchName, Resolver, ResolverError, Service
@@ -68,13 +70,13 @@ class AccountServer:
     """Asks one account server; each answer or failure is remembered for `ntm status`."""
 
     def __init__(
-        self, account: SavedAccount, resolver: Resolver, last: LastPlace, *, mark: int = 0
+        self, account: SavedAccount, resolver: Resolver, last: LastPlace, *, way: Way = DIRECTLY
     ) -> None:
-        """Mark is put on its sockets (SO_MARK), so that the DNS hook lets them pass."""
+        """Way says how its connections leave this machine."""
         self._account = account
         self._resolver = resolver
         self._last = last
-        self._mark = mark
+        self._way = way
         self.place: Place | None = None
         """Where it was last asked."""
         self.trouble: str | None = None
@@ -98,7 +100,7 @@ class AccountServer:
     async def _ask(self, message: NonceRequest | LoginRequest) -> LoginAnswer:
         self.place = place = await self.find()
         trust = trust_of(self._account, self._last.domain_key())
-        data = await exchange(place, trust, LOGIN_PATH, encode(message), mark=self._mark)
+        data = await exchange(place, trust, LOGIN_PATH, encode(message), way=self._way)
         self._last.keep(place)
         return decode(_ANSWER, data)
 

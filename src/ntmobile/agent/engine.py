@@ -10,6 +10,7 @@ from typing import Literal, Protocol, assert_never
 import structlog
 
 from ntmobile._core import Control, Datagram, Engine, Moved, RekeyDue, SendFailed, Wanted
+from ntmobile.agent.detours import Detours
 from ntmobile.agent.traffic import DataTraffic
 from ntmobile.proto.io import Transmit
 from ntmobile.proto.node.events import (
@@ -29,6 +30,7 @@ from ntmobile.proto.node.events import (
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.stun import is_stun
 from ntmobile.wire.tunnel import ReceiveState
 
 SILENT_NS = 30 * SECOND
@@ -69,9 +71,11 @@ class Receiver(Protocol):
 class PacketLoops:
     """One engine; also the node's Observations of it."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, detours: Detours) -> None:
         """The engine stays its owner's, who closes it."""
         self._engine = engine
+        self._detours = detours
+        detours.on_change = self._handle_detour
         self._clock = clock
         self.counters: Counter[str] = Counter()
         self.on_open: Callable[[tuple[Host, Host]], None] = lambda hosts: None
@@ -106,7 +110,11 @@ class PacketLoops:
 
     def transmit(self, transmit: Transmit) -> None:
         """Send a signalling datagram; a refusal comes back as a signal."""
-        destination = transmit.destination
+        payload = transmit.payload
+        # STUN asks whether UDP passes.
+        asks_udp = is_stun(payload)
+        way = self._detours.translate if asks_udp else self._detours.outward
+        destination = way(transmit.destination)
         self._engine.send(
             destination.host.packed, destination.port, transmit.payload, transmit.interface
         )
@@ -123,8 +131,8 @@ class PacketLoops:
                 engine.activate_keys(index, epoch)
             case RetireKeys(index, epoch):
                 engine.retire_keys(index, epoch)
-            case SetPath(index, remote, interface, mtu):
-                engine.set_path(index, remote.host.packed, remote.port, interface, mtu=mtu)
+            case SetPath(index, _, _, mtu):
+                self._set_path(command)
                 peer = self._open[index]
                 self._paths[peer.fqdn] = command
                 self.on_path((peer.peer_ipv4, peer.peer_ipv6), mtu)
@@ -159,22 +167,16 @@ class PacketLoops:
     def _deliver(self, signal: Signal, receiver: Receiver, now: Instant) -> None:
         match signal:
             case Datagram():
-                receiver.handle_datagram(
-                    _source(signal), signal.payload, now, interface=signal.interface
-                )
+                source, interface = self._origin(signal)
+                receiver.handle_datagram(source, signal.payload, now, interface=interface)
             case Control():
                 if (traffic := self._traffic.get(signal.index)) is not None:
                     traffic.heard_control(len(signal.payload))
                 receiver.handle_control(
-                    signal.index,
-                    signal.epoch,
-                    _source(signal),
-                    signal.interface,
-                    signal.payload,
-                    now,
+                    signal.index, signal.epoch, *self._origin(signal), signal.payload, now
                 )
             case Moved():
-                receiver.handle_moved(signal.index, _source(signal), signal.interface, now)
+                receiver.handle_moved(signal.index, *self._origin(signal), now)
             case Wanted():
                 receiver.handle_wanted(Endpoint.of(signal.destination, 0).host, now)
             case RekeyDue():
@@ -182,6 +184,19 @@ class PacketLoops:
             case SendFailed():
                 # The machine's own timers notice; this is for `ntm bugreport`.
                 self.counters[f"send_failed_errno_{signal.errno}"] += 1
+
+    def _origin(self, signal: Datagram | Control | Moved) -> tuple[Endpoint, int]:
+        source = Endpoint.of(signal.source_host, signal.source_port)
+        return self._detours.inward(source, signal.interface)
+
+    def _set_path(self, path: SetPath) -> None:
+        to = self._detours.outward(path.remote)
+        self._engine.set_path(path.index, to.host.packed, to.port, path.interface, mtu=path.mtu)
+
+    def _handle_detour(self, remote: Endpoint) -> None:
+        for path in self._paths.values():
+            if path.remote == remote:
+                self._set_path(path)
 
     def _open_tunnel(self, command: OpenTunnel) -> None:
         self.on_open((command.peer_ipv4, command.peer_ipv6))
@@ -213,7 +228,8 @@ class PacketLoops:
         )
 
     def _send_control(self, command: SendControl) -> None:
-        there = command.destination
+        wanted = command.destination
+        there = None if wanted is None else self._detours.outward(wanted)
         sent = self._engine.send_control(
             command.index,
             command.payload,
@@ -229,7 +245,3 @@ class PacketLoops:
 def _cipher(name: str) -> Literal["aes-256-gcm", "chacha20-poly1305"]:
     assert name in ("aes-256-gcm", "chacha20-poly1305"), name
     return "aes-256-gcm" if name == "aes-256-gcm" else "chacha20-poly1305"
-
-
-def _source(signal: Datagram | Control | Moved) -> Endpoint:
-    return Endpoint.of(signal.source_host, signal.source_port)

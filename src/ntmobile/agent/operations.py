@@ -62,6 +62,7 @@ from ntmobile.agent.views import (
 )
 from ntmobile.errors import Remedy
 from ntmobile.proto.node.events import NameRefused, Pong
+from ntmobile.runtime.proxy import Proxy
 from ntmobile.wire.registration import Reason
 
 PONG_S = 2.0
@@ -367,9 +368,12 @@ def changed_choice(choices: Choices, name: str, value: str) -> Choices:
             return msgspec.structs.replace(choices, accept_dns=_flag(name, value))
         case "relay-only":
             return msgspec.structs.replace(choices, relay_only=_flag(name, value))
+        case "proxy":
+            return msgspec.structs.replace(choices, proxy=_proxy(value))
         case _:
             raise Remedy(
-                f"there is no setting {name!r}; there are operator, accept-dns and relay-only",
+                f"there is no setting {name!r}; "
+                "there are operator, accept-dns, relay-only and proxy",
                 remedy="ntm set",
             )
 
@@ -380,6 +384,8 @@ def shown_choices(choices: Choices) -> dict[str, str]:
         "operator": choices.operator or "",
         "accept-dns": "yes" if choices.accept_dns else "no",
         "relay-only": "yes" if choices.relay_only else "no",
+        # Without the password.
+        "proxy": "" if choices.proxy is None else str(Proxy.parse(choices.proxy)),
     }
 
 
@@ -389,6 +395,16 @@ def user_id(name: str) -> int:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
         raise Remedy(f"there is no user {name!r} on this machine", remedy="ntm set") from None
+
+
+def _proxy(url: str) -> str | None:
+    if not url:
+        return None
+    try:
+        Proxy.parse(url)
+    except ValueError as error:
+        raise Remedy(str(error), remedy="ntm set proxy=http://HOST:PORT") from None
+    return url
 
 
 def _user(name: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ntmobile.runtime.proxy import Proxy, proxy_of_environment
 from ntmobile.wire.endpoint import Endpoint
 
 R = TypeVar("R")
@@ -98,6 +99,13 @@ class Choices(msgspec.Struct, frozen=True):
     """Hook the applications' DNS queries."""
     relay_only: bool = False
     """Tell no address of this node to anyone; all traffic goes through the relay."""
+    proxy: str | None = None
+    """URL of an HTTP proxy, perhaps with a password; None: that of HTTPS_PROXY."""
+
+    @property
+    def http_proxy(self) -> Proxy | None:
+        """The proxy to use."""
+        return proxy_of_environment() if self.proxy is None else Proxy.parse(self.proxy)
 
 
 class SavedIdentity(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ import structlog
 from ntmobile._core import Engine
 from ntmobile.agent.account_server import AccountServer
 from ntmobile.agent.bell import Bell
+from ntmobile.agent.detours import Detours
 from ntmobile.agent.engine import PacketLoops
 from ntmobile.agent.examination import Examination
 from ntmobile.agent.history import History, Move
@@ -25,6 +26,7 @@ from ntmobile.agent.names import NameQueries
 from ntmobile.agent.processor import has_aes
 from ntmobile.agent.records import KeepAlive, SavedAccount, SavedPeer, VirtualAddresses
 from ntmobile.agent.state import State
+from ntmobile.agent.webs import Webs
 from ntmobile.proto.io import Call, Entropy, Failed, random_bytes
 from ntmobile.proto.journal import Step, paper_name
 from ntmobile.proto.node.events import (
@@ -48,7 +50,7 @@ from ntmobile.proto.node.node import Node
 from ntmobile.proto.node.settings import NodeSettings, Pin
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet
-from ntmobile.runtime.https import Place
+from ntmobile.runtime.https import Place, Way
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
@@ -113,9 +115,10 @@ class Session:
         self._model = model
         self._tasks = Tasks()
         self._stack = AsyncExitStack()
-        self.account_server = AccountServer(
-            account, resolver, _LastPlace(state, account), mark=model.mark
-        )
+        self.detours = Detours()
+        way = Way(model.mark, lambda: state.choices.http_proxy, self.detours.translate)
+        self._way = way
+        self.account_server = AccountServer(account, resolver, _LastPlace(state, account), way=way)
         self.on_registered: Callable[[Registered], None] = lambda _: None
         """Called at every registration that changed something."""
 
@@ -125,8 +128,12 @@ class Session:
             self.engine = Engine(mark=self._model.mark)
             stack.callback(self.engine.close)
             await stack.enter_async_context(self._tasks)
-            self.loops = PacketLoops(self.engine, self.clock)
+            self.loops = PacketLoops(self.engine, self.clock, self.detours)
             self.node = self._make_node()
+            self.webs = Webs(
+                self.engine.port, self._way, self.detours, self._handle_web, self._tasks
+            )
+            stack.callback(self.webs.close)
             self.driver = self._make_driver()
             stack.callback(self.driver.close)
             self.names = NameQueries(
@@ -203,6 +210,7 @@ class Session:
         node = self.node
         outlets: tuple[Outlet[Any], ...] = (
             Outlet(node.poll_command, self.loops.carry_out),
+            Outlet(node.poll_web, self.webs.carry_out),
             Outlet(node.poll_transmit, self.loops.transmit),
             Outlet(node.poll_event, self._handle_event),
             Outlet(node.poll_request, self._start),
@@ -226,6 +234,10 @@ class Session:
     def _handle_links(self, addresses: tuple[LocalAddress, ...]) -> None:
         _LOG.info("uplinks changed", addresses=len(addresses))
         self.driver.do(lambda now: self.node.handle_links(addresses, now))
+
+    def _handle_web(self, remote: Endpoint, stands: bool) -> None:
+        self.driver.do(lambda now: self.node.handle_web(remote, now, stands=stands))
+        self.changed.ring()
 
     def _handle_event(self, event: Event) -> None:
         match event:

@@ -1,6 +1,6 @@
 """Turns what the node's machine and the packet loops know into what `ntm` shows; reads only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -65,6 +65,7 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
         fqdn=view.fqdn,
         state="down" if view.state == "down" else standing,
         reasons=tuple(reasons),
+        notices=tuple(_notices(session)),
         virtual_ipv4=str(view.virtual_ipv4) if view.virtual_ipv4 else None,
         virtual_ipv6=str(view.virtual_ipv6) if view.virtual_ipv6 else None,
         servers=_servers(session),
@@ -75,6 +76,24 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
     )
 
 
+def _notices(session: Session) -> Iterator[str]:
+    if session.node.view().udp_blocked:
+        yield "UDP is blocked here: signalling and relay by WebSocket"
+    if (prefix := session.detours.prefix) is not None:
+        yield f"this network has IPv6 only: IPv4 addresses are reached by NAT64 ({prefix.network})"
+
+
+def _silence(session: Session, text: str) -> str:
+    """Say more of a DC that does not answer: perhaps the network lets nothing out."""
+    if not session.node.view().web_refused:
+        return text
+    why = session.webs.trouble or "no WebSocket stands"
+    return (
+        f"{text}; no UDP passes to the DC and no WebSocket either ({why}); "
+        "where an HTTP proxy leads out: ntm set proxy=http://HOST:PORT"
+    )
+
+
 def _reasons(session: Session, reason: str) -> list[str]:
     if session.login_failure is not None:
         return [login_failure(session.account, session.login_failure).problem]
@@ -82,9 +101,10 @@ def _reasons(session: Session, reason: str) -> list[str]:
         ended = registration_failure(session.account, reason)
         return [f"{ended.problem}; next: {ended.remedy}"]
     if reason in set(Reason):
-        return [f"not registered: {reason_text(Reason(reason))}; tunnels that stand go on"]
+        told = f"not registered: {reason_text(Reason(reason))}"
+        return [f"{_silence(session, told)}; tunnels that stand go on"]
     if session.registered is None:
-        return ["not registered yet"]
+        return [_silence(session, "not registered yet")]
     return [reason] if reason else []
 
 
@@ -100,13 +120,14 @@ def _servers(session: Session) -> tuple[ServerView, ...]:
     if not view.coordinator:
         return (account,)
     healthy = session.registered is not None and not view.reason
-    seen = ", ".join(str(endpoint) for endpoint in view.mapped)
+    seen = ", ".join(str(endpoint) for endpoint in view.mapped if not endpoint.is_web)
+    good = f"sees this node at {seen}" if seen else "talks to this node by WebSocket"
     coordinator = ServerView(
         role="DC",
         name=view.coordinator,
         address=_first(session.coordinator_endpoints),
         healthy=healthy,
-        detail=f"sees this node at {seen}" if healthy else view.reason or "not registered",
+        detail=good if healthy else view.reason or "not registered",
     )
     return (account, coordinator)
 
@@ -151,6 +172,7 @@ def _path(session: Session, peer: PeerView) -> PathView | None:
         family="ipv6" if peer.remote.version == 6 else "ipv4",
         rtt_ms=None if peer.rtt_ns is None else peer.rtt_ns / _MILLISECOND,
         mtu=peer.mtu,
+        websocket=peer.web,
     )
 
 

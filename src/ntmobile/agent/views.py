@@ -34,6 +34,8 @@ class PathView(View, frozen=True):
     rtt_ms: float | None
     mtu: int
     """Largest inner packet, bytes."""
+    websocket: bool = False
+    """The relay is reached by WebSocket, because UDP is blocked here."""
 
 
 class HandoverView(View, frozen=True):
@@ -80,6 +82,8 @@ class StatusView(View, frozen=True):
     device_key: str
     """SHA256:hex of this node's device key."""
     version: str
+    notices: tuple[str, ...] = ()
+    """What is worth knowing of the network this node is in."""
 
 
 class KnownPeer(View, frozen=True):

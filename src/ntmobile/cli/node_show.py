@@ -58,6 +58,8 @@ def show_status(view: StatusView) -> None:
             show(f"  {address}")
     for reason in view.reasons:
         show(f"  ! {reason}")
+    for notice in view.notices:
+        show(f"  {notice}")
     for server in view.servers:
         mark = "ok" if server.healthy else "no"
         show(f"  {server.role} {server.name} [{mark}] {server.detail}".rstrip())
@@ -71,6 +73,8 @@ def show_status(view: StatusView) -> None:
 
 def _peer_row(peer: PeerStatus) -> tuple[str, ...]:
     path = f"{peer.path.kind} {peer.path.remote}" if peer.path else "waiting for a path"
+    if peer.path and peer.path.websocket:
+        path += " by WebSocket"
     rtt = milliseconds(peer.path.rtt_ms if peer.path else None)
     return (
         peer.fqdn,

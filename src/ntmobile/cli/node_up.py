@@ -241,6 +241,8 @@ def _reporter(*, json: bool) -> Callable[[StatusView], None]:
                     show(f"  {line}")
             for reason in view.reasons:
                 show(f"  ! {reason}")
+            for notice in view.notices:
+                show(f"  {notice}")
 
     return report
 

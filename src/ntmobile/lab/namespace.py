@@ -22,11 +22,13 @@ SETTINGS = {
     "ipv4/ip_forward": "0",
     "ipv4/conf/all/rp_filter": "0",
     "ipv4/conf/default/rp_filter": "0",
+    "ipv4/conf/all/promote_secondaries": "1",
     "ipv6/conf/all/accept_dad": "0",
     "ipv6/conf/default/accept_dad": "0",
     "ipv6/conf/default/accept_ra": "0",
 }
-"""Duplicate address detection would keep an address unusable for a second or two."""
+"""Duplicate address detection would keep an address unusable for a second or two. An address that
+is exchanged for another of its network must not take that along."""
 
 HOLD = """
 set -e

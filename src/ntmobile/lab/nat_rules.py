@@ -234,7 +234,8 @@ def _ipv6(behaviour: Behaviour) -> list[str]:
 def _block_udp(behaviour: Behaviour) -> list[str]:
     if not behaviour.block_udp:
         return []
-    return ["meta l4proto udp udp dport != 53 udp sport != 53 drop"]
+    # Not by both ports of the packet: nft makes one comparison of two that are side by side.
+    return ["meta l4proto udp ct original proto-dst != 53 drop"]
 
 
 def _filters_ports(behaviour: Behaviour) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import ssl
 import typing
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,6 +19,7 @@ import httpcore
 
 from ntmobile.errors import NTMobileError
 from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.proxy import Proxy, connect_through
 from ntmobile.runtime.statement import STATEMENT_PATH, StatementWrong, check_statement
 from ntmobile.wire.endpoint import Endpoint
 
@@ -78,6 +79,27 @@ class Place:
     endpoints: tuple[Endpoint, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How TCP leaves this machine."""
+
+    mark: int = 0
+    """Put on the sockets (SO_MARK), unless 0."""
+    proxy: Callable[[], Proxy | None] = lambda: None
+    """Tried first; the addresses themselves a little later, as where there is no such proxy."""
+    translate: Callable[[Endpoint], Endpoint] = lambda endpoint: endpoint
+    """Where an address is reached from here (NAT64)."""
+
+    def attempts(self, place: Place) -> "list[Endpoint | Proxy]":
+        """What to try, in this order."""
+        proxy = self.proxy()
+        through: list[Endpoint | Proxy] = [] if proxy is None or not place.endpoints else [proxy]
+        return [*through, *place.endpoints]
+
+
+DIRECTLY = Way()
+
+
 class HttpsError(NTMobileError):
     """No answer, or not one to be used."""
 
@@ -135,6 +157,7 @@ class Connection:
         host = f"[{place.name}]" if ":" in place.name else place.name
         self._authority = host if port == 443 else f"{host}:{port}"
         self._url = httpcore.URL(scheme=b"https", host=b"server", port=port, target=b"/")
+        self._stream = stream
         self._http = httpcore.AsyncHTTP11Connection(self._url.origin, stream)
 
     async def post(
@@ -146,6 +169,10 @@ class Connection:
     async def get(self, path: str) -> Answer:
         """Fetches; raises Unreachable or AnswerWrong."""
         return await self._exchange("GET", path, b"", {})
+
+    def hand_over(self) -> asyncio.Transport:
+        """Return the connection itself, for another protocol; it is the caller's to close."""
+        return self._stream.hand_over()
 
     async def _exchange(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
@@ -180,13 +207,13 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def connect(place: Place, trust: Trust, *, mark: int = 0) -> AsyncIterator[Connection]:
+async def connect(place: Place, trust: Trust, *, way: Way = DIRECTLY) -> AsyncIterator[Connection]:
     """Connects to the first address that answers, and judges its certificate.
 
-    mark, unless 0, is put on the socket (SO_MARK). Raises Unreachable or CertificateWrong; what
-    the connection does afterwards raises HttpsError too.
+    Raises Unreachable or CertificateWrong; what the connection does afterwards raises HttpsError
+    too.
     """
-    stream = await _race(place, trust, mark)
+    stream = await _race(place, trust, way)
     try:
         connection = Connection(place, stream, stream.certificate)
         await _judge(connection, trust)
@@ -196,13 +223,13 @@ async def connect(place: Place, trust: Trust, *, mark: int = 0) -> AsyncIterator
 
 
 async def exchange(
-    place: Place, trust: Trust, path: str, message: bytes, *, mark: int = 0
+    place: Place, trust: Trust, path: str, message: bytes, *, way: Way = DIRECTLY
 ) -> bytes:
     """Posts one message over a connection of its own and returns the message in the answer.
 
     Raises HttpsError; an error status that carries a message (a refusal) is an answer.
     """
-    async with connect(place, trust, mark=mark) as connection:
+    async with connect(place, trust, way=way) as connection:
         return message_of(place, await connection.post(path, message))
 
 
@@ -249,10 +276,10 @@ def _context(trust: Trust) -> ssl.SSLContext:
     return context
 
 
-async def _race(place: Place, trust: Trust, mark: int) -> "_Stream":
+async def _race(place: Place, trust: Trust, way: Way) -> "_Stream":
     """Tries the addresses a little after one another; the first that completes TLS wins."""
     context = _context(trust)
-    waiting = list(place.endpoints)
+    waiting = way.attempts(place)
     running: set[asyncio.Task[_Stream]] = set()
     done: set[asyncio.Task[_Stream]] = set()
     errors: list[Exception] = []
@@ -260,7 +287,7 @@ async def _race(place: Place, trust: Trust, mark: int) -> "_Stream":
     try:
         while waiting or running:
             if waiting:
-                attempt = _open(waiting.pop(0), place, context, mark)
+                attempt = _open(waiting.pop(0), place, context, way)
                 running.add(loop.create_task(attempt))
             done, running = await asyncio.wait(
                 running,
@@ -277,7 +304,7 @@ async def _race(place: Place, trust: Trust, mark: int) -> "_Stream":
     finally:
         # Two may have succeeded in the same turn of the loop.
         await _abandon(running | done)
-    raise await _failure(place, trust, errors, mark)
+    raise await _failure(place, trust, errors, way)
 
 
 async def _abandon(running: "set[asyncio.Task[_Stream]]") -> None:
@@ -288,14 +315,14 @@ async def _abandon(running: "set[asyncio.Task[_Stream]]") -> None:
             await outcome.aclose()
 
 
-async def _failure(place: Place, trust: Trust, errors: list[Exception], mark: int) -> HttpsError:
+async def _failure(place: Place, trust: Trust, errors: list[Exception], way: Way) -> HttpsError:
     """The error that says most: a wrong certificate before silence."""
     for error in errors:
         if isinstance(error, ssl.SSLCertVerificationError):
             expected = "one of the given authority"
             if isinstance(trust, SystemStore):
                 expected = "one that this system's store verifies"
-            seen = await _peek(place, mark)
+            seen = await _peek(place, way)
             return CertificateWrong(place, _problem(error), seen=seen, expected=expected)
     shown = ", ".join(str(endpoint) for endpoint in place.endpoints) or "no address"
     detail = "; ".join(dict.fromkeys(str(error) or type(error).__name__ for error in errors))
@@ -309,35 +336,53 @@ def _problem(error: ssl.SSLCertVerificationError) -> str:
     return f"{error.verify_message}, if it is {clock} as this machine's clock says"
 
 
-async def _peek(place: Place, mark: int) -> bytes | None:
+async def _peek(place: Place, way: Way) -> bytes | None:
     """The certificate of a server that was not trusted, to be shown; asks it nothing."""
     try:
-        stream = await _race(place, Unverified(), mark)
+        stream = await _race(place, Unverified(), way)
     except HttpsError:
         return None
     await stream.aclose()
     return stream.certificate
 
 
-async def _open(endpoint: Endpoint, place: Place, context: ssl.SSLContext, mark: int) -> "_Stream":
-    family = socket.AF_INET6 if endpoint.version == 6 else socket.AF_INET
-    raw = socket.socket(family, socket.SOCK_STREAM)
+async def _open(
+    attempt: Endpoint | Proxy, place: Place, context: ssl.SSLContext, way: Way
+) -> "_Stream":
+    raw: socket.socket | None = None
     try:
-        raw.setblocking(False)
-        if mark:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         async with asyncio.timeout(CONNECT_S):
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(raw, (str(endpoint.host), endpoint.port))
+            raw = await _reach(attempt, place, way)
             reader, writer = await asyncio.open_connection(
                 sock=raw, ssl=context, server_hostname=place.name
             )
     except BaseException as error:
-        raw.close()
+        if raw is not None:
+            raw.close()
         if isinstance(error, TimeoutError):
-            raise TimeoutError(f"no answer from {endpoint}") from None
+            raise TimeoutError(f"no answer from {attempt}") from None
         raise
     return _Stream(reader, writer)
+
+
+async def _reach(attempt: Endpoint | Proxy, place: Place, way: Way) -> socket.socket:
+    """Return a TCP socket that leads to the place."""
+    if isinstance(attempt, Proxy):
+        port = place.endpoints[0].port
+        return await connect_through(attempt, place.name, port, mark=way.mark)
+    endpoint = way.translate(attempt)
+    family = socket.AF_INET6 if endpoint.version == 6 else socket.AF_INET
+    raw = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        raw.setblocking(False)
+        if way.mark:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, way.mark)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(raw, (str(endpoint.host), endpoint.port))
+    except BaseException:
+        raw.close()
+        raise
+    return raw
 
 
 class _Stream(httpcore.AsyncNetworkStream):
@@ -346,6 +391,7 @@ class _Stream(httpcore.AsyncNetworkStream):
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._mine = True
         presented = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         self.certificate = sha256(presented).digest()
 
@@ -356,9 +402,16 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._writer.write(buffer)
         await self._writer.drain()
 
+    def hand_over(self) -> asyncio.Transport:
+        self._mine = False
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        return transport
+
     async def aclose(self) -> None:
         # A peer that does not answer the TLS close must not hold us.
-        self._writer.transport.abort()
+        if self._mine:
+            self._writer.transport.abort()
 
     def get_extra_info(self, info: str) -> typing.Any:  # noqa: ANN401
         return None

@@ -13,12 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import h11
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from ntmobile.runtime.websocket_server import Doors
 from ntmobile.wire.endpoint import Endpoint
 
 log = structlog.get_logger()
@@ -37,8 +39,14 @@ HEADER_LIMIT = 16 * 1024
 class Listener:
     """Serves one application over TLS; counters: refused (too many), silent (asked nothing)."""
 
-    def __init__(self, application: ASGIApp, certificate: Path, key: Path) -> None:
-        """Certificate (with its chain) and key are PEM files; raises OSError or ssl.SSLError."""
+    def __init__(
+        self, application: ASGIApp, certificate: Path, key: Path, doors: Doors | None = None
+    ) -> None:
+        """Certificate (with its chain) and key are PEM files; raises OSError or ssl.SSLError.
+
+        Doors take over the connections that become WebSockets.
+        """
+        self.doors = Doors() if doors is None else doors
         self._files = (certificate, key)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -77,6 +85,7 @@ class Listener:
         """Stops listening, lets answers under way finish for a second, then cuts."""
         for server in self._servers:
             server.close()
+        self.doors.close()
         if self._state.tasks:
             await asyncio.wait(list(self._state.tasks), timeout=STOP_S)
         for connection in list(self._state.connections):
@@ -88,7 +97,7 @@ class Listener:
 
     async def _listen(self, endpoint: Endpoint) -> Endpoint:
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Bounded(self._config, self._state, self._sources, self.counters),
+            lambda: _Bounded(self._config, self._state, self._sources, self.counters, self.doors),
             sock=listening_socket(endpoint),
             ssl=self._context,
             ssl_handshake_timeout=HANDSHAKE_S,
@@ -123,8 +132,10 @@ class _Bounded(H11Protocol):
         state: ServerState,
         sources: Counter[str],
         counters: Counter[str],
+        doors: Doors,
     ) -> None:
         super().__init__(config, state, {})
+        self._doors = doors
         self._sources = sources
         self._counters = counters
         self._source = ""
@@ -143,6 +154,22 @@ class _Bounded(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._leave()
+
+    def _should_upgrade(self) -> bool:
+        return self._get_upgrade() == b"websocket" and self._doors.leads(self.scope["path"])
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """The connection is the doors' from now, if they take it."""
+        lines = [event.method + b" " + event.target + b" HTTP/1.1", *_lines(event.headers)]
+        request = b"\r\n".join([*lines, b"", b""])
+        self.connections.discard(self)
+        if self._doors.enter(self.scope["path"], self._source, request, self.transport):
+            self._leave()
+        else:
+            self.transport.close()
+
+    def _leave(self) -> None:
         if self._silence is not None:
             self._silence.cancel()
         self._sources[self._source] -= 1
@@ -153,3 +180,7 @@ class _Bounded(H11Protocol):
         if self.cycle is None:
             self._counters["silent"] += 1
             self.transport.abort()
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    return [name + b": " + value for name, value in headers]

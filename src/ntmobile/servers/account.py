@@ -52,6 +52,7 @@ class AccountServer:
             own.signalling(),
             entropy,
             settings.nodes.lifetime_s,
+            coordinator_https=settings.dc.https,
         )
         self.driver = Driver(self.machine, (), clock=clock, tasks=tasks)
         perform = self.driver.perform(self._perform, self.machine.handle_reply)

@@ -54,6 +54,12 @@ def reachable(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
+def loopback(addresses: Iterable[Host], port: int) -> Endpoint:
+    """Where a UDP port that answers at those public addresses takes IPv4 from this machine."""
+    only = udp_hosts(addresses).ipv4
+    return Endpoint(LOOPBACK[4], port) if not only else Endpoint.of(only, port)
+
+
 @contextmanager
 def explaining(what: str, setting: str) -> Iterator[None]:
     """Turn the system's refusal to open a port into what to do about it."""

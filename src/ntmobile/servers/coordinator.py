@@ -50,6 +50,7 @@ class CoordinatorServer:
     def __init__(
         self,
         settings: ServerConfig,
+        domain_key: bytes,
         policy: Policy,
         stored: Iterable[StoredNode],
         calls: Calls,
@@ -73,7 +74,7 @@ class CoordinatorServer:
         )
         self.signalling = Signalling(self.port)
         self.machine = Coordinator(
-            coordinator_settings(settings), policy, entropy, stored, clock.now()
+            coordinator_settings(settings, domain_key), policy, entropy, stored, clock.now()
         )
         self.driver = Driver(self.machine, (), clock=clock, tasks=tasks)
         perform = self.driver.perform(self._perform, self.machine.handle_reply)
@@ -129,8 +130,8 @@ class CoordinatorServer:
                 self.steps.add(event)
 
 
-def coordinator_settings(settings: ServerConfig) -> CoordinatorSettings:
-    """Return what the machine is told of the settings."""
+def coordinator_settings(settings: ServerConfig, domain_key: bytes) -> CoordinatorSettings:
+    """Return what the machine is told of the settings, and of the domain's public key."""
     return CoordinatorSettings(
         settings.domain,
         relays_of(settings),
@@ -138,9 +139,12 @@ def coordinator_settings(settings: ServerConfig) -> CoordinatorSettings:
         settings.nodes.ipv4_pool,
         settings.nodes.keepalive_s,
         registration_s=4 * settings.nodes.keepalive_s + 10,
+        domain_key=domain_key,
     )
 
 
 def relays_of(settings: ServerConfig) -> tuple[Relay, ...]:
     """Return the domain's RS, with one address a family."""
-    return tuple(Relay(settings.host_of(site), site.signalling()) for site in settings.relays)
+    return tuple(
+        Relay(settings.host_of(site), site.signalling(), site.https) for site in settings.relays
+    )

@@ -27,10 +27,11 @@ from ntmobile.runtime.listener import Listener
 from ntmobile.runtime.resolver import Resolver, SystemServers
 from ntmobile.runtime.signed import Verifier
 from ntmobile.runtime.tasks import Tasks
+from ntmobile.runtime.websocket_server import Doors
 from ntmobile.servers.account import AccountServer
 from ntmobile.servers.admin import current_policy
 from ntmobile.servers.admin_socket import AdminSocket
-from ntmobile.servers.binding import explaining, is_local, local_endpoints, reachable
+from ntmobile.servers.binding import explaining, is_local, local_endpoints, loopback, reachable
 from ntmobile.servers.book import NoBook, StoreBook
 from ntmobile.servers.calls import Calls
 from ntmobile.servers.config import Role, ServerConfig
@@ -54,6 +55,7 @@ from ntmobile.servers.steps import seen
 from ntmobile.servers.taker import Taker
 from ntmobile.store import Counter, Store, StoreUnavailable
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.web import DC_PATH, RS_PATH
 
 log = structlog.get_logger()
 
@@ -240,13 +242,23 @@ class Servers:
             clock=self._clock,
         )
         certificate, key = self.directory.tls_files(self._settings)
-        self._listener = Listener(self.front.application, certificate, key)
+        self._listener = Listener(self.front.application, certificate, key, self._doors())
         self._stack.push_async_callback(self._listener.close)
         for port in dict.fromkeys(site.https for site in self.sites.values()):
             sites = [site for site in self.sites.values() if site.https == port]
             addresses = [address for site in sites for address in site.addresses]
             with explaining(f"TCP port {port}", f"{sites[0].heading} https"):
                 self.https += await self._listener.listen(local_endpoints(addresses, port))
+
+    def _doors(self) -> Doors:
+        """Datagrams that come in WebSockets go to the UDP ports of the roles here."""
+        doors = Doors()
+        if (site := self.sites.get(Role.DC)) is not None and site.udp is not None:
+            doors.lead(DC_PATH, loopback(site.addresses, site.udp))
+        if (site := self.sites.get(Role.RS)) is not None and site.udp is not None:
+            hosts = (each.host for each in site.signalling())
+            doors.lead(RS_PATH, loopback(hosts, site.udp))
+        return doors
 
     async def _start_coordinator(self, store: Store) -> None:
         assert self._policy is not None
@@ -259,6 +271,7 @@ class Servers:
         with explaining(f"UDP port {self._settings.dc.udp}", "[dc] udp"):
             self.coordinator = CoordinatorServer(
                 self._settings,
+                self.own.public,
                 self._policy,
                 stored,
                 self._calls,

@@ -22,6 +22,7 @@ from ntmobile.wire.message import (
     Secret,
     Sequence,
 )
+from ntmobile.wire.web import WebPlace
 
 
 class Purpose(StrEnum):
@@ -147,6 +148,8 @@ class RouteDirection(Message, frozen=True, tag=20):
     cipher: Cipher = Cipher.AES_256_GCM
     shown: CertificateDigest = b""
     """Which certificate of the receiver its peer is shown; empty: none."""
+    relay_web: WebPlace | None = None
+    """RS's HTTPS; told to an end that reaches no UDP."""
 
 
 class ReachabilityProbe(Message, frozen=True, tag=21):

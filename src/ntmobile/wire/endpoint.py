@@ -5,6 +5,13 @@ from typing import Self
 
 Host = IPv4Address | IPv6Address
 
+WEB_HOST = IPv4Address("127.87.83.1")
+"""A server knows the nodes behind its WebSockets by this address, each by a port of its own.
+
+No packet from a network can bear it: it is a loopback address, and not the one that others use.
+Ours: docs/protocol.md section 3.
+"""
+
 
 class Endpoint:
     """A transport address: an IP address and a UDP or TCP port."""
@@ -38,6 +45,11 @@ class Endpoint:
         if self.host.version == 6:
             return f"[{self.host}]:{self.port}"
         return f"{self.host}:{self.port}"
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it stands for a node whose datagrams come in a WebSocket."""
+        return self.host == WEB_HOST
 
     @property
     def version(self) -> int:

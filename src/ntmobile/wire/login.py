@@ -17,6 +17,7 @@ import msgspec
 from ntmobile.wire.identity import Authentication, PublicIdentity
 from ntmobile.wire.message import Endpoints, Fqdn, KeyIdentifier, Message, Seconds, Secret, Token
 from ntmobile.wire.registration import NtmAck
+from ntmobile.wire.web import HTTPS_PORT, Port
 
 Label = Annotated[
     str, msgspec.Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
@@ -76,6 +77,8 @@ class LoginResponse(Message, frozen=True, tag=51):
     authorities: Authorities = ()
     authentication: Authentication = Authentication.DEVICE_KEY
     """What the domain asks its nodes to ask of their peers."""
+    coordinator_https: Port = HTTPS_PORT
+    """TCP port of the DC's HTTPS, where it takes datagrams in a WebSocket too."""
 
 
 class LoginRefused(StrEnum):

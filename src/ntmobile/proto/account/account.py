@@ -51,6 +51,7 @@ from ntmobile.wire.login import (
 )
 from ntmobile.wire.message import Message
 from ntmobile.wire.registration import NtmAck
+from ntmobile.wire.web import HTTPS_PORT
 
 NONCE_PERIOD_NS = 60 * SECOND
 MAX_OPEN = 1024
@@ -106,6 +107,7 @@ class Account:
         entropy: Entropy,
         lifetime_s: int = LIFETIME_S,
         vouching: Vouching = Vouching(),
+        coordinator_https: int = HTTPS_PORT,
     ) -> None:
         """Logs nodes of domain in; tells them its (public) key and where their DC is."""
         self.vouching = vouching
@@ -115,6 +117,7 @@ class Account:
         self._domain_key = domain_key
         self._coordinator = coordinator
         self._coordinator_endpoints = coordinator_endpoints
+        self._coordinator_https = coordinator_https
         self._entropy = entropy
         self._lifetime_s = lifetime_s
         self._nonce_secret = random_bytes(entropy, 32)
@@ -244,6 +247,7 @@ class Account:
             verified.certificate_s,
             self.vouching.authorities,
             self.vouching.authentication,
+            self._coordinator_https,
         )
         self._journal.note(now, response, "node", sent=True)
         self._replies.append(Reply(request, response))

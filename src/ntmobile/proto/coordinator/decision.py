@@ -4,6 +4,7 @@ Rows, in this order (docs/protocol.md section 7)::
 
     MN          CN          first path
     no common family        a dual-stack RS
+    UDP blocked at either   RS
     either is relay-only    RS
     same mapped address     private addresses and RS at once; the first answer wins
     any         reachable   MN sends the Tunnel Request, CN awaits
@@ -62,7 +63,7 @@ def decide(
     through_relay = None if relay is None else Decision(Role.MN, (), relay)
     if purpose is Purpose.RELAY or not _families(mn) & _families(cn):
         return through_relay
-    if _hides(mn) or _hides(cn):
+    if is_web(mn) or is_web(cn) or _hides(mn) or _hides(cn):
         return through_relay
     if same_mapped(mn, cn) and (targets := _common(cn.local, _families_of(mn.local))):
         return Decision(Role.MN, targets, relay)
@@ -75,6 +76,8 @@ def decide(
 
 def same_mapped(mn: NodeInformation, cn: NodeInformation) -> bool:
     """Whether both are seen at one address: behind the same NAT."""
+    if is_web(mn) or is_web(cn):
+        return False
     hosts = {endpoint.host for endpoint in mn.mapped if endpoint not in mn.local}
     return any(endpoint.host in hosts for endpoint in cn.mapped if endpoint not in cn.local)
 
@@ -83,6 +86,11 @@ def choose_cipher(mn: NodeInformation, cn: NodeInformation) -> Cipher:
     """AES-256-GCM where both ends put it first, else ChaCha20-Poly1305."""
     firsts = {mn.ciphers[:1], cn.ciphers[:1]}
     return Cipher.AES_256_GCM if firsts == {(Cipher.AES_256_GCM,)} else Cipher.CHACHA20_POLY1305
+
+
+def is_web(node: NodeInformation) -> bool:
+    """Whether UDP is blocked where the node is: it reaches servers in a WebSocket only."""
+    return any(endpoint.is_web for endpoint in node.mapped)
 
 
 def _hides(node: NodeInformation) -> bool:
@@ -114,4 +122,5 @@ def _first(endpoints: tuple[Endpoint, ...], most: int) -> tuple[Endpoint, ...]:
 
 
 def _serves(relay: Relay, node: NodeInformation) -> bool:
-    return bool(_families_of(relay.endpoints) & _families(node))
+    # A WebSocket leads to RS over any family, perhaps through a proxy's.
+    return is_web(node) or bool(_families_of(relay.endpoints) & _families(node))

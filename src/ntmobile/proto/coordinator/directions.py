@@ -31,6 +31,7 @@ from ntmobile.proto.coordinator.decision import (
     Decision,
     choose_cipher,
     decide,
+    is_web,
     same_mapped,
     trimmed,
 )
@@ -64,6 +65,7 @@ from ntmobile.wire.direction import (
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.hint import Hint, What
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
+from ntmobile.wire.web import WebPlace
 
 MAX_OPEN_A_NODE = 64
 PATIENCE_NS = 15 * SECOND
@@ -456,6 +458,9 @@ class Directions:
         mn: NodeInformation,
     ) -> RouteDirection:
         sends = decision.sender is role
+        web = is_web(mn if role is Role.MN else cn)
+        if web:  # It can use none of them, and the datagram must hold RS's HTTPS too.
+            peer = msgspec.structs.replace(peer, local=(), reachable=())
         return RouteDirection(
             negotiation.id,
             fqdn,
@@ -471,7 +476,14 @@ class Directions:
             purpose=negotiation.request.purpose,
             cipher=choose_cipher(mn, cn),
             shown=(mn if role is Role.MN else cn).identity.shown,
+            relay_web=self._web_of(decision.relay) if web else None,
         )
+
+    def _web_of(self, relay: Relay | None) -> WebPlace | None:
+        """Where an end that reaches no UDP finds RS."""
+        if relay is None:
+            return None
+        return WebPlace(relay.name, self._common.settings.domain_key, relay.https)
 
     def _settle(
         self,

@@ -46,7 +46,7 @@ class Reachability:
             relay = self._stranger(endpoint.version)
             last = node.knocked_again.get(endpoint)
             waits = last is not None and now - last < KNOCK_AGAIN_NS
-            if relay is None or endpoint in node.proven or waits:
+            if relay is None or endpoint.is_web or endpoint in node.proven or waits:
                 continue
             self._sweep(now)
             if len(self._open) >= MAX_OPEN:

@@ -17,7 +17,7 @@ from ntmobile.proto.coordinator.settings import StoredNode
 from ntmobile.proto.coordinator.tags import NodeTag
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.direction import Cipher, NodeInformation
-from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.endpoint import WEB_HOST, Endpoint
 from ntmobile.wire.registration import (
     KeepAliveChoice,
     Reason,
@@ -116,7 +116,7 @@ class Node:
             stored.virtual_ipv4,
             stored.virtual_ipv6,
             stored.identity,
-            mapped if not stored.relay_only else _unspecified(stored.mapped),
+            _told(mapped) if not stored.relay_only else _unspecified(stored.mapped),
             stored.local if private and not stored.relay_only else (),
             tuple(endpoint for endpoint in mapped if self.is_reachable(endpoint, now)),
             stored.groups,
@@ -126,9 +126,17 @@ class Node:
         return trimmed(told)
 
 
+def _told(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """As they are; of a WebSocket only that it is one."""
+    return tuple(Endpoint(WEB_HOST, 0) if end.is_web else end for end in endpoints)
+
+
 def _unspecified(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
     """The families of a node that tells no address: RS must fit them."""
-    return tuple(Endpoint("::" if end.version == 6 else "0.0.0.0", 0) for end in endpoints)
+    return tuple(
+        Endpoint(WEB_HOST if end.is_web else "::" if end.version == 6 else "0.0.0.0", 0)
+        for end in endpoints
+    )
 
 
 class Registry:
@@ -242,7 +250,10 @@ def register(
     others = tuple(
         endpoint
         for endpoint in (stored.mapped if same_instance else ())
-        if endpoint.version != asked.source.version and endpoint.version in families
+        if endpoint.version != asked.source.version
+        and endpoint.version in families
+        # Either UDP passes or it does not: a WebSocket stands for all families.
+        and not (endpoint.is_web or asked.source.is_web)
     )
     accepted = replace(
         stored,

@@ -7,6 +7,7 @@ from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.identity import PublicIdentity
 from ntmobile.wire.registration import KeepAliveChoice, Reason
+from ntmobile.wire.web import HTTPS_PORT
 
 KEEPALIVE_S = 20
 """Source: paper, Fig. 3 (damaged there)."""
@@ -19,6 +20,8 @@ class Relay:
     name: str
     endpoints: tuple[Endpoint, ...]
     """Where nodes and the DC reach it: at most one a family."""
+    https: int = HTTPS_PORT
+    """TCP port of its HTTPS, where it takes datagrams in a WebSocket too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class CoordinatorSettings:
     """Bytes a second per relayed path; 0 for no bound."""
     server_key_s: int = 86400
     """Lifetime of Kdcdc and Kdcrs."""
+    domain_key: bytes = bytes(32)
+    """Public: it vouches for the certificates of the domain's servers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import Reason, RelayPlace
 from ntmobile.wire.tunnel import CloseReason, ReceiveState
+from ntmobile.wire.web import WebPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,31 @@ Command = (
     | CloseTunnel
     | RefuseAddress
 )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWeb:
+    """Carry datagrams to and from this endpoint in a WebSocket; answered by handle_web.
+
+    The machine goes on using the endpoint: as destination, and as source of what comes.
+    """
+
+    remote: Endpoint
+    """Of the DC or of an RS, of whatever family."""
+    place: WebPlace
+    relay: bool
+    """An RS: datagrams wait for the WebSocket. To a DC they leave by UDP until it stands, and
+    STUN always does."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseWeb:
+    """Datagrams to this endpoint leave by UDP again."""
+
+    remote: Endpoint
+
+
+WebCommand = OpenWeb | CloseWeb
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ from ntmobile.proto.node.events import (
     Registered,
     RegistrationLost,
     ServersTold,
+    WebCommand,
 )
+from ntmobile.proto.node.fallback import Fallback
 from ntmobile.proto.node.introductions import Introductions
 from ntmobile.proto.node.login import Granted, Login, Proof
 from ntmobile.proto.node.peers import Peers
@@ -66,7 +68,9 @@ from ntmobile.wire.registration import (
     ServersResponse,
     Superseded,
 )
+from ntmobile.wire.stun import is_stun
 from ntmobile.wire.tunnel import CloseReason
+from ntmobile.wire.web import WebPlace
 
 ASKED_NS = 15 * SECOND
 KNOCK_NS = SECOND
@@ -123,6 +127,7 @@ class Node:
         self._registration = Registration(
             settings, self._reachable_coordinators, lambda: self._credentials.certificate
         )
+        self._fallback = Fallback(entropy)
         self._queries = Queries()
         self._peers = Peers(
             settings,
@@ -218,7 +223,7 @@ class Node:
         self._drain(now)
 
     def leave(self, now: Instant) -> None:
-        """Close all tunnels, tell the DC, stop."""
+        """Close all tunnels, tell the DC, stop; WebSockets are the driver's to close."""
         self._stopped, self._trouble = True, ""
         self._peers.close(CloseReason.LEAVING, now)
         self._registration.end(now)
@@ -230,9 +235,17 @@ class Node:
         if local == self._peers.local:
             return
         self._moved_at = now
+        self._peers.leave_web()
         self._peers.handle_links(local, now)
+        self._fallback.move(self._peers.of_family(self._coordinators))
         if not self._stopped and not self._login.is_over:
-            self._registration.register(self._own_endpoints(), now)
+            self._registration.register(self._own_endpoints(), now, moved=True)
+        self._drain(now)
+
+    def handle_web(self, remote: Endpoint, now: Instant, *, stands: bool) -> None:
+        """A WebSocket of poll_web stands, or is no more (or cannot be)."""
+        if not self._fallback.handle_web(remote, stands=stands, now=now) and stands:
+            self._peers.handle_web(remote, now)
         self._drain(now)
 
     def wake(self, now: Instant) -> None:
@@ -251,6 +264,9 @@ class Node:
         if data[:1] == bytes((Kind.HINT,)):
             self._handle_hint(source, data, now)
             return
+        if is_stun(data):
+            self._fallback.handle_stun(data, now)
+            return self._drain(now)
         try:
             header = Header.decode(data)
         except DecodeError:
@@ -306,6 +322,7 @@ class Node:
         """Do what is due."""
         self._login.handle_timeout(now)
         self._registration.handle_timeout(now)
+        self._fallback.handle_timeout(now)
         self._queries.handle_timeout(now)
         if self._conversation is not None:
             self._conversation.handle_timeout(now)
@@ -322,6 +339,10 @@ class Node:
     def poll_transmit(self) -> Transmit | None:
         """Next datagram to send, oldest first."""
         return self._transmits.popleft() if self._transmits else None
+
+    def poll_web(self) -> WebCommand | None:
+        """Next WebSocket to open or to close."""
+        return self._fallback.poll_command() or self._peers.poll_web()
 
     def poll_command(self) -> Command | None:
         """Next command to the packet loops, in order."""
@@ -342,6 +363,7 @@ class Node:
         timeouts = [
             self._login.poll_timeout(),
             self._registration.poll_timeout(),
+            self._fallback.poll_timeout(),
             self._queries.poll_timeout(),
         ]
         if self._conversation is not None:
@@ -357,17 +379,22 @@ class Node:
     def view(self) -> NodeView:
         """Return what `ntm status` says of this node."""
         responses = self._registration.responses
-        at_fault = bool(self._trouble) or not (responses or self._login.is_over)
+        trouble = self._trouble
+        if self._fallback.is_refused:
+            trouble = trouble or str(Reason.TIMED_OUT)
+        at_fault = bool(trouble) or not (responses or self._login.is_over)
         state = "degraded" if at_fault else "up" if responses else "down"
         own = self._peers.addresses.own
         return NodeView(
             self.fqdn,
             state,
-            self._trouble,
+            trouble,
             None if own is None else own[0],
             None if own is None else own[1],
             tuple(response.mapped for response in responses.values()),
             self._coordinator,
+            self._fallback.is_web,
+            self._fallback.is_refused,
         )
 
     def peers(self) -> tuple[PeerView, ...]:
@@ -531,12 +558,15 @@ class Node:
         self._peers.close(CloseReason.WITHDRAWN, now)
         self._login.stop()
         self._registration.reset()
+        self._fallback.stop()
+        self._peers.leave_web()
         self._events.append(RegistrationLost(reason))
 
     def _drain(self, now: Instant) -> None:
         """Hand on what the parts want, until none wants anything more."""
         self._drain_login(now)
         self._drain_registration(now)
+        self._drain_fallback(now)
         self._peers.drain(now)
         while (wish := self._peers.poll_wish()) is not None:
             self._negotiate(wish.fqdn, wish.purpose, now)
@@ -598,6 +628,8 @@ class Node:
                 response.certificate,
             )
         )
+        place = WebPlace(response.coordinator, response.domain_key, response.coordinator_https)
+        self._fallback.begin(place, self._peers.of_family(self._coordinators))
         self._registration.begin(self._conversation)
         self._registration.register(self._own_endpoints(), now)
         for message, tag in asked:
@@ -623,6 +655,18 @@ class Node:
                     self._events.append(event)
                     if reason is Reason.TIMED_OUT:
                         self._doubt(now)
+
+    def _drain_fallback(self, now: Instant) -> None:
+        registration = self._registration
+        standing = bool(registration.responses)
+        self._fallback.follow(registration.silent_since, standing=standing)
+        while (switched := self._fallback.poll_event()) is not None:
+            self._moved_at = now
+            self._peers.switch(switched.web, now)
+            if not self._stopped:
+                registration.register(self._own_endpoints(), now, moved=True)
+        while (probe := self._fallback.poll_transmit()) is not None:
+            self._transmits.append(probe)
 
     def _doubt(self, now: Instant) -> None:
         """A DC that lost our Kntmdc is as silent as one that is down: log in again, seldom."""

@@ -17,17 +17,20 @@ from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.addresses import Addresses
 from ntmobile.proto.node.credentials import Credentials
 from ntmobile.proto.node.events import (
+    CloseWeb,
     Command,
     Event,
     HandoverDone,
     LocalAddress,
     Observations,
+    OpenWeb,
     PeerPinned,
     PeerRefused,
     Pong,
     RefuseAddress,
     TunnelClosed,
     TunnelEstablished,
+    WebCommand,
 )
 from ntmobile.proto.node.handshake import Terms
 from ntmobile.proto.node.negotiation import (
@@ -51,6 +54,7 @@ from ntmobile.wire.hint import Hint, What
 from ntmobile.wire.identity import Authentication, PublicIdentity
 from ntmobile.wire.registration import Reason
 from ntmobile.wire.tunnel import CloseReason
+from ntmobile.wire.web import WebPlace
 
 OVERHEAD = 88
 """IPv6 40, UDP 8, capsule 32, tail of a segment 8: what a capsule adds at most."""
@@ -62,6 +66,7 @@ MAX_EARLY = 32
 MAX_DOUBTFUL = 4
 """Negotiations of one peer at once, where RS knows of none."""
 MAX_TUNNELS = 4096
+MAX_WEBS = 64
 GRACE_NS = 24 * 3600 * SECOND
 """How long a tunnel outlives its authorisation when no DC can be asked."""
 MIN_VALID_S = 60
@@ -135,6 +140,11 @@ class Peers:
         self._by_index: dict[int, Tunnel] = {}
         self._leaves: dict[str, _Leave] = {}
         self._early: deque[_Early] = deque(maxlen=MAX_EARLY)
+        self._webs: dict[Endpoint, WebPlace | None] | None = None
+        """Where WebSockets lead to, the DC's without its place; None where UDP passes."""
+        self._places: dict[Endpoint, WebPlace] = {}
+        """Where RS were found whose datagrams once went by WebSocket."""
+        self._web_commands: deque[WebCommand] = deque()
         self._wishes: deque[Wish] = deque()
         self._transmits: deque[Transmit] = deque()
         self._commands: deque[Command] = deque()
@@ -157,6 +167,12 @@ class Peers:
         return len(under_way) >= MAX_DOUBTFUL or any(not n.is_doubtful for n in under_way)
 
     def usable(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        """Return those addresses that can be reached from here: by WebSocket, or by family."""
+        if self._webs is not None:
+            return tuple(endpoint for endpoint in endpoints if endpoint in self._webs)
+        return self.of_family(endpoints)
+
+    def of_family(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """Return those addresses whose family this node has."""
         families = {address.endpoint.version for address in self.local}
         return tuple(endpoint for endpoint in endpoints if endpoint.version in families)
@@ -164,15 +180,55 @@ class Peers:
     def handle_links(self, local: tuple[LocalAddress, ...], now: Instant) -> None:
         """The node's own addresses changed: move every tunnel whose uplink did."""
         before, self.local, self._moved_at = self.local, local, now
-        families = {address.endpoint.version for address in local}
         for tunnel in self:
             family = None if tunnel.path is None else tunnel.path.remote.version
-            if family is not None and _uplink(before, family) == _uplink(local, family):
-                continue
-            tunnel.move(families, now)
-            if tunnel.path is not None and tunnel.path.relayed:
-                for negotiation in self._negotiations_of(tunnel.fqdn):
-                    negotiation.punch(now)
+            if family is None or _uplink(before, family) != _uplink(local, family):
+                self._move(tunnel, now)
+
+    def switch(self, web: Endpoint | None, now: Instant) -> None:
+        """From now all goes by WebSocket, that to the DC being here; None: by UDP again."""
+        self._moved_at = now
+        self.leave_web()
+        if web is not None:
+            self._webs = {web: None}
+        for tunnel in self:
+            place = None if tunnel.path is None else self._places.get(tunnel.path.remote)
+            if tunnel.path is not None and place is not None:
+                self._open_web((tunnel.path.remote,), place)
+            self._move(tunnel, now)
+
+    def leave_web(self) -> None:
+        """Close the WebSockets to RS."""
+        for remote, place in (self._webs or {}).items():
+            if place is not None:
+                self._web_commands.append(CloseWeb(remote))
+        self._webs = None
+
+    def handle_web(self, remote: Endpoint, now: Instant) -> None:
+        """A WebSocket to RS stands, perhaps a new one: show RS that it is us."""
+        for negotiation in self._negotiations.values():
+            if remote in negotiation.relay and not negotiation.is_open:
+                negotiation.punch(now)
+
+    def is_web(self, remote: Endpoint) -> bool:
+        """Whether datagrams to there go by WebSocket."""
+        return self._webs is not None and remote in self._webs
+
+    def _move(self, tunnel: Tunnel, now: Instant) -> None:
+        tunnel.move({address.endpoint.version for address in self.local}, now)
+        if tunnel.path is not None and tunnel.path.relayed:
+            for negotiation in self._negotiations_of(tunnel.fqdn):
+                negotiation.punch(now)
+
+    def _open_web(self, relay: tuple[Endpoint, ...], place: WebPlace) -> None:
+        """Open a WebSocket to RS, unless there is one to any of its addresses."""
+        if self._webs is None or any(remote in self._webs for remote in relay):
+            return
+        if len(self._places) >= MAX_WEBS:
+            self._places.clear()
+        remote = (self.of_family(relay) or relay)[0]
+        self._webs[remote] = self._places[remote] = place
+        self._web_commands.append(OpenWeb(remote, place, relay=True))
 
     def handle_datagram(
         self, header: Header, source: Endpoint, data: bytes, now: Instant, interface: int
@@ -232,6 +288,8 @@ class Peers:
         if (pin := self._trust.pin(seen, peer.identity, known_by)) is not None:
             pinned = PeerPinned(pin.fqdn, pin.device, pin.ipv4, pin.ipv6, pin.certified)
             self._events.append(pinned)
+        if route.relay and route.relay_web is not None:
+            self._open_web(route.relay, route.relay_web)
         # Until a direct path stands, what still comes by the old one came through RS.
         tunnel.relay = route.relay or tunnel.relay
         self._grant_leave(tunnel, route.valid_s, now)
@@ -289,6 +347,10 @@ class Peers:
         for tunnel in self:
             self._drain_tunnel(tunnel, now)
 
+    def poll_web(self) -> WebCommand | None:
+        """Next WebSocket to open or close."""
+        return self._web_commands.popleft() if self._web_commands else None
+
     def poll_wish(self) -> Wish | None:
         """Next thing to ask the DC."""
         return self._wishes.popleft() if self._wishes else None
@@ -336,6 +398,7 @@ class Peers:
             tunnel.established_at,
             tunnel.negotiated_ns,
             tunnel.last_handover,
+            path is not None and self.is_web(path.remote),
         )
 
     def _mtu(self, remote: Endpoint) -> int:

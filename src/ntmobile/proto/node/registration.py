@@ -79,6 +79,8 @@ class Registration:
         """Transactions of this round, by family."""
         self._keepalive_at: Instant | None = None
         self._retry_at: Instant | None = None
+        self.silent_since: Instant | None = None
+        """Since when the DC leaves requests unanswered; None when it answered the last."""
         self._count = 0
         self._events: deque[RegistrationStood | RegistrationLost | Overtaken] = deque()
 
@@ -99,7 +101,7 @@ class Registration:
             farewell = self._request(())
             for coordinator in self._coordinators():
                 self._conversation.tell(farewell, coordinator, now)
-        self._keepalive_at = self._retry_at = None
+        self._keepalive_at = self._retry_at = self.silent_since = None
         self._stood.clear()
 
     def reset(self) -> None:
@@ -107,21 +109,27 @@ class Registration:
         if self._conversation is not None:
             self._cancel(self._conversation)
         self._conversation = None
-        self._keepalive_at = self._retry_at = None
+        self._keepalive_at = self._retry_at = self.silent_since = None
         self._stood.clear()
         self._events.clear()
 
-    def register(self, local: tuple[Endpoint, ...], now: Instant) -> None:
-        """Register these own addresses at once, over each family there is."""
+    def register(self, local: tuple[Endpoint, ...], now: Instant, *, moved: bool = False) -> None:
+        """Register these own addresses at once, over each family there is.
+
+        moved: they are in another network, or the way to the DC is another.
+        """
         self._local = local
         self._retry_at = None
         if self._conversation is None:
             return
         self._cancel(self._conversation)
-        families = {endpoint.version for endpoint in local}
+        coordinators = self._coordinators()
+        families = {coordinator.version for coordinator in coordinators}
         self._stood = {family: kept for family, kept in self._stood.items() if family in families}
         self._sequence += 1
-        for coordinator in self._coordinators():
+        if moved or self.silent_since is None:
+            self.silent_since = now
+        for coordinator in coordinators:
             transaction = self._conversation.ask(
                 self._request(local), (coordinator,), now, Registering(coordinator.version)
             )
@@ -129,6 +137,8 @@ class Registration:
 
     def handle_answer(self, tag: Registering | KeptAlive, answer: Signal, now: Instant) -> None:
         """Take the DC's answer to a request or to a keep-alive."""
+        if isinstance(tag, Registering):
+            self.silent_since = None
         match tag, answer:
             case Registering(family), RegistrationResponse():
                 self._stand(family, answer, now)

@@ -70,6 +70,8 @@ class PeerView:
     established_at: Instant
     negotiated_ns: int
     last_handover: HandoverDone | None
+    web: bool = False
+    """The path begins with a WebSocket to RS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +87,7 @@ class NodeView:
     virtual_ipv6: IPv6Address | None
     mapped: tuple[Endpoint, ...]
     coordinator: str
+    udp_blocked: bool = False
+    """All goes by WebSocket."""
+    web_refused: bool = False
+    """The DC is silent over UDP, and no WebSocket stands either."""
