@@ -29,8 +29,6 @@ UNPROVEN = {
 
 KNOWN_GAPS = {
     "Fig. 4",
-    "Push",
-    "Device Token Request",
     "Notification Direction",
     "Notification Registration",
     "TCP Keep Alive",

@@ -86,3 +86,28 @@ def test_what_is_not_built_is_a_gap_and_not_passed_over() -> None:
 def test_a_module_mark_cites_and_only_a_mark_of_its_own_promises_to_fail() -> None:
     assert any(test.path.endswith("test_fig_7.py") for test in citing("Fig. 7"))
     assert all("Hole Punching" in test.own for test in proving("Hole Punching"))
+
+
+def test_every_departure_names_a_place_of_the_paper_what_we_do_and_why() -> None:
+    rows = departures()
+
+    assert len(rows) > 20
+    assert [row for row in rows if len(row) != 4 or not all(row)] == []
+    assert unknown_places(rows) == []
+
+
+def test_a_departure_from_what_the_paper_does_not_have_is_noticed() -> None:
+    """The negative twin."""
+    assert unknown_places([["Fig. 6, Fig. 9", "a", "b", "c"]]) == ["Fig. 9"]
+
+
+def departures() -> list[list[str]]:
+    """The rows of docs/deviations.md, each cell stripped."""
+    lines = (PAGE.parent / "deviations.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ")][1:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def unknown_places(rows: list[list[str]]) -> list[str]:
+    known = {item.name for item in items()}
+    return [name for row in rows for name in row[0].split(", ") if name not in known]

@@ -8,6 +8,8 @@ from ntmobile.sim.node import NodeOptions, SimNode
 from ntmobile.sim.world import World
 from ntmobile.wire.registration import KeepAliveChoice, Reason
 
+pytestmark = pytest.mark.paper("Push", "Fig. 3", "Fig. 6")
+
 QUIET_S = 300
 
 

@@ -16,6 +16,8 @@ from ntmobile.wire.device_token import (
     parse_subscription,
 )
 
+pytestmark = pytest.mark.paper("Device Token Request")
+
 PATHS = st.text("abcXYZ019-_/:=?&%", max_size=200)
 WEB = st.builds(
     WebSubscription,

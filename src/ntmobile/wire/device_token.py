@@ -6,7 +6,7 @@
     apns:HEX                       what Apple's Push Notification service gave the app
     web:ENDPOINT P256DH AUTH       a Web Push subscription (RFC 8030); keys in base64url (RFC 8291)
 
-Source: paper, Fig. 3 (Device Token). Ours: the form, and Web Push.
+Source: paper, Device Token Request (Fig. 3). Ours: the form, and Web Push.
 """
 
 import re

@@ -17,6 +17,8 @@ from ntmobile.wire.registration import (
     UdpKeepAlive,
 )
 
+pytestmark = pytest.mark.paper("Push")
+
 TOKEN = "token of carol's phone"
 PUSH = {"keepalive": KeepAliveChoice.PUSH, "device_token": TOKEN}
 HOUR = 3600.0

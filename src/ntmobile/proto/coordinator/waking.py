@@ -5,7 +5,7 @@ Of one node::
     (asleep) --something for it--> Waking --it contacts the DC--> (awake): what is kept goes out
                                      '--refused by the push service, or 10 s--> refused, named
 
-Source: paper, Figs. 3, 4 and 6 (push). Ours: what is kept and for how long, docs/protocol.md
+Source: paper, Push; paper, Figs. 3, 4 and 6. Ours: what is kept and for how long, docs/protocol.md
 section 9.
 """
 
