@@ -15,6 +15,7 @@ import dns.rrset
 import pytest
 from dns.message import Message, QueryMessage
 from pyroute2 import netns
+from tests.ports import free_ports
 
 from ntmobile.wire.endpoint import Endpoint
 
@@ -96,10 +97,10 @@ class Resolver:
 
     async def open(self, address: str = "127.0.0.1", port: int = 0) -> Endpoint:
         loop = asyncio.get_running_loop()
+        port = port or free_ports(1)[0]
         transport, _ = await loop.create_datagram_endpoint(
             lambda: Port(self._answer_udp), local_addr=(address, port)
         )
-        port = transport.get_extra_info("sockname")[1]
         self._closing += [transport.close]
         server = await asyncio.start_server(self._serve, address, port)
         self._closing += [server.close]

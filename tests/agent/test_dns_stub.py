@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PC = "pc.bob.ntm.example.net"
 ADDRESSES = Answer(IPv4Address("100.64.0.9"), IPv6Address("fd12:3456::9"))
+GUARD_S = 30
 OWN = "ntm.example.org"
 LAPTOP = f"laptop.alice.{OWN}"
 
@@ -187,7 +188,9 @@ async def test_tcp_is_served_and_forwarded_over_tcp(resolver: "Resolver") -> Non
 
         for name, address in (("www.example.com", "192.0.2.80"), (LAPTOP, "100.64.0.9")):
             query = dns.message.make_query(name, "A")
-            answer = await dns.asyncquery.tcp(query, str(here.host), port=here.port, timeout=5)
+            answer = await dns.asyncquery.tcp(
+                query, str(here.host), port=here.port, timeout=GUARD_S
+            )
             assert answer.answer[0][0].to_text() == address
         assert w.resolver.over_tcp == 1
 
@@ -305,7 +308,7 @@ class World:
         return [each.to_text() for rrset in answer.answer for each in rrset]
 
     async def until(self, reached: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GUARD_S):
             while not reached():  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
@@ -334,6 +337,6 @@ def client(here: Endpoint) -> socket.socket:
 async def raw(here: Endpoint, wire: bytes) -> bytes:
     loop = asyncio.get_running_loop()
     with client(here) as sock:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(GUARD_S):
             await loop.sock_sendall(sock, wire)
             return await loop.sock_recv(sock, 65535)

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.ports import free_ports
 
 from ntmobile.agent import dns_stub_listener
 from ntmobile.agent.dns_stub_listener import Listener, Query
 from ntmobile.runtime.tasks import Tasks
 
 BOTH = ("127.0.0.1", "::1")
+GUARD_S = 30
 ONE = b"\x00\x01" + bytes(10)
 
 
@@ -37,10 +39,10 @@ async def test_without_any_address_that_is_here_there_is_an_error() -> None:
 
 
 async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open() -> None:
+    [port] = free_ports(1)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as other:
-        other.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", port))
         other.listen()
-        port = other.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
             async with listening(("127.0.0.1",), port):
                 pass
@@ -94,9 +96,9 @@ async def test_more_connections_than_the_bound_are_refused(monkeypatch: pytest.M
 
 
 async def test_the_end_frees_the_port_although_a_query_is_unanswered() -> None:
-    async with listening() as (listener, server):
+    [port] = free_ports(1)
+    async with listening(("127.0.0.1",), port) as (_, server):
         server.hold.clear()
-        port = listener.endpoints[0].port
         with udp("127.0.0.1", port) as client:
             await asyncio.get_running_loop().sock_sendall(client, ONE)
             await until(lambda: len(server.queries) == 1)
@@ -140,7 +142,7 @@ def udp(host: str, port: int, family: socket.AddressFamily = socket.AF_INET) -> 
 
 async def exchange(client: socket.socket, wire: bytes) -> bytes:
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GUARD_S):
         await loop.sock_sendall(client, wire)
         return await loop.sock_recv(client, 4096)
 
@@ -151,7 +153,7 @@ async def over_tcp(host: str, port: int, wires: list[bytes]) -> list[bytes]:
     answers: list[bytes] = []
     try:
         writer.write(b"".join(len(wire).to_bytes(2) + wire for wire in wires))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GUARD_S):
             for _ in wires:
                 size = int.from_bytes(await reader.readexactly(2))
                 answers += [await reader.readexactly(size)]
@@ -163,6 +165,6 @@ async def over_tcp(host: str, port: int, wires: list[bytes]) -> list[bytes]:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GUARD_S):
         while not reached():  # noqa: ASYNC110
             await asyncio.sleep(0)

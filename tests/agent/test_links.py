@@ -168,7 +168,7 @@ class Watch:
         return self._reports.qsize()
 
     async def next(self) -> list[str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self._reports.get()
 
     async def until(self, wanted: list[str]) -> float:

@@ -3,7 +3,6 @@
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import dns.message
 import dns.query
 import pytest
+from tests.ports import free_ports
 
 NTM = [sys.executable, "-c", "from ntmobile.cli.main import main; main()"]
 DOMAIN = "ntm.example.org"
@@ -81,16 +81,6 @@ def serve(directory: Path) -> Iterator[Callable[..., Serving]]:
         each.process.wait()
         assert each.process.stdout is not None
         each.process.stdout.close()
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    for each in held:
-        each.bind((LOOPBACK, 0))
-    numbers = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return numbers
 
 
 def ask_dns(directory: Path) -> dns.message.Message:

@@ -7,12 +7,12 @@ example.org to our own server; it validates nothing itself.
 import asyncio
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Event
 
 import dns.message
 import dns.name
@@ -22,6 +22,7 @@ import dns.rrset
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from dns.rdatatype import RdataType
+from tests.ports import free_ports
 
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.dnssec import (
@@ -80,7 +81,8 @@ FORWARD = (
     'zone "{name}" {{ type forward; forward only; forwarders {{ 127.0.0.1 port {port}; }}; }};\n'
 )
 HEAD = "$TTL 300\n{name} IN SOA ns.lab. hostmaster.lab. 1 60 60 3600 60\n{name} IN NS ns.lab.\n"
-PATIENCE_S = 10
+PATIENCE_S = 60
+STEP_S = 0.01
 RUNNING = re.compile(r"\brunning$", re.MULTILINE)
 """What BIND logs when it has loaded its zones and listens."""
 ROOT_DATA = Path("/usr/share/dns/root.ds")
@@ -177,9 +179,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
 
 
 def free_endpoint() -> Endpoint:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Endpoint("127.0.0.1", probe.getsockname()[1])
+    return Endpoint("127.0.0.1", *free_ports(1))
 
 
 def new_signer(name: str) -> ZoneSigner:
@@ -194,6 +194,7 @@ def await_running(log: Path) -> None:
     while clock.now() < until:
         if log.exists() and RUNNING.search(log.read_text()):
             return
+        Event().wait(STEP_S)
     raise AssertionError(log.read_text())
 
 

@@ -112,7 +112,7 @@ async def receive(peer: Port) -> bytes:
     readable = asyncio.Event()
     loop.add_reader(peer.fileno(), readable.set)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await readable.wait()
     finally:
         loop.remove_reader(peer.fileno())
@@ -166,7 +166,7 @@ async def test_the_timer_wakes_the_machine_when_it_asked(rig: Rig) -> None:
 
     rig.driver.do(set_due)
 
-    assert await asyncio.wait_for(rig.events.get(), 10) == "timer"
+    assert await asyncio.wait_for(rig.events.get(), 60) == "timer"
 
 
 async def test_a_call_returns_what_the_machine_returned(rig: Rig) -> None:
@@ -177,7 +177,7 @@ async def test_a_request_is_performed_and_its_reply_comes_back(rig: Rig) -> None
     rig.answers[0] = "answer"
 
     rig.driver.do(lambda now: rig.machine.ask(1, now))
-    await asyncio.wait_for(rig.events.get(), 10)
+    await asyncio.wait_for(rig.events.get(), 60)
 
     assert rig.machine.replies == [(0, "answer")]
 
@@ -187,7 +187,7 @@ async def test_a_request_whose_work_breaks_is_answered_as_failed(rig: Rig) -> No
 
     with capture_logs():
         rig.driver.do(lambda now: rig.machine.ask(1, now))
-        await asyncio.wait_for(rig.events.get(), 10)
+        await asyncio.wait_for(rig.events.get(), 60)
 
     [(_, reply)] = rig.machine.replies
     assert reply == Failed(Reason.BUSY, "internal error: no such thing")
@@ -195,7 +195,7 @@ async def test_a_request_whose_work_breaks_is_answered_as_failed(rig: Rig) -> No
 
 async def test_more_requests_than_the_bound_are_refused_at_once(rig: Rig) -> None:
     rig.driver.do(lambda now: rig.machine.ask(MAX_REQUESTS + 1, now))
-    await asyncio.wait_for(rig.events.get(), 10)
+    await asyncio.wait_for(rig.events.get(), 60)
 
     [(refused, reply)] = rig.machine.replies
     assert refused == MAX_REQUESTS

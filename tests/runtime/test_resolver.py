@@ -11,6 +11,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
+from tests.ports import free_ports
 
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.resolver import (
@@ -115,8 +116,8 @@ class Recursive(asyncio.DatagramProtocol):
 async def world() -> AsyncIterator[tuple[Recursive, Endpoint]]:
     loop = asyncio.get_running_loop()
     recursive = Recursive()
-    tcp = await asyncio.start_server(recursive.stream, "127.0.0.1", 0)
-    number = tcp.sockets[0].getsockname()[1]
+    [number] = free_ports(1)
+    tcp = await asyncio.start_server(recursive.stream, "127.0.0.1", number)
     transport, _ = await loop.create_datagram_endpoint(
         lambda: recursive, local_addr=("127.0.0.1", number)
     )

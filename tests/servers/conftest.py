@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 import pytest
+from tests.ports import free_ports
 
 from ntmobile._core import Port
 from ntmobile.keys.identity import Identity, fingerprint
@@ -45,21 +46,8 @@ from ntmobile.wire.registration import Reason
 from ntmobile.wire.tunnel import ReceiveState
 
 PASSWORD = "correct horse battery staple"
-PATIENCE_S = 20
+PATIENCE_S = 60
 LOOPBACK = "127.0.0.1"
-
-
-def free_ports(count: int) -> list[int]:
-    """Numbers that nobody uses now, in UDP and TCP."""
-    held = []
-    while len(held) < count:
-        tcp = socket.socket()
-        tcp.bind((LOOPBACK, 0))
-        held.append(tcp)
-    numbers = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return numbers
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ async def test_one_source_cannot_hold_all_tcp_connections(server: DnsServer) -> 
         for _ in range(MAX_STREAMS_A_SOURCE + 1)
     ]
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         refused = await streams[-1][0].read()
 
     assert refused == b""
@@ -102,7 +102,7 @@ async def test_garbage_over_tcp_ends_that_connection_only(server: DnsServer) -> 
     reader, writer = await asyncio.open_connection(str(place.host), place.port)
     writer.write(b"\xff\xff" + bytes(100))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await reader.read() == b""
     writer.close()
 
