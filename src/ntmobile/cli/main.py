@@ -9,6 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
+from ntmobile.runtime.garbage import modules_only
+
 SERVER: Final = {"server": "server", "admin": "admin", "serve": "serve"}
 NODE: Final = "node"
 MODULES: Final = (*SERVER.values(), NODE)
@@ -35,7 +37,9 @@ def application(command: str | None) -> typer.Typer:
 def main() -> None:
     """Run the command of the process's arguments; exits."""
     arguments = sys.argv[1:]
-    application(arguments[0] if arguments else None)(prog_name="ntm")
+    with modules_only():
+        app = application(arguments[0] if arguments else None)
+    app(prog_name="ntm")
 
 
 def _modules(command: str | None) -> list[str]:
