@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 export CARGO_TERM_COLOR ?= auto
+# Without the cache of compiled modules every program that a test starts would compile them all.
+unexport PYTHONDONTWRITEBYTECODE
 
 TEST := build/venv-test
 USE := build/venv
@@ -43,7 +45,7 @@ install: $(USE)/.built ## build the release and install it into build/venv
 .PHONY: test
 test: setup ## set up everything and run every test
 	@cargo test --quiet --workspace --exclude ntmobile-core
-	@$(TEST)/bin/python -m pytest $(ARGS)
+	@scripts/tests $(ARGS)
 
 .PHONY: check
 check: setup ## lint and types

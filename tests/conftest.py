@@ -1,4 +1,4 @@
-"""What a failed test leaves for who sees nothing but the output of the run."""
+"""What a run shows: figures, and of a failure all that who sees nothing else needs."""
 
 import os
 import time
@@ -13,6 +13,7 @@ from ntmobile.lab import entered
 MOST = 2
 """Failures whose logs are shown, of one module: those behind them have the same to tell."""
 SHOWN = pytest.StashKey[dict[str, int]]()
+LONGEST_FIRST = ("tests/system/", "tests/cli/", "tests/lab/", "tests/servers/")
 MACHINE = ("loadavg", "pressure/cpu", "pressure/io", "pressure/memory")
 
 
@@ -30,6 +31,22 @@ def pytest_runtest_makereport(
         if shown[module] <= MOST:
             report.sections += [(f"the lab {lab.name}", lab.log_tails()) for lab in entered()]
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run side by side, begin with the files that take long."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(LONGEST_FIRST))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show every figure that was measured."""
+    reports = (terminalreporter.stats.get(outcome, ()) for outcome in ("passed", "failed"))
+    measured = [figure for each in reports for report in each for figure in report.user_properties]
+    if measured:
+        terminalreporter.section("measured")
+        lines = [f"{what:<58} {result}" for what, result in measured]
+        terminalreporter.write("\n".join([*lines, ""]))
 
 
 def machine(began_s: float, ended_s: float) -> str:

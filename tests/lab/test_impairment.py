@@ -4,13 +4,14 @@ import statistics
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from ntmobile.lab import Direction, Host, Impairment, Lab, LabError
 from ntmobile.lab.prober import Prober, udp
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 PORT = 5000
 SO_RCVBUFFORCE = 33
@@ -26,8 +27,7 @@ def test_a_delay_is_as_set_in_both_directions(lab: Lab) -> None:
     lab.impair(laptop, Impairment(delay_ms=10))
 
     times = ping(laptop, server)
-    assert min(times) >= 20.0
-    assert statistics.median(times) < 22.0
+    assert 20.0 <= min(times) < 22.0
 
 
 def test_a_delay_can_be_set_in_one_direction_and_changed_live(lab: Lab) -> None:
@@ -40,9 +40,9 @@ def test_a_delay_can_be_set_in_one_direction_and_changed_live(lab: Lab) -> None:
     link.set(Impairment())
     none = ping(laptop, server)
 
-    assert 10.0 <= statistics.median(one_way) < 12.0
-    assert 40.0 <= statistics.median(both) < 42.0
-    assert statistics.median(none) < 2.0
+    assert 10.0 <= min(one_way) < 12.0
+    assert 40.0 <= min(both) < 42.0
+    assert min(none) < 2.0
 
 
 def test_jitter_stays_in_its_range(lab: Lab) -> None:
@@ -51,8 +51,7 @@ def test_jitter_stays_in_its_range(lab: Lab) -> None:
     lab.impair(laptop, Impairment(delay_ms=5, jitter_ms=20), Direction.UP)
 
     times = ping(laptop, server)
-    assert min(times) >= 5.0
-    assert statistics.median(times) < 27.0
+    assert 5.0 <= min(times) < 15.0
     assert statistics.stdev(times) > 2.0
 
 
@@ -93,9 +92,7 @@ def test_a_rate_is_kept_and_its_queue_is_bounded(lab: Lab) -> None:
     laptop, server = pair(lab)
     link = lab.impair(laptop, Impairment(rate_mbit=20, queue_ms=1000), Direction.UP)
 
-    began = time.perf_counter()
-    arrived = send(laptop, server, 400, size=1208)
-    took_s = time.perf_counter() - began - PATIENCE_S
+    took_s, arrived = min(timed(lambda: send(laptop, server, 400, size=1208)) for _ in range(3))
     link.set(Impairment(rate_mbit=20, queue_ms=10))
     with udp(laptop) as sender:
         for _ in range(400):
@@ -153,18 +150,19 @@ def test_the_machine_does_not_notice_that_its_wire_is_taken_over(lab: Lab) -> No
     laptop, server = pair(lab)
     changes = laptop.path("/sys/class/net/eth0/carrier_changes")
     before = changes.read_text()
-    # Every packet of a stream that runs meanwhile must come through.
+    # Every packet of a stream that runs meanwhile must come through; while the wire is mended,
+    # what is on the way may be lost.
     stream = laptop.popen(
         ["ping", "-q", "-c", "200", "-i", "0.005", str(server.ipv4)], stdout=subprocess.PIPE
     )
 
     with lab.impair(laptop, Impairment(delay_ms=1)):
         impaired = ping(laptop, server)
+        report = stream.communicate()[0]
     mended = ping(laptop, server)
-    report = stream.communicate()[0]
 
-    assert statistics.median(impaired) >= 2.0
-    assert statistics.median(mended) < 2.0
+    assert min(impaired) >= 2.0
+    assert min(mended) < 2.0
     assert " 0% packet loss" in report
     assert changes.read_text() == before
 
@@ -180,7 +178,7 @@ def test_wires_inside_and_outside_of_a_nat_can_be_impaired(lab: Lab) -> None:
 
     server = lab.machines["first"]
     assert isinstance(server, Host)
-    assert 60.0 <= statistics.median(ping(laptop, server)) < 63.0
+    assert 60.0 <= min(ping(laptop, server)) < 63.0
     with prober, udp(laptop) as inside:
         assert prober.mapped(inside).host == str(home.outside)
 
@@ -191,7 +189,7 @@ def test_a_moved_machine_has_an_unimpaired_wire(lab: Lab) -> None:
 
     laptop.move(laptop.uplink.network)
 
-    assert statistics.median(ping(laptop, server)) < 2.0
+    assert min(ping(laptop, server)) < 2.0
     link.remove()
 
 
@@ -217,6 +215,13 @@ def ping(laptop: Host, server: Host) -> list[float]:
     command = ["ping", "-c", "41", "-i", "0.005", str(server.ipv4)]
     times = re.findall(r"time=([0-9.]+) ms", laptop.run(command, check=False).stdout)
     return [float(found) for found in times[1:]]
+
+
+def timed(sending: Callable[[], list[int]]) -> tuple[float, list[int]]:
+    """Return how many seconds it took until the last one came, and what came."""
+    began = time.perf_counter()
+    arrived = sending()
+    return time.perf_counter() - began - PATIENCE_S, arrived
 
 
 def send(laptop: Host, server: Host, count: int, size: int = 8) -> list[int]:

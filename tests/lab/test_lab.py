@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ntmobile.lab import Lab, LabError, entered, unavailable
+from ntmobile.lab import sweep as sweep_module
 from ntmobile.lab.lab import LOG_LINES
 from ntmobile.lab.sweep import namespaces_of, sweep
 
@@ -97,6 +98,21 @@ def test_an_error_that_leaves_a_lab_takes_the_end_of_every_log_along() -> None:
     assert (title, lines[:LOG_LINES]) == ("-- a program", ["more"] * LOG_LINES)
     assert (lines[LOG_LINES], "No such file" in lines[-1]) == ("-- another", True)
     assert lab not in entered()
+
+
+def test_a_sweep_spares_a_lab_that_is_just_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_lab()
+    mark = sweep_module.owner_mark
+
+    def sweep_first(pid: int) -> str:
+        if pid == os.getpid():
+            sweep()
+        return mark(pid)
+
+    monkeypatch.setattr(sweep_module, "owner_mark", sweep_first)
+    with Lab() as lab:
+        monkeypatch.undo()
+        assert lab.host("host").run(["echo", "alive"]).stdout == "alive\n"
 
 
 def test_machines_are_made_in_an_entered_lab_only() -> None:

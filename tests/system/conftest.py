@@ -7,7 +7,6 @@ import pytest
 from ntmobile.lab import Lab, unavailable
 from ntmobile.lab.ntm import World
 
-FIGURES = pytest.StashKey[list[str]]()
 Figure = Callable[[str, str], None]
 """Takes what was measured and the result, in words."""
 
@@ -22,20 +21,6 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture
-def figure(
-    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
-) -> Figure:
+def figure(record_property: Callable[[str, object], None]) -> Figure:
     """Prints a measured figure at the end of the run, and keeps it in the JUnit report."""
-
-    def take(what: str, result: str) -> None:
-        record_property(what, result)
-        request.config.stash.setdefault(FIGURES, []).append(f"{what:<58} {result}")
-
-    return take
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show every figure of the run."""
-    if figures := terminalreporter.config.stash.get(FIGURES, []):
-        terminalreporter.section("measured")
-        terminalreporter.write("\n".join([*figures, ""]))
+    return record_property

@@ -16,7 +16,7 @@ from tests.system.attacker import Address, Attacker, Datagram, datagrams
 from tests.system.failing import Download, forget_tunnels, restart, seconds_until, serve_stream
 from tests.system.programs import await_listening
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 ALL = "as,dc,rs"
 METRICS = "127.0.0.1:9433"
 DC, RS, HTTPS, DNS, IPERF = 4330, 4331, 443, 53, 5201

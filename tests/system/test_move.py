@@ -15,7 +15,7 @@ from tests.system.conftest import Figure
 from tests.system.programs import PACED, Programs
 from tests.system.transfers import Transfer, make_file
 
-pytestmark = [pytest.mark.lab, pytest.mark.paper("Abstract", "Overview")]
+pytestmark = [pytest.mark.lab, pytest.mark.alone, pytest.mark.paper("Abstract", "Overview")]
 
 SIZE = 96 << 20
 PACE = 40 << 20

@@ -9,7 +9,7 @@ from tests.system.conftest import Figure
 from tests.system.programs import Programs, iperf
 from tests.system.transfers import Transfer, make_file
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 SIZE = 32 << 20
 SECONDS = 2

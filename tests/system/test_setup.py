@@ -13,7 +13,7 @@ from tests.system import first_byte
 from tests.system.conftest import Figure
 from tests.system.programs import await_listening
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 ONE_WAY_MS = 50.0
 """Between any two machines: half of it on each machine's wire."""

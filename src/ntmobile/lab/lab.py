@@ -76,8 +76,7 @@ class Lab:
         if (reason := unavailable()) is not None:
             raise LabUnavailable(reason)
         sweep.sweep()
-        self.directory.mkdir(parents=True)
-        (self.directory / "owner").write_text(sweep.owner_mark(os.getpid()))
+        sweep.claim(self.directory)
         self._undertaker = subprocess.Popen(
             [sys.executable, "-I", "-S", str(sweep.__file__), str(self.directory)],
             stdin=subprocess.PIPE,

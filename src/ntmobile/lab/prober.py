@@ -6,6 +6,8 @@ that is sure to arrive behind those in question, and what has not come before th
 one was refused.
 """
 
+import contextlib
+import itertools
 import socket
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -17,6 +19,8 @@ from ntmobile.lab.namespace import Namespace
 
 PATIENCE_S = 2.0
 """Nothing in a lab takes longer, unless it is lost; lossless paths assumed."""
+TRIES = 2
+"""A NAT that drew a port of another mapping drops the packet, and draws anew for the next."""
 
 QUESTION = b"who am I"
 MARKER = b"last"
@@ -36,6 +40,7 @@ class Prober:
     def __init__(self, first: Host, second: Host) -> None:
         """Open the four ports on the two machines, which have IPv4."""
         self._sockets = [_bound(host) for host in (first, first, second, second)]
+        self._questions = itertools.count()
 
     @property
     def addresses(self) -> list[Address]:
@@ -45,11 +50,12 @@ class Prober:
     def mapped(self, inside: socket.socket, server: int = 0) -> Address:
         """Return how the inside socket is seen by a port; raises LabError if not."""
         own = self._sockets[server]
-        inside.sendto(QUESTION, own.getsockname())
-        try:
-            return Address(*own.recvfrom(BUFFER)[1])
-        except TimeoutError:
-            raise LabError("nothing arrived: is UDP blocked?") from None
+        for _ in range(TRIES):
+            question = QUESTION + str(next(self._questions)).encode()
+            inside.sendto(question, own.getsockname())
+            with contextlib.suppress(TimeoutError):
+                return _source_of(question, own)
+        raise LabError("nothing arrived: is UDP blocked?")
 
     def mapping(self, inside: socket.socket) -> Mapping:
         """Return the mapping behaviour. Source: RFC 5780, section 4.3."""
@@ -122,6 +128,14 @@ def udp(machine: Namespace, port: int = 0, address: str = "0.0.0.0") -> socket.s
     made.settimeout(PATIENCE_S)
     made.bind((address, port))
     return made
+
+
+def _source_of(question: bytes, own: socket.socket) -> Address:
+    """Say from where a question comes; an earlier one that is late is passed over."""
+    while True:
+        data, source = own.recvfrom(BUFFER)
+        if data == question:
+            return Address(*source)
 
 
 def _bound(host: Host) -> socket.socket:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 LABS = Path("/run/ntmobile-lab")
 NAMESPACES = Path("/run/netns")
+HIDDEN = "."
+"""What a lab's directory begins with until its owner is written down."""
 
 
 def owner_mark(pid: int) -> str:
@@ -28,6 +30,15 @@ def owner_mark(pid: int) -> str:
     # The name, in brackets, may hold blanks: count the fields behind it.
     start_time = stat.rpartition(")")[2].split()[19]
     return f"{pid} {start_time}"
+
+
+def claim(directory: Path) -> None:
+    """Make the directory of a lab of this process."""
+    # It appears with its owner in it: without one, another process would sweep it away.
+    prepared = directory.with_name(f"{HIDDEN}{directory.name}")
+    prepared.mkdir(parents=True)
+    (prepared / "owner").write_text(owner_mark(os.getpid()))
+    prepared.rename(directory)
 
 
 def is_abandoned(directory: Path) -> bool:
@@ -43,7 +54,8 @@ def sweep() -> list[str]:
     """Remove every lab whose owner is gone; returns their names."""
     if not LABS.is_dir():
         return []
-    abandoned = [lab for lab in LABS.iterdir() if is_abandoned(lab)]
+    labs = [lab for lab in LABS.iterdir() if not lab.name.startswith(HIDDEN)]
+    abandoned = [lab for lab in labs if is_abandoned(lab)]
     for directory in abandoned:
         remove(directory)
     return [directory.name for directory in abandoned]
@@ -52,7 +64,7 @@ def sweep() -> list[str]:
 def remove(directory: Path) -> None:
     """Remove one lab; what is gone already does not disturb."""
     namespaces = namespaces_of(directory.name)
-    inodes = {os.stat(path).st_ino for path in namespaces}
+    inodes = set(filter(None, map(inode_of, namespaces)))
     while processes := processes_in(inodes):
         for pid in processes:
             with contextlib.suppress(ProcessLookupError):
@@ -66,6 +78,14 @@ def remove(directory: Path) -> None:
 def namespaces_of(lab: str) -> list[Path]:
     """Return the paths of a lab's network namespaces."""
     return sorted(NAMESPACES.glob(f"{lab}-*")) if NAMESPACES.is_dir() else []
+
+
+def inode_of(path: Path) -> int | None:
+    """Return the number of a file, None when somebody else removed it just now."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def processes_in(inodes: set[int]) -> list[int]:
