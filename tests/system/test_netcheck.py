@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ntmobile.lab import Behaviour, Filtering, Lab, Mapping, Network, Ports, unavailable
-from ntmobile.lab.ntm import NTM, NtmNode, Organisation, World
+from ntmobile.lab.ntm import NtmNode, World
 
 pytestmark = pytest.mark.lab
 DOMAIN = "ntm.example.org"
@@ -30,10 +30,10 @@ class Traveller:
 
     def __init__(self, lab: Lab) -> None:
         self.world = World(lab)
-        self.organisation = self._organisation()
-        self.node: NtmNode = self.world.node(
-            "laptop", "alice", self.organisation, self.world.internet
-        )
+        organisation = self.world.organisation(DOMAIN, ipv4=DC, ipv6=None, rs_ipv4=RS)
+        self.node: NtmNode = self.world.node("laptop", "alice", organisation, self.world.internet)
+        # These routers map no ports; what they do not answer is not waited for.
+        self.node.ntm("set", "map-port=no")
 
     def goes_to(self, network: Network) -> None:
         self.node.host.move(network)
@@ -44,19 +44,6 @@ class Traveller:
     def found(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(self.check("--json").stdout)
         return told
-
-    def _organisation(self) -> Organisation:
-        world = self.world
-        host = world.lab.host("servers", world.internet, ipv4=DC, ipv6=None)
-        host.ip(f"addr add {RS}/32 dev eth0")
-        world.internet.ip(f"route add {RS} dev {host.uplink.port}")
-        made = Organisation(DOMAIN, host, world.directory / DOMAIN)
-        command = [NTM, "server", "init", str(made.directory), "--domain", DOMAIN, "--offline"]
-        printed = host.run([*command, "--address", DC, "--rs-address", RS]).stdout
-        world.dns.add(*(line for line in printed.splitlines() if line.strip()))
-        world.lab.logs["servers"] = made.log("as,dc,rs").read_text
-        made.serve()
-        return made
 
 
 @pytest.fixture(scope="module")

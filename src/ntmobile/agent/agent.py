@@ -115,6 +115,7 @@ class Agent:
         session = self._session
         if session is None:
             return ()
+        await session.set_map_port(choices.map_port)
         began = {"relay-only": session.relay_only, "accept-dns": session.accept_dns}
         wanted = {"relay-only": choices.relay_only, "accept-dns": choices.accept_dns}
         late = [name for name in wanted if wanted[name] != began[name]]

@@ -80,6 +80,16 @@ class DefaultRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """The router that a default route goes through."""
+
+    host: IPv4Address
+    index: int
+    """Of the interface it is behind."""
+    metric: int
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A unicast route of the main table that is no default route."""
 
@@ -123,6 +133,17 @@ def read_routes() -> tuple[Route, ...]:
             for body in _dump(kernel, RTM_GETROUTE, RTM_NEWROUTE, family)
             if (route := _route(body)) is not None
         )
+
+
+def read_gateway() -> Gateway | None:
+    """Reads which IPv4 router the best default route names; raises OSError as read_snapshot does.
+
+    None without a route, and on links without routers (PPP).
+    """
+    with open_netlink() as kernel:
+        bodies = _dump(kernel, RTM_GETROUTE, RTM_NEWROUTE, socket.AF_INET)
+    found = [gateway for body in bodies if (gateway := _gateway(body)) is not None]
+    return min(found, key=lambda gateway: gateway.metric, default=None)
 
 
 def concerns_uplinks(data: bytes) -> bool:
@@ -200,6 +221,16 @@ def _default_routes(body: bytes) -> Iterator[DefaultRoute]:
         yield DefaultRoute(version, int.from_bytes(found[4], sys.byteorder), metric)
     for index in _hops(found.get(9, b"")):
         yield DefaultRoute(version, index, metric)
+
+
+def _gateway(body: bytes) -> Gateway | None:
+    _, length, _, _, table, _, _, kind, flags = RTM.unpack_from(body)
+    found = attributes(body, RTM.size)
+    usable = table == RT_TABLE_MAIN and kind == RTN_UNICAST and not flags & _RTNH_F_DEAD_OR_LINKDOWN
+    if length or not usable or len(found.get(5, b"")) != 4 or 4 not in found:
+        return None
+    metric = int.from_bytes(found.get(6, b""), sys.byteorder)
+    return Gateway(IPv4Address(found[5]), int.from_bytes(found[4], sys.byteorder), metric)
 
 
 def _route(body: bytes) -> Route | None:

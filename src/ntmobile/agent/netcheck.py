@@ -2,13 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from ntmobile.agent.examination import Examination
 from ntmobile.agent.requests import Answer, Said, done
 from ntmobile.agent.session import Session
-from ntmobile.agent.views import FamilyView, LifetimeView, NetcheckView, ObservationView
+from ntmobile.agent.views import (
+    FamilyView,
+    LifetimeView,
+    NetcheckView,
+    ObservationView,
+    PortMappingView,
+)
 from ntmobile.errors import Remedy
 from ntmobile.proto.nat import Behaviour
 from ntmobile.proto.node.finding import Finding, Point, PointSeen
@@ -17,6 +24,8 @@ from ntmobile.wire.endpoint import Endpoint, Host
 
 SERVERS_S = 4.0
 """A DC that does not say by then where the RS are is asked alone."""
+ROUTER_S = 12.0
+"""All three protocols are given up by then."""
 _MILLISECOND = 1_000_000
 
 
@@ -46,7 +55,13 @@ async def netcheck(session: Session, *, lifetime: bool) -> AsyncGenerator[Answer
     if lifetime:
         yield Said("measuring how long idle mappings live: up to five minutes")
         found = await _with_lifetimes(session.examination(), found)
-    yield done(view(found, frozenset(session.coordinator_endpoints)))
+    if session.port_mapper.is_asking:
+        yield Said("waiting for the router's word on port mapping")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROUTER_S):
+                await session.port_mapper.changed.until(lambda: not session.port_mapper.is_asking)
+    coordinators = frozenset(session.coordinator_endpoints)
+    yield done(view(found, coordinators, _port_mapping(session)))
 
 
 async def _examine(
@@ -74,13 +89,16 @@ async def _with_lifetimes(examination: Examination, found: list[Examined]) -> li
     return list(await asyncio.gather(*map(measure, found)))
 
 
-def view(found: Iterable[Examined], coordinators: frozenset[Endpoint]) -> NetcheckView:
+def view(
+    found: Iterable[Examined], coordinators: frozenset[Endpoint], port_mapping: PortMappingView
+) -> NetcheckView:
     """Return what `ntm netcheck --json` prints; servers that are no coordinators are RS."""
     families = {each.finding.family: each for each in found}
     return NetcheckView(
         udp=any(each.finding.udp for each in families.values()),
         ipv4=_family(families.get(4)),
         ipv6=_family(families.get(6)),
+        port_mapping=port_mapping,
         servers=tuple(
             _server(seen, "DC" if seen.point.endpoint in coordinators else "RS")
             for each in families.values()
@@ -107,6 +125,19 @@ def _family(examined: Examined | None) -> FamilyView | None:
         lifetime=None
         if lifetime is None
         else LifetimeView(alive_s=lifetime.alive_s, dead_s=lifetime.dead_s),
+    )
+
+
+def _port_mapping(session: Session) -> PortMappingView:
+    mapper = session.port_mapper
+    mapped = mapper.mapped
+    off = "" if session.map_port else "switched off (ntm set map-port=yes)"
+    off = off or ("relay-only" if session.relay_only else "")
+    return PortMappingView(
+        protocol=None if mapped is None else mapped.protocol.value,
+        external=None if mapped is None else str(mapped.external),
+        behind_another_nat=mapped is not None and mapped.behind_another_nat,
+        reason="" if mapped is not None else off or mapper.reason,
     )
 
 

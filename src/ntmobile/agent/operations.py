@@ -370,10 +370,12 @@ def changed_choice(choices: Choices, name: str, value: str) -> Choices:
             return msgspec.structs.replace(choices, relay_only=_flag(name, value))
         case "proxy":
             return msgspec.structs.replace(choices, proxy=_proxy(value))
+        case "map-port":
+            return msgspec.structs.replace(choices, map_port=_flag(name, value))
         case _:
             raise Remedy(
                 f"there is no setting {name!r}; "
-                "there are operator, accept-dns, relay-only and proxy",
+                "there are operator, accept-dns, map-port, relay-only and proxy",
                 remedy="ntm set",
             )
 
@@ -383,6 +385,7 @@ def shown_choices(choices: Choices) -> dict[str, str]:
     return {
         "operator": choices.operator or "",
         "accept-dns": "yes" if choices.accept_dns else "no",
+        "map-port": "yes" if choices.map_port else "no",
         "relay-only": "yes" if choices.relay_only else "no",
         # Without the password.
         "proxy": "" if choices.proxy is None else str(Proxy.parse(choices.proxy)),

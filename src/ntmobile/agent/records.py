@@ -99,6 +99,8 @@ class Choices(msgspec.Struct, frozen=True):
     """Hook the applications' DNS queries."""
     relay_only: bool = False
     """Tell no address of this node to anyone; all traffic goes through the relay."""
+    map_port: bool = True
+    """Ask the router to let others in at the node's UDP port (PCP, NAT-PMP, UPnP)."""
     proxy: str | None = None
     """URL of an HTTP proxy, perhaps with a password; None: that of HTTPS_PROXY."""
 

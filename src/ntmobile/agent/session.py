@@ -23,6 +23,7 @@ from ntmobile.agent.examination import Examination
 from ntmobile.agent.history import History, Move
 from ntmobile.agent.links import Links
 from ntmobile.agent.names import NameQueries
+from ntmobile.agent.port_mapper import PortMapper
 from ntmobile.agent.processor import has_aes
 from ntmobile.agent.records import KeepAlive, SavedAccount, SavedPeer, VirtualAddresses
 from ntmobile.agent.state import State
@@ -93,6 +94,7 @@ class Session:
         self.account = account
         self.relay_only = state.choices.relay_only
         self.accept_dns = state.choices.accept_dns
+        self.map_port = state.choices.map_port
         self.changed = Bell()
         self.history = History()
         self.login_failure: LoginFailed | None = None
@@ -144,6 +146,10 @@ class Session:
             stack.callback(loop.remove_reader, self.engine.fileno())
             self.driver.start()
             self._tasks.repeat(self._shrink, SHRINK_S)
+            self.port_mapper = PortMapper(
+                self.engine.port, self.clock, self._entropy, self._tasks, mark=self._model.mark
+            )
+            stack.push_async_callback(self.port_mapper.close)
             self.links = await stack.enter_async_context(
                 Links(self._handle_links, port=self.engine.port)
             )
@@ -183,6 +189,20 @@ class Session:
     def examination(self) -> Examination:
         """Return what examines the network from sockets like the node's."""
         return Examination(self.clock, self._entropy, mark=self._model.mark)
+
+    async def set_map_port(self, wanted: bool) -> None:
+        """Ask the router for the port from now, or give it back."""
+        if wanted == self.map_port:
+            return
+        self.map_port = wanted
+        if wanted:
+            self._follow_router(self.links.addresses)
+        else:
+            await self.port_mapper.close()
+
+    def _follow_router(self, addresses: tuple[LocalAddress, ...]) -> None:
+        if self.map_port and not self.relay_only:
+            self.port_mapper.follow(addresses)
 
     def next_ping(self) -> int:
         """Return a sequence number that no other `ntm ping` uses."""
@@ -233,6 +253,7 @@ class Session:
 
     def _handle_links(self, addresses: tuple[LocalAddress, ...]) -> None:
         _LOG.info("uplinks changed", addresses=len(addresses))
+        self._follow_router(addresses)
         self.driver.do(lambda now: self.node.handle_links(addresses, now))
 
     def _handle_web(self, remote: Endpoint, stands: bool) -> None:
@@ -300,6 +321,8 @@ class Session:
 
     def _keep_registration(self, event: Registered) -> None:
         self.registered = event
+        # Another mapped address: the NAT may have restarted, and lost what it was asked for.
+        self.port_mapper.renew()
         self._state.keep_addresses(VirtualAddresses(event.virtual_ipv4, event.virtual_ipv6))
         self.on_registered(event)
 

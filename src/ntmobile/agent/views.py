@@ -262,6 +262,19 @@ class ObservationView(View, frozen=True):
     """Null: no answer."""
 
 
+class PortMappingView(View, frozen=True):
+    """What the router was asked for."""
+
+    protocol: Literal["PCP", "NAT-PMP", "UPnP"] | None
+    """Null: no port is mapped."""
+    external: str | None
+    """The router's own address, and the port that leads to this node."""
+    behind_another_nat: bool
+    """The router's own address is private too: the mapping does not reach the Internet."""
+    reason: str
+    """Why none is mapped; empty when one is."""
+
+
 class NetcheckView(View, frozen=True):
     """`ntm netcheck`."""
 
@@ -270,4 +283,5 @@ class NetcheckView(View, frozen=True):
     ipv4: FamilyView | None
     """Null: this machine, or every server, lacks the family."""
     ipv6: FamilyView | None
+    port_mapping: PortMappingView
     servers: tuple[ObservationView, ...]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ntmobile.agent.requests import AskNetcheck
-from ntmobile.agent.views import FamilyView, NetcheckView
+from ntmobile.agent.views import FamilyView, NetcheckView, PortMappingView
 from ntmobile.cli.node_output import (
     FAILED,
     JsonOption,
@@ -48,6 +48,7 @@ def lines(view: NetcheckView) -> Iterator[str]:
     yield f"UDP   {'passes' if view.udp else 'is blocked: no server answered'}"
     yield from _family("IPv4", view.ipv4)
     yield from _family("IPv6", view.ipv6)
+    yield f"port mapping  {_port_mapping(view.port_mapping)}"
     yield ""
 
 
@@ -87,6 +88,13 @@ def _lifetime(alive_s: int, dead_s: int | None) -> str:
     if dead_s is None:
         return f"at least {alive_s} s" if alive_s else "could not be measured"
     return f"between {alive_s} and {dead_s} s" if alive_s else f"under {dead_s} s"
+
+
+def _port_mapping(view: PortMappingView) -> str:
+    if view.protocol is None:
+        return f"none: {view.reason}"
+    doubt = "; the router is behind another NAT" if view.behind_another_nat else ""
+    return f"{view.protocol}: {view.external} leads here{doubt}"
 
 
 def _servers(view: NetcheckView) -> Iterator[tuple[str, ...]]:

@@ -16,7 +16,7 @@ def set_(
         typer.Argument(
             metavar="[NAME=VALUE]...",
             help="operator=USER lets that user run ntm without root (operator= ends it); "
-            "accept-dns=yes|no; relay-only=yes|no.",
+            "accept-dns=yes|no; map-port=yes|no; relay-only=yes|no.",
         ),
     ] = None,
     state: StateOption = None,

@@ -209,11 +209,20 @@ class World:
         self.organisations: list[Organisation] = []
 
     def organisation(
-        self, domain: str, *, apart: bool = False, ipv4: str | None = AUTO, ipv6: str | None = AUTO
+        self,
+        domain: str,
+        *,
+        apart: bool = False,
+        ipv4: str | None = AUTO,
+        ipv6: str | None = AUTO,
+        rs_ipv4: str | None = None,
     ) -> Organisation:
-        """Make an operator of a zone under example.org or example.net and start its servers."""
+        """Make an operator of a zone under example.org or example.net and start its servers.
+
+        rs_ipv4 is an address of its own for RS, on the same machine: to nodes, another host.
+        """
         made = self._operator(domain, ipv4, ipv6)
-        self._establish(made, apart=apart)
+        self._establish(made, apart=apart, rs_ipv4=rs_ipv4)
         return made
 
     def federation(self, *domains: str, apart: bool = False) -> tuple[Organisation, ...]:
@@ -280,11 +289,15 @@ class World:
         self.organisations.append(made)
         return made
 
-    def _establish(self, made: Organisation, *, apart: bool) -> None:
+    def _establish(self, made: Organisation, *, apart: bool, rs_ipv4: str | None = None) -> None:
         uplink = made.host.uplink
         command = [NTM, "server", "init", str(made.directory), "--domain", made.domain, "--offline"]
         for end in (uplink.ipv4, uplink.ipv6):
             command += ["--address", str(end.ip)] if end is not None else []
+        if rs_ipv4 is not None:
+            made.host.ip(f"addr add {rs_ipv4}/32 dev {uplink.interface}")
+            self.internet.ip(f"route add {rs_ipv4} dev {uplink.port}")
+            command += ["--rs-address", rs_ipv4]
         made.records = tuple(made.host.run(command).stdout.splitlines())
         self.dns.add(*(line for line in made.records if line.strip()))
         if self.signed:
