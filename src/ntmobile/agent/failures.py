@@ -92,7 +92,8 @@ _REFUSALS: dict[str, tuple[str, str]] = {
     ),
     Reason.TIMED_OUT: (
         "the account server of {domain} does not answer",
-        "check the network and the server, then {again}",
+        "check the network and the server, then {again}; "
+        "where an HTTP proxy leads out: HTTPS_PROXY=http://HOST:PORT ntm up ...",
     ),
     Reason.SUPERSEDED: (
         "a newer copy of this node's state runs elsewhere; this one gave way",

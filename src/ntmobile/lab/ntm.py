@@ -18,7 +18,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,13 +139,19 @@ class NtmNode:
         return f"{self.name}.{self.user}.{self.organisation.domain}"
 
     def ntm(
-        self, *words: str, input: str | None = None, check: bool = True, timeout: float = 40.0
+        self,
+        *words: str,
+        input: str | None = None,
+        check: bool = True,
+        timeout: float = 40.0,
+        env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run an `ntm` command on this node's state."""
+        """Run an `ntm` command on this node's state, with these variables besides the others."""
         command = [NTM, words[0], *words[1:], "--state", str(self.state)]
-        return self.host.run(command, input=input, check=check, timeout=timeout)
+        variables = None if env is None else {**os.environ, **env}
+        return self.host.run(command, input=input, check=check, timeout=timeout, env=variables)
 
-    def up(self, password: str = PASSWORD) -> None:
+    def up(self, password: str = PASSWORD, env: Mapping[str, str] | None = None) -> None:
         """Log in for the first time."""
         self.ntm(
             "up",
@@ -156,6 +162,7 @@ class NtmNode:
             "--ca",
             str(self.organisation.directory / "ca.pem"),
             input=password + "\n",
+            env=env,
         )
 
     def status(self) -> dict[str, Any]:

@@ -114,11 +114,14 @@ def _explain(proxy: Proxy, host: str, status: int) -> str:
     match status:
         case 407 if proxy.user is None:
             return (
-                f"the proxy {proxy} wants a user and a password: "
-                "ntm set proxy=http://USER:PASSWORD@HOST:PORT"
+                f"the proxy {proxy} wants a user and a password: put them into HTTPS_PROXY, "
+                "or ntm set proxy=http://USER:PASSWORD@HOST:PORT"
             )
         case 407:
-            return f"the proxy {proxy} does not take the user or the password of the setting proxy"
+            return (
+                f"the proxy {proxy} does not take the user or the password: correct them in "
+                "HTTPS_PROXY, or ntm set proxy=http://USER:PASSWORD@HOST:PORT"
+            )
         case 403:
             return f"the proxy {proxy} forbids connections to {host}: ask who runs it"
         case _:
