@@ -10,6 +10,8 @@ from typer.testing import CliRunner, Result
 
 from ntmobile.cli.admin import APP
 from ntmobile.cli.main import application
+from ntmobile.keys.identity import public_of
+from ntmobile.keys.node_certificates import Anchor, authority_of, judge, read_device_credential
 
 RULE = '[[rule]]\naction = "deny"\nfrom = ["*"]\nto = ["*.bob.ntm.example.org"]\n'
 
@@ -167,11 +169,41 @@ def test_an_empty_audit_is_an_empty_list(servers: Path) -> None:
     assert shown(servers, "audit --json") == []
 
 
-def test_certificates_are_refused_as_not_built(servers: Path) -> None:
-    done = admin(servers, "certificate issue alice --name laptop --out x")
+def test_a_certificate_is_written_with_its_key_and_what_to_run_with_it(
+    servers: Path, tmp_path: Path
+) -> None:
+    admin(servers, "user add alice --no-password")
+
+    done = admin(servers, f"certificate issue alice --name laptop --out {tmp_path / 'new'}")
+
+    assert done.exit_code == 0
+    assert "ntm up alice@ntm.example.org --name laptop --certificate cert.pem" in done.stderr
+    certificate, key = ((tmp_path / "new" / name) for name in ("cert.pem", "key.pem"))
+    der, secret = read_device_credential(certificate.read_bytes(), key.read_bytes())
+    anchor = Anchor(authority_of((servers / "ca.pem").read_bytes()), "ntm.example.org")
+    now_s = certificate.stat().st_mtime
+    assert judge(der, "laptop.alice.ntm.example.org", public_of(secret), (anchor,), now_s) is None
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_certificate_is_written_over_no_other_file(servers: Path, tmp_path: Path) -> None:
+    admin(servers, "user add alice --no-password")
+    (tmp_path / "key.pem").write_text("precious")
+
+    done = admin(servers, f"certificate issue alice --name laptop --out {tmp_path}")
 
     assert done.exit_code == 1
-    assert "not built yet" in done.stderr
+    assert "nothing was written" in done.stderr
+    assert (tmp_path / "key.pem").read_text() == "precious"
+    assert not (tmp_path / "cert.pem").exists()
+
+
+def test_nobody_who_is_no_user_gets_a_certificate(servers: Path, tmp_path: Path) -> None:
+    done = admin(servers, f"certificate issue mallory --name laptop --out {tmp_path / 'new'}")
+
+    assert done.exit_code == 1
+    assert "there is no user mallory" in done.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_without_a_running_server_it_says_so(servers: Path) -> None:

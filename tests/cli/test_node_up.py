@@ -1,8 +1,13 @@
 """What `ntm up` refuses before anything is started."""
 
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tests.keys.authorities import DEVICE, FQDN, SECRET, ec_key, rsa_key
 from typer.testing import CliRunner, Result
 
 from ntmobile.agent.records import SavedAccount, encode
@@ -21,6 +26,9 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+ELLIPTIC = ec.derive_private_key(9, ec.SECP256R1()).public_key()
+
+
 @pytest.fixture
 def enrolled(state: Path) -> Path:
     state.mkdir()
@@ -34,8 +42,6 @@ def enrolled(state: Path) -> Path:
         ("--keepalive", "tcp"),
         ("--keepalive", "auto"),
         ("--model", "proxy"),
-        ("--certificate", "cert.pem"),
-        ("--key", "key.pem"),
     ],
 )
 def test_what_is_not_built_is_refused_with_a_word(state: Path, option: str, value: str) -> None:
@@ -69,6 +75,9 @@ def test_a_command_that_is_not_built_is_refused_with_a_word(command: list[str]) 
         ["alice@ntm.example.org", "--push", "web:/dev/null"],
         ["alice@ntm.example.org", "--fingerprint", "SHA256:12"],
         ["alice@ntm.example.org", "--ca", "no such file"],
+        ["alice@ntm.example.org", "--certificate", "cert.pem"],
+        ["alice@ntm.example.org", "--key", "key.pem"],
+        ["alice@ntm.example.org", "--certificate", "no such file", "--key", "no such file"],
         ["alice@ntm.example.org", "--ca", "x", "--fingerprint", "SHA256:" + "0" * 64],
         ["alice@ntm.example.org", "--as", "http://as.ntm.example.org"],
         ["alice@ntm.example.org", "--name", "my laptop"],
@@ -95,6 +104,42 @@ def test_without_a_terminal_a_first_login_asks_for_the_password_on_stdin(state: 
 
     assert done.exit_code == 1
     assert "--password-stdin" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "said"),
+    [
+        (ec_key().certificate(FQDN, bytes(32)), SECRET, "for another key"),
+        (ec_key().certificate(FQDN, key=ELLIPTIC), SECRET, "must be Ed25519"),
+        (rsa_key(4096).certificate(FQDN, DEVICE), SECRET, "too long to travel"),
+        (b"", SECRET, "not a certificate in PEM"),
+        (ec_key().certificate(FQDN, DEVICE), b"", "not a private key in PEM"),
+    ],
+    ids=["another key", "elliptic", "too long", "no certificate", "no key"],
+)
+def test_a_certificate_that_cannot_do_is_refused_before_anything_is_changed(
+    state: Path, tmp_path: Path, certificate: bytes, key: bytes, said: str
+) -> None:
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    files[0].write_text(
+        f"-----BEGIN CERTIFICATE-----\n{b64encode(certificate).decode()}\n"
+        "-----END CERTIFICATE-----\n"
+    )
+    files[1].write_bytes(pem_of_key(key) if key else b"nothing")
+
+    who = ("alice@ntm.example.org", "--name", "laptop")
+    done = ntm(state, "up", *who, "--certificate", str(files[0]), "--key", str(files[1]))
+
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert "next: " in done.stderr
+    assert not state.exists()
+
+
+def pem_of_key(secret: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(secret).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
 
 
 @pytest.mark.parametrize("password", ["", "\n", "x" * 1025])

@@ -67,6 +67,7 @@ class Foreign:
         self.asked = 0
         self.questions: list[str] = []
         self.statement = b""
+        self.authorities: tuple[bytes, ...] = ()
         self.state(KEY)
         routes = [Route(STATEMENT_PATH, self.tell)]
         self.listener = Listener(Starlette(routes=routes), files.certificate, files.key)
@@ -74,7 +75,7 @@ class Foreign:
 
     def state(self, key: bytes, *, previous: bytes | None = None, name: str = NAME) -> None:
         digests = (self.files.digest,)
-        statement = make_statement(name, key, public_of(key), digests, 1)
+        statement = make_statement(name, key, public_of(key), digests, 1, self.authorities)
         if previous is not None:
             statement = with_previous(statement, previous, public_of(previous))
         self.statement = encode(statement)

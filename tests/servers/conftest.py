@@ -40,7 +40,7 @@ from ntmobile.servers.init import initialise
 from ntmobile.servers.serve import Servers
 from ntmobile.store import Store
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.login import LoginRefusal, LoginResponse, Nonce
+from ntmobile.wire.login import LoginAnswer
 from ntmobile.wire.message import Message, decode, decoder, encode
 from ntmobile.wire.registration import Reason
 from ntmobile.wire.tunnel import ReceiveState
@@ -136,9 +136,6 @@ class NoTunnels:
         return Traffic(0, 0, None, None)
 
 
-LoginAnswer = LoginResponse | LoginRefusal | Nonce
-
-
 class LiveNode:
     """The node's machine on a real port, logging in over real HTTPS."""
 
@@ -150,7 +147,8 @@ class LiveNode:
         self._changed = asyncio.Event()
         label, user = name.split(".")
         settings = NodeSettings(user, label, organisation.domain, os.urandom(16), 1)  # noqa: TID251
-        self.machine = Node(settings, self.identity, NoTunnels(), Random(1))
+        clock = Clock()
+        self.machine = Node(settings, self.identity, NoTunnels(), Random(1), wall=clock.wall_of)
         self.driver = Driver(self.machine, (), clock=Clock(), tasks=tasks)
         perform = self.driver.perform(self._perform, self.machine.handle_reply)
         self.driver.outlets = (

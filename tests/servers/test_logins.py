@@ -1,7 +1,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from pathlib import Path
+from random import Random
 from threading import Event
 
 import pytest
@@ -10,6 +12,8 @@ from ntmobile.keys.identity import Identity, succeed
 from ntmobile.keys.passwords import Cost, authority_digest, hash_password
 from ntmobile.proto.io import LoginVerified, VerifyLogin
 from ntmobile.runtime.clock import Clock
+from ntmobile.servers.authority import NodeAuthority
+from ntmobile.servers.config import ServerConfig, ServerSettings
 from ntmobile.servers.logins import BUSY_S, WAITING_A_PREFIX, Logins
 from ntmobile.servers.policy import parse_policy
 from ntmobile.servers.slow_down import FREE_TRIES
@@ -19,6 +23,9 @@ from ntmobile.wire.login import LoginRefusal, LoginRefused, LoginRequest
 DOMAIN = "ntm.example.org"
 FQDN = "laptop.alice.ntm.example.org"
 CHEAP = Cost(passes=1, memory_kib=8, lanes=1)
+SETTINGS = ServerConfig(
+    server=ServerSettings(domain=DOMAIN, addresses=(ip_address("203.0.113.10"),))
+)
 POLICY = '[groups]\nstaff = ["alice"]\n'
 LAPTOP = Identity.of(b"1" * 32, b"t" * 32)
 THIEF = Identity.of(b"2" * 32, b"t" * 32)
@@ -38,7 +45,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def logins(store: Store) -> AsyncIterator[Logins]:
-    made = Logins(DOMAIN, store, parse_policy(POLICY), Clock(), cost=CHEAP)
+    nobody = NodeAuthority(SETTINGS, None, (), Random(1), Clock())
+    made = Logins(DOMAIN, store, parse_policy(POLICY), Clock(), nobody, cost=CHEAP)
     yield made
     made.close()
 

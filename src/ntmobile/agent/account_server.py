@@ -32,12 +32,13 @@ from ntmobile.runtime.https import (
 )
 from ntmobile.runtime.resolver import NoSuchName, Resolver, ResolverError, Service
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.login import LoginAnswer, LoginRequest, NonceRequest
+from ntmobile.wire.login import AuthorityRequest, LoginAnswer, LoginRequest, NonceRequest
 from ntmobile.wire.message import decode, decoder, encode
 from ntmobile.wire.registration import Reason
 
 LOGIN_PATH = "/ntm/v1/login"
 SERVICE = "_ntm-as._tcp"
+Question = NonceRequest | LoginRequest | AuthorityRequest
 _ANSWER: "msgspec.msgpack.Decoder[LoginAnswer]" = decoder(LoginAnswer)  # type: ignore[arg-type]
 _LOG = structlog.get_logger(__name__)
 
@@ -82,7 +83,7 @@ class AccountServer:
         self.trouble: str | None = None
         """Why the last request failed."""
 
-    async def ask(self, message: NonceRequest | LoginRequest) -> LoginAnswer | Failed:
+    async def ask(self, message: Question) -> LoginAnswer | Failed:
         """Return the server's answer, or why there is none."""
         try:
             answer = await self._ask(message)
@@ -97,7 +98,7 @@ class AccountServer:
         self.trouble = None
         return answer
 
-    async def _ask(self, message: NonceRequest | LoginRequest) -> LoginAnswer:
+    async def _ask(self, message: Question) -> LoginAnswer:
         self.place = place = await self.find()
         trust = trust_of(self._account, self._last.domain_key())
         data = await exchange(place, trust, LOGIN_PATH, encode(message), way=self._way)

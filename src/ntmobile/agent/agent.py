@@ -116,6 +116,7 @@ class Agent:
         if session is None:
             return ()
         await session.set_map_port(choices.map_port)
+        session.set_trust(choices)
         began = {"relay-only": session.relay_only, "accept-dns": session.accept_dns}
         wanted = {"relay-only": choices.relay_only, "accept-dns": choices.accept_dns}
         late = [name for name in wanted if wanted[name] != began[name]]

@@ -61,8 +61,16 @@ from ntmobile.agent.views import (
     StatusView,
 )
 from ntmobile.errors import Remedy
+from ntmobile.keys.identity import public_of
+from ntmobile.keys.node_certificates import (
+    authority_name,
+    read_device_credential,
+    trusted_authorities,
+)
+from ntmobile.proto.node.credentials import folded
 from ntmobile.proto.node.events import NameRefused, Pong
 from ntmobile.runtime.proxy import Proxy
+from ntmobile.wire.identity import Authentication
 from ntmobile.wire.registration import Reason
 
 PONG_S = 2.0
@@ -153,7 +161,7 @@ class Operations:
             case AskPeers():
                 return peers_view(agent.session, agent.state)
             case AskKeys():
-                return keys_view(self._session())
+                return keys_view(self._session(), agent.state)
             case AskHandovers():
                 return handovers_view(self._session())
             case AskTrace(fqdn):
@@ -192,6 +200,7 @@ class Operations:
             account = request.account or agent.state.account
             if account is None:
                 raise Remedy("this node has no account yet", remedy="ntm up USER@DOMAIN")
+            self._take_credential(request, account)
             yield Said(f"logging in as {account.fqdn}")
             session = await self._open(account)
             session.login(request.password, request.authority)
@@ -206,6 +215,12 @@ class Operations:
             await self._changed(session, lambda: self._is_decided(session))
             await self._check(session)
         yield done(self._status())
+
+    def _take_credential(self, request: Up, account: SavedAccount) -> None:
+        if request.certificate is not None and request.key is not None:
+            der, secret = read_device_credential(request.certificate.encode(), request.key.encode())
+            folded(der, account.fqdn, public_of(secret))
+            self._agent.state.use_credential(der, secret)
 
     async def _open(self, account: SavedAccount) -> Session:
         try:
@@ -351,12 +366,27 @@ class Operations:
     async def _set(self, changes: Mapping[str, str]) -> AsyncGenerator[Answer, None]:
         choices = self._agent.state.choices
         for name, value in changes.items():
-            choices = changed_choice(choices, name, value)
+            if name == "forget":
+                self._forget(value)
+            else:
+                choices = changed_choice(choices, name, value)
         notes: tuple[str, ...] = ()
         if choices != self._agent.state.choices:
             self._agent.state.keep_choices(choices)
             notes = await self._agent.apply(choices)
         yield done(ChoicesView(choices=shown_choices(choices), notes=notes))
+
+    def _forget(self, given: str) -> None:
+        """Forget the pin of a peer, or those of a domain's CAs."""
+        name, agent = given.lower().rstrip("."), self._agent
+        if not (agent.state.forget(name) or agent.state.forget(self._full(name))):
+            raise Remedy(
+                f"nothing is pinned of {given}: name a peer's FQDN or a domain",
+                remedy="ntm peers; ntm keys",
+            )
+        if agent.session is not None:
+            agent.session.forget(name)
+            agent.session.forget(self._full(name))
 
 
 def changed_choice(choices: Choices, name: str, value: str) -> Choices:
@@ -372,10 +402,15 @@ def changed_choice(choices: Choices, name: str, value: str) -> Choices:
             return msgspec.structs.replace(choices, proxy=_proxy(value))
         case "map-port":
             return msgspec.structs.replace(choices, map_port=_flag(name, value))
+        case "authentication":
+            return msgspec.structs.replace(choices, authentication=_authentication(value))
+        case "trusted-ca":
+            trusted_authorities(value)
+            return msgspec.structs.replace(choices, trusted_ca=value)
         case _:
             raise Remedy(
-                f"there is no setting {name!r}; "
-                "there are operator, accept-dns, map-port, relay-only and proxy",
+                f"there is no setting {name!r}; there are operator, accept-dns, map-port, relay-only, proxy, "
+                "authentication, trusted-ca and forget",
                 remedy="ntm set",
             )
 
@@ -389,6 +424,8 @@ def shown_choices(choices: Choices) -> dict[str, str]:
         "relay-only": "yes" if choices.relay_only else "no",
         # Without the password.
         "proxy": "" if choices.proxy is None else str(Proxy.parse(choices.proxy)),
+        "authentication": choices.authentication.value,
+        "trusted-ca": " ".join(map(authority_name, trusted_authorities(choices.trusted_ca))),
     }
 
 
@@ -415,6 +452,15 @@ def _user(name: str) -> str | None:
         return None
     user_id(name)
     return name
+
+
+def _authentication(value: str) -> Authentication:
+    if value not in (Authentication.CERTIFICATE, Authentication.DEVICE_KEY):
+        raise Remedy(
+            f"authentication is certificate or device-key, not {value!r}",
+            remedy="ntm set authentication=certificate",
+        )
+    return Authentication(value)
 
 
 def _flag(name: str, value: str) -> bool:

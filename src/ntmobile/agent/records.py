@@ -11,6 +11,7 @@ import msgspec
 
 from ntmobile.runtime.proxy import Proxy, proxy_of_environment
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import Authentication
 
 R = TypeVar("R")
 
@@ -88,6 +89,18 @@ class SavedPeer(msgspec.Struct, frozen=True):
     ipv6: IPv6Address
     seen_s: int
     """Wall clock, seconds since 1970: an alias is not given to another peer for 30 days."""
+    certified: bool = False
+    """It showed a good certificate: from then on it must."""
+
+
+class SavedCertificates(msgspec.Struct, frozen=True):
+    """Certificates in DER: this node's, and those of the CAs that were stated for domains."""
+
+    issued: bytes = b""
+    given: bytes = b""
+    """By `ntm up --certificate`."""
+    authorities: dict[str, tuple[bytes, ...]] = {}
+    """By domain, as they were first stated."""
 
 
 class Choices(msgspec.Struct, frozen=True):
@@ -103,6 +116,10 @@ class Choices(msgspec.Struct, frozen=True):
     """Ask the router to let others in at the node's UDP port (PCP, NAT-PMP, UPnP)."""
     proxy: str | None = None
     """URL of an HTTP proxy, perhaps with a password; None: that of HTTPS_PROXY."""
+    authentication: Authentication = Authentication.DEVICE_KEY
+    """What this node asks of its peers; what its domain asks counts besides."""
+    trusted_ca: str = ""
+    """PEM text of CAs: where one may speak for a name, only these do."""
 
     @property
     def http_proxy(self) -> Proxy | None:
@@ -115,6 +132,9 @@ class SavedIdentity(msgspec.Struct, frozen=True):
 
     device: bytes
     tunnel: bytes
+    before: bytes | None = None
+    """The public device key before this one, and its signature of this one."""
+    signature: bytes | None = None
 
     def __repr__(self) -> str:
         return "SavedIdentity(...)"

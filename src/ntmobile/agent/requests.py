@@ -27,6 +27,9 @@ class Up(Request, frozen=True, tag="up"):
     password: str | None = None
     authority: str | None = None
     """A pre-authorised key."""
+    certificate: str | None = None
+    """PEM text, with its key: that becomes the device key."""
+    key: str | None = None
 
     def __repr__(self) -> str:
         return f"Up({self.account!r})"

@@ -25,12 +25,21 @@ from ntmobile.agent.links import Links
 from ntmobile.agent.names import NameQueries
 from ntmobile.agent.port_mapper import PortMapper
 from ntmobile.agent.processor import has_aes
-from ntmobile.agent.records import KeepAlive, SavedAccount, SavedPeer, VirtualAddresses
+from ntmobile.agent.records import (
+    Choices,
+    KeepAlive,
+    SavedAccount,
+    SavedPeer,
+    VirtualAddresses,
+)
 from ntmobile.agent.state import State
 from ntmobile.agent.webs import Webs
+from ntmobile.keys.node_certificates import trusted_authorities
 from ntmobile.proto.io import Call, Entropy, Failed, random_bytes
 from ntmobile.proto.journal import Step, paper_name
+from ntmobile.proto.node.credentials import Certificates
 from ntmobile.proto.node.events import (
+    AuthoritiesPinned,
     Event,
     HandoverDone,
     LocalAddress,
@@ -39,6 +48,7 @@ from ntmobile.proto.node.events import (
     NameRefused,
     NameResolved,
     PeerPinned,
+    PeerRefused,
     Pong,
     Registered,
     RegistrationLost,
@@ -49,19 +59,26 @@ from ntmobile.proto.node.events import (
 )
 from ntmobile.proto.node.node import Node
 from ntmobile.proto.node.settings import NodeSettings, Pin
+from ntmobile.proto.node.trust import TrustSettings
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.https import Place, Way
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.login import LoginAnswer, LoginRequest, NonceRequest
-from ntmobile.wire.registration import KeepAliveChoice, RegistrationResponse, RelayPlace
+from ntmobile.wire.login import AuthorityRequest, LoginAnswer, LoginRequest, NonceRequest
+from ntmobile.wire.registration import (
+    KeepAliveChoice,
+    Reason,
+    RegistrationResponse,
+    RelayPlace,
+)
 
 INSTANCE_SIZE = 16
 SHRINK_S = 30.0
 ANSWER = paper_name(RegistrationResponse)
 MOST_PONGS = 256
+MOST_REFUSALS = 16
 _LOG = structlog.get_logger(__name__)
 
 
@@ -117,6 +134,8 @@ class Session:
         self._model = model
         self._tasks = Tasks()
         self._stack = AsyncExitStack()
+        self.refusals: dict[str, Reason] = {}
+        """Peers that were not believed lately, and why; until they are."""
         self.detours = Detours()
         way = Way(model.mark, lambda: state.choices.http_proxy, self.detours.translate)
         self._way = way
@@ -223,8 +242,31 @@ class Session:
             aes=has_aes(),
             avoid=self._model.avoid,
         )
-        pins = [Pin(fqdn, peer.device, peer.ipv4, peer.ipv6) for fqdn, peer in state.peers.items()]
-        return Node(settings, state.identity, self.loops, self._entropy, pins)
+        pins = [
+            Pin(fqdn, peer.device, peer.ipv4, peer.ipv6, peer.certified)
+            for fqdn, peer in state.peers.items()
+        ]
+        kept, choices = state.certificates, state.choices
+        given = trusted_authorities(choices.trusted_ca)
+        return Node(
+            settings,
+            state.identity,
+            self.loops,
+            self._entropy,
+            pins,
+            certificates=Certificates(kept.issued, kept.given),
+            trust=TrustSettings(kept.authorities, given, choices.authentication),
+            wall=self.clock.wall_of,
+        )
+
+    def set_trust(self, choices: Choices) -> None:
+        """Believe and ask what the person chose, from now."""
+        given = trusted_authorities(choices.trusted_ca)
+        self.node.set_trust(given, choices.authentication)
+
+    def forget(self, name: str) -> None:
+        """Forget what is pinned of a peer or a domain; its tunnel closes."""
+        self.driver.do(lambda now: self.node.forget(name, now))
 
     def _make_driver(self) -> Driver:
         node = self.node
@@ -242,7 +284,7 @@ class Session:
         self.driver.perform(self._perform, self.node.handle_reply)(call)
 
     async def _perform(self, call: Call) -> LoginAnswer | Failed:
-        assert isinstance(call.message, NonceRequest | LoginRequest)
+        assert isinstance(call.message, NonceRequest | LoginRequest | AuthorityRequest)
         return await self.account_server.ask(call.message)
 
     def _receive(self) -> None:
@@ -275,7 +317,13 @@ class Session:
                 self.names.settle(event)
             case PeerPinned():
                 self._keep_peer(event)
+            case AuthoritiesPinned(domain, authorities):
+                self._state.keep_authorities(domain, authorities)
+                _LOG.info("CAs of a domain pinned", domain=domain, number=len(authorities))
+            case PeerRefused(fqdn, reason):
+                self._keep_refusal(fqdn, reason)
             case TunnelEstablished():
+                self.refusals.pop(event.fqdn, None)
                 self.history.add_tunnel(event, self.clock.now())
                 self._locals.setdefault(event.fqdn, self.local(event.fqdn, event.remote))
                 _LOG.info("tunnel established", relayed=event.relayed, ms=event.elapsed_ns // 10**6)
@@ -303,8 +351,17 @@ class Session:
         self._locals[event.fqdn] = now
         self.history.add_handover(Move(event, before, now))
 
+    def _keep_refusal(self, fqdn: str, reason: Reason) -> None:
+        _LOG.warning("peer refused", reason=str(reason))
+        self.refusals.pop(fqdn, None)
+        self.refusals[fqdn] = reason
+        if len(self.refusals) > MOST_REFUSALS:
+            del self.refusals[next(iter(self.refusals))]
+
     def _keep_login(self, event: LoggedIn) -> None:
         self.login_failure = None
+        if event.certificate:
+            self._state.keep_issued(event.certificate)
         self.logged_in = True
         if not self.account.enrolled:
             self.account = msgspec.structs.replace(self.account, enrolled=True)
@@ -334,7 +391,10 @@ class Session:
 
     def _keep_peer(self, event: PeerPinned) -> None:
         seen_s = int(self.clock.wall())
-        self._state.keep_peer(event.fqdn, SavedPeer(event.device, event.ipv4, event.ipv6, seen_s))
+        self._state.keep_peer(
+            event.fqdn,
+            SavedPeer(event.device, event.ipv4, event.ipv6, seen_s, event.certified),
+        )
 
 
 def _reach(choice: KeepAlive) -> KeepAliveChoice:

@@ -5,6 +5,7 @@
     servers.json    where the servers were last reached
     addresses.json  the virtual addresses
     peers.json      pinned keys and aliases
+    certificates.json  this node's certificates, and the pinned CAs of domains
     choices.json    what `ntm set` changed
     started         a number that grows with every start
     agent.lock agent.log control.sock
@@ -16,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
+
+import msgspec
 
 from ntmobile.agent import records
 from ntmobile.agent.files import (
@@ -29,12 +32,13 @@ from ntmobile.agent.records import (
     Choices,
     LastGood,
     SavedAccount,
+    SavedCertificates,
     SavedIdentity,
     SavedPeer,
     VirtualAddresses,
 )
 from ntmobile.errors import Remedy
-from ntmobile.keys.identity import Identity
+from ntmobile.keys.identity import Identity, public_of, succeed
 from ntmobile.proto.io import Entropy, random_bytes
 
 R = TypeVar("R")
@@ -44,6 +48,7 @@ _ACCOUNT = "account.json"
 _SERVERS = "servers.json"
 _ADDRESSES = "addresses.json"
 _PEERS = "peers.json"
+_CERTIFICATES = "certificates.json"
 _CHOICES = "choices.json"
 _STARTED = "started"
 
@@ -66,6 +71,7 @@ class State:
         self.servers = self._read(_SERVERS, LastGood) or LastGood()
         self.addresses = self._read(_ADDRESSES, VirtualAddresses)
         self.choices = self._read(_CHOICES, Choices) or Choices()
+        self.certificates = self._read(_CERTIFICATES, SavedCertificates) or SavedCertificates()
         self._peers: dict[str, SavedPeer] = dict(self._read(_PEERS, dict[str, SavedPeer]) or {})
 
     @property
@@ -110,13 +116,59 @@ class State:
         self._peers[fqdn] = peer
         self._keep(_PEERS, records.encode(self._peers))
 
+    def keep_issued(self, der: bytes) -> None:
+        """Replaces this node's certificate by the one of its newest login."""
+        self._keep_certificates(msgspec.structs.replace(self.certificates, issued=der))
+
+    def keep_authorities(self, domain: str, authorities: tuple[bytes, ...]) -> None:
+        """Pins the CAs of a domain."""
+        known = {**self.certificates.authorities, domain: authorities}
+        self._keep_certificates(msgspec.structs.replace(self.certificates, authorities=known))
+
+    def use_credential(self, der: bytes, device: bytes) -> None:
+        """Take a certificate, and its key as this node's device key; raises Remedy.
+
+        A key that was enrolled before signs the new one, so that peers know the node again.
+        """
+        before = self.identity
+        if device != before.device:
+            public = public_of(device)
+            enrolled = self.account is not None and self.account.enrolled
+            saved = SavedIdentity(
+                device,
+                before.tunnel,
+                before.public.device if enrolled else None,
+                succeed(before.device, public) if enrolled else None,
+            )
+            self._write_identity(saved)
+            self.identity = _identity_of(saved)
+        self._keep_certificates(msgspec.structs.replace(self.certificates, issued=b"", given=der))
+
+    def forget(self, name: str) -> bool:
+        """Drops the pin of a peer, or those of a domain's CAs; whether there was one."""
+        authorities = dict(self.certificates.authorities)
+        known = name in self._peers or name in authorities
+        if self._peers.pop(name, None) is not None:
+            self._keep(_PEERS, records.encode(self._peers))
+        if authorities.pop(name, None) is not None:
+            kept = msgspec.structs.replace(self.certificates, authorities=authorities)
+            self._keep_certificates(kept)
+        return known
+
     def forget_account(self) -> None:
         """Drops account, servers and addresses; keys and pins stay, for a later login."""
+        kept = msgspec.structs.replace(self.certificates, issued=b"", given=b"")
+        self._keep_certificates(kept)
         self.account = None
         self.servers = LastGood()
         self.addresses = None
         for name in (_ACCOUNT, _SERVERS, _ADDRESSES):
             self._keep(name, None)
+
+    def _keep_certificates(self, certificates: SavedCertificates) -> None:
+        if certificates != self.certificates:
+            self.certificates = certificates
+            self._keep(_CERTIFICATES, records.encode(certificates))
 
     def flush(self) -> bool:
         """Writes what an earlier try could not; returns whether all is on disk now."""
@@ -155,7 +207,20 @@ class State:
             write_atomically(self.directory / _IDENTITY, records.encode(saved))
         if {len(saved.device), len(saved.tunnel)} != {_SECRET_SIZE}:
             raise _damaged(self.directory / _IDENTITY, "a key has 32 bytes")
-        return Identity.of(saved.device, saved.tunnel)
+        return _identity_of(saved)
+
+    def _write_identity(self, saved: SavedIdentity) -> None:
+        try:
+            write_atomically(self.directory / _IDENTITY, records.encode(saved))
+        except OSError as error:
+            raise unusable(self.directory, error) from error
+
+
+def _identity_of(saved: SavedIdentity) -> Identity:
+    made = Identity.of(saved.device, saved.tunnel)
+    if saved.before is None or saved.signature is None:
+        return made
+    return made.after(saved.before, saved.signature)
 
 
 def open_state(directory: Path, entropy: Entropy) -> State:

@@ -5,6 +5,12 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from ntmobile import __version__
+from ntmobile.agent.certificates import (
+    authority_views,
+    certificate_troubles,
+    certificate_view,
+    refused_views,
+)
 from ntmobile.agent.failures import FOR_GOOD, login_failure, reason_text, registration_failure
 from ntmobile.agent.history import Move, Trace
 from ntmobile.agent.names import owner_of
@@ -59,7 +65,8 @@ def down_view(state: State, troubles: Iterable[str]) -> StatusView:
 def status_view(session: Session, state: State, troubles: Iterable[str]) -> StatusView:
     """`ntm status` of a running node; troubles are what the agent itself suffers from."""
     view = session.node.view()
-    reasons = [*_reasons(session, view.reason), *troubles]
+    wall_s = session.clock.wall()
+    reasons = [*_reasons(session, view.reason), *certificate_troubles(state, wall_s), *troubles]
     standing: Literal["up", "down", "degraded"] = "degraded" if reasons else "up"
     return StatusView(
         fqdn=view.fqdn,
@@ -73,6 +80,8 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
         model=session.account.model.value,
         device_key=fingerprint(state.identity.public.device),
         version=__version__,
+        certificate=certificate_view(state, wall_s),
+        refused=refused_views(session),
     )
 
 
@@ -142,7 +151,7 @@ def peer_status(session: Session, peer: PeerView) -> PeerStatus:
         fqdn=peer.fqdn,
         virtual_ipv4=str(peer.virtual_ipv4),
         virtual_ipv6=str(peer.virtual_ipv6),
-        authenticated=_authenticated(peer.authenticated),
+        authenticated=peer.authenticated.value,
         cipher=peer.cipher,
         peer_key=fingerprint(peer.peer_key),
         path=_path(session, peer),
@@ -151,14 +160,6 @@ def peer_status(session: Session, peer: PeerView) -> PeerStatus:
         established_ms=peer.negotiated_ns / _MILLISECOND,
         last_handover=_handover(session, session.history.last_handover(peer.fqdn)),
     )
-
-
-def _authenticated(name: str) -> Literal["certificate", "device-key", "password"]:
-    match name:
-        case "certificate" | "password":
-            return name
-        case _:
-            return "device-key"
 
 
 def _path(session: Session, peer: PeerView) -> PathView | None:
@@ -211,13 +212,14 @@ def peers_view(session: Session | None, state: State) -> PeersView:
                 virtual_ipv6=str(peer.ipv6),
                 peer_key=fingerprint(peer.device),
                 connected=fqdn in connected,
+                certified=peer.certified,
             )
             for fqdn, peer in sorted(state.peers.items())
         )
     )
 
 
-def keys_view(session: Session) -> KeysView:
+def keys_view(session: Session, state: State) -> KeysView:
     """`ntm keys`."""
     held = sorted(session.node.keyring, key=lambda key: (key.name, key.identifier))
     return KeysView(
@@ -231,6 +233,8 @@ def keys_view(session: Session) -> KeysView:
             )
             for record in session.history.key_records
         ),
+        certificate=certificate_view(state, session.clock.wall()),
+        authorities=authority_views(state),
     )
 
 

@@ -67,6 +67,33 @@ class PeerStatus(View, frozen=True):
     last_handover: HandoverView | None
 
 
+class CertificateView(View, frozen=True):
+    """A certificate of this node."""
+
+    issuer: str
+    begins: str
+    ends: str
+    given: bool
+    """By `ntm up --certificate`; else by the AS, and renewed alone."""
+
+
+class RefusedView(View, frozen=True):
+    """A peer that this node did not believe, and why."""
+
+    fqdn: str
+    reason: str
+    detail: str
+    """What it means, and what to do next."""
+
+
+class AuthorityView(View, frozen=True):
+    """A CA that this node believes."""
+
+    domain: str | None
+    """Pinned for names under this domain; null: given by `ntm set trusted-ca`."""
+    fingerprint: str
+
+
 class StatusView(View, frozen=True):
     """`ntm status`."""
 
@@ -84,6 +111,10 @@ class StatusView(View, frozen=True):
     version: str
     notices: tuple[str, ...] = ()
     """What is worth knowing of the network this node is in."""
+    certificate: CertificateView | None = None
+    """Null where the domain gives none."""
+    refused: tuple[RefusedView, ...] = ()
+    """Peers that were not believed lately."""
 
 
 class KnownPeer(View, frozen=True):
@@ -94,6 +125,8 @@ class KnownPeer(View, frozen=True):
     virtual_ipv6: str
     peer_key: str
     connected: bool
+    certified: bool = False
+    """It showed a good certificate once: from then on it must."""
 
 
 class PeersView(View, frozen=True):
@@ -150,6 +183,8 @@ class KeysView(View, frozen=True):
 
     keys: tuple[KeyView, ...]
     history: tuple[KeyActView, ...]
+    certificate: CertificateView | None = None
+    authorities: tuple[AuthorityView, ...] = ()
 
 
 class StepView(View, frozen=True):

@@ -1,6 +1,7 @@
 """`ntm admin user`, `node`, `key`, `certificate`: who may log in."""
 
 import sys
+from datetime import timedelta
 from getpass import getpass
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +10,12 @@ import typer
 
 from ntmobile.cli.admin_common import Row, done, run, show_rows, wall
 from ntmobile.cli.node_output import JsonOption, command, note, show, show_json
-from ntmobile.cli.node_unbuilt import not_built
 from ntmobile.errors import Remedy
+from ntmobile.keys.certificates import Credential
 from ntmobile.keys.identity import fingerprint
+from ntmobile.keys.node_certificates import GIVEN_LIFETIME
 from ntmobile.servers.admin import Admin
+from ntmobile.servers.files import write
 
 Name = Annotated[str, typer.Argument(help="The user.")]
 Node = Annotated[str, typer.Argument(metavar="FQDN", help="The node, like laptop.alice.")]
@@ -207,13 +210,46 @@ def key_remove(
 @CERTIFICATE.command("issue")
 @command
 def certificate_issue(
+    context: typer.Context,
     user: Name,
     name: Annotated[str, typer.Option(help="The node's label.")],
     out: Annotated[Path, typer.Option(help="Directory for cert.pem and key.pem.")],
+    days: Annotated[
+        int, typer.Option(min=1, max=3650, help="How long the first login may take.")
+    ] = GIVEN_LIFETIME.days,
     json: JsonOption = False,
 ) -> None:
-    """(not built yet) Issue a node's certificate."""
-    raise not_built("login by certificate", "ntm admin key create USER, then ntm up --auth-key KEY")
+    """Issue a certificate and its key, that let one node log in without a password."""
+    lifetime = timedelta(days=days)
+    fqdn, made = run(
+        context,
+        lambda domain: domain.issue_certificate(user, name, wall(), lifetime=lifetime),
+    )
+    files = write_credential(out, made)
+    view: Row = {"fqdn": fqdn, "certificate": str(files[0]), "key": str(files[1])}
+    text = (
+        f"wrote {files[0]} and {files[1]} for {fqdn}; on that machine:\n"
+        f"  ntm up {user}@{fqdn.split('.', 2)[2]} --name {name} "
+        "--certificate cert.pem --key key.pem"
+    )
+    _say(text, view, json=json)
+
+
+def write_credential(directory: Path, made: Credential) -> tuple[Path, Path]:
+    """Write cert.pem and key.pem, which nobody else may read; raises Remedy."""
+    files = directory / "cert.pem", directory / "key.pem"
+    for file in files:
+        if file.exists():
+            raise Remedy(f"{file} is there already; nothing was written", remedy="--out ANOTHER")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write(files[1], made.key, private=True)
+        write(files[0], made.certificate)
+    except OSError as error:
+        raise Remedy(
+            f"cannot write to {directory}: {error.strerror}", remedy="--out ANOTHER"
+        ) from None
+    return files
 
 
 def _say(text: str, view: Row, *, json: bool) -> None:

@@ -1,5 +1,6 @@
 """`ntm set`: show and change what a running node does."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from ntmobile.agent.requests import Set
 from ntmobile.agent.views import ChoicesView
 from ntmobile.cli.node_output import JsonOption, StateOption, ask, command, note, show, show_json
+from ntmobile.errors import Remedy
 
 
 @command
@@ -16,7 +18,10 @@ def set_(
         typer.Argument(
             metavar="[NAME=VALUE]...",
             help="operator=USER lets that user run ntm without root (operator= ends it); "
-            "accept-dns=yes|no; map-port=yes|no; relay-only=yes|no.",
+            "accept-dns=yes|no; map-port=yes|no; relay-only=yes|no; authentication=certificate|device-key: what to "
+            "ask of peers; trusted-ca=FILE: believe these CAs (PEM) where they may speak, and no "
+            "others there (trusted-ca= ends it); forget=NAME: the pinned key of a peer, or the "
+            "pinned CAs of a domain.",
         ),
     ] = None,
     state: StateOption = None,
@@ -37,4 +42,14 @@ def _pair(change: str) -> tuple[str, str]:
     name, equals, value = change.partition("=")
     if not equals:
         raise typer.BadParameter(f"{change!r} is not NAME=VALUE")
+    if name == "trusted-ca" and value:
+        # The agent keeps the text, so that the file may vanish.
+        return name, _text(Path(value))
     return name, value
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
+        raise Remedy(f"cannot read {file}: {error}", remedy="name a file in PEM") from None

@@ -18,6 +18,7 @@ from ntmobile.agent.requests import (
 )
 from ntmobile.agent.views import (
     BugReport,
+    CertificateView,
     DnsView,
     HandoversView,
     KeysView,
@@ -63,10 +64,14 @@ def show_status(view: StatusView) -> None:
     for server in view.servers:
         mark = "ok" if server.healthy else "no"
         show(f"  {server.role} {server.name} [{mark}] {server.detail}".rstrip())
+    if view.certificate is not None:
+        show(f"  certificate {_certificate(view.certificate)}")
+    for refused in view.refused:
+        show(f"  ! {refused.fqdn} refused: {refused.detail}")
     if view.peers:
         show("")
         show_table(
-            ("PEER", "ADDRESS", "PATH", "RTT", "SENT", "RECEIVED"),
+            ("PEER", "ADDRESS", "KNOWN BY", "PATH", "RTT", "SENT", "RECEIVED"),
             [_peer_row(peer) for peer in view.peers],
         )
 
@@ -79,11 +84,17 @@ def _peer_row(peer: PeerStatus) -> tuple[str, ...]:
     return (
         peer.fqdn,
         peer.virtual_ipv4,
+        peer.authenticated,
         path,
         rtt,
         bytes_text(peer.tx_bytes),
         bytes_text(peer.rx_bytes),
     )
+
+
+def _certificate(certificate: CertificateView) -> str:
+    whose = "given" if certificate.given else "renewed alone"
+    return f"until {certificate.ends} by {certificate.issuer} ({whose})"
 
 
 @command
@@ -94,15 +105,24 @@ def peers(state: StateOption = None, json: JsonOption = False) -> None:
         show_json(view)
         return
     rows = [
-        (p.fqdn, p.virtual_ipv4, p.virtual_ipv6, "yes" if p.connected else "no", p.peer_key)
+        (
+            p.fqdn,
+            p.virtual_ipv4,
+            p.virtual_ipv6,
+            "yes" if p.connected else "no",
+            "certificate" if p.certified else "device-key",
+            p.peer_key,
+        )
         for p in view.peers
     ]
-    show_table(("PEER", "IPV4", "IPV6", "TUNNEL", "KEY"), rows)
+    show_table(("PEER", "IPV4", "IPV6", "TUNNEL", "KNOWN BY", "KEY"), rows)
 
 
 @command
 def keys(state: StateOption = None, json: JsonOption = False) -> None:
-    """List the keys of the paper's Table 1 that this node holds: never their bytes."""
+    """List the keys of the paper's Table 1 that this node holds, never their bytes; whose
+    certificates it believes.
+    """
     view = ask(state, AskKeys(), KeysView)
     if json:
         show_json(view)
@@ -112,6 +132,13 @@ def keys(state: StateOption = None, json: JsonOption = False) -> None:
         for key in view.keys
     ]
     show_table(("KEY", "IDENTIFIER", "CREATED BY", "OWNED BY", "EXPIRES"), rows)
+    if view.certificate is not None:
+        show("")
+        show(f"this node's certificate: {_certificate(view.certificate)}")
+    if view.authorities:
+        show("")
+        trusted = [(each.domain or "(given)", each.fingerprint) for each in view.authorities]
+        show_table(("CA FOR", "FINGERPRINT"), trusted)
 
 
 @command

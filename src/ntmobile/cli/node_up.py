@@ -30,6 +30,9 @@ from ntmobile.cli.node_reach import chosen_keepalive, reached
 from ntmobile.cli.node_show import show_status
 from ntmobile.cli.node_unbuilt import not_built
 from ntmobile.errors import Remedy
+from ntmobile.keys.identity import public_of
+from ntmobile.keys.node_certificates import read_device_credential
+from ntmobile.proto.node.credentials import folded
 
 MAX_PASSWORD = 1024
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -76,8 +79,16 @@ def up(
             help="The device token that wakes this node; web: a file with the subscription.",
         ),
     ] = None,
-    certificate: Annotated[Path | None, typer.Option(help="(not built yet)")] = None,
-    key: Annotated[Path | None, typer.Option(help="(not built yet)")] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate", help="Log in by this certificate (PEM), not by password; with --key."
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", help="Its Ed25519 key (PEM); it becomes this machine's device key."),
+    ] = None,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and run the agent in this process.")
     ] = False,
@@ -85,7 +96,7 @@ def up(
     json: JsonOption = False,
 ) -> None:
     """Start the agent if needed, log in and register; prints the name and the addresses."""
-    _refuse_unbuilt(model, certificate or key)
+    _refuse_unbuilt(model)
     choice = chosen_keepalive(keepalive, push)
     directory = directory_of(state)
     report = _reporter(json=json)
@@ -94,14 +105,21 @@ def up(
     _check_server(server)
     account = _account(who, name, server, _trust(ca, fingerprint), saved)
     account = reached(account, choice, push)
+    proof = _credential(certificate, key, account)
     if client.is_running():
+        if proof is not None:
+            raise Remedy(
+                "the agent runs, and a certificate brings another device key",
+                remedy="ntm down, then the same command again",
+            )
         note("the agent is already running")
         secret = _password(account, from_stdin=True) if password_stdin else None
         request = Up(_running(account, saved), secret, auth_key)
         report(client.ask(request, StatusView, said=note))
         return
-    secret = _password(account, password_stdin) if auth_key is None else None
-    request = Up(account, secret, auth_key)
+    by_password = auth_key is None and proof is None
+    secret = _password(account, password_stdin) if by_password else None
+    request = Up(account, secret, auth_key, *(proof or ()))
     if foreground:
         _run_here(directory, request, report)
     else:
@@ -125,13 +143,35 @@ def _run_apart(client: Client, directory: Path, request: Up) -> StatusView:
         raise
 
 
-def _refuse_unbuilt(model: str, proof: Path | None) -> None:
+def _credential(
+    certificate: Path | None, key: Path | None, account: SavedAccount
+) -> tuple[str, str] | None:
+    """Read a certificate and its key, and see that they fit before anything is changed."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise typer.BadParameter("--certificate and --key go together")
+    texts = tuple(
+        read_text(option, file) for option, file in (("certificate", certificate), ("key", key))
+    )
+    der, secret = read_device_credential(texts[0].encode(), texts[1].encode())
+    folded(der, account.fqdn, public_of(secret))
+    return texts[0], texts[1]
+
+
+def read_text(option: str, file: Path) -> str:
+    """Read a file that a person named; wrong usage when it cannot be."""
+    try:
+        return file.read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"--{option} {file}: {error}") from None
+
+
+def _refuse_unbuilt(model: str) -> None:
     if model not in ("system", "proxy"):
         raise typer.BadParameter(f"--model is system or proxy, not {model!r}")
     if model != "system":
         raise not_built(f"--model {model}", "ntm up --model system, as root")
-    if proof is not None:
-        raise not_built("login by certificate", "log in by password, or with --auth-key")
 
 
 def _account(
@@ -219,7 +259,8 @@ def _password(account: SavedAccount, from_stdin: bool) -> str | None:
     else:
         raise Remedy(
             "a first login needs a password, and there is no terminal to ask for it",
-            remedy="ntm up USER@DOMAIN --password-stdin < FILE, or --auth-key KEY",
+            remedy="ntm up USER@DOMAIN --password-stdin < FILE, or --auth-key KEY, "
+            "or --certificate FILE --key FILE",
         )
     if not password or len(password) > MAX_PASSWORD:
         raise Remedy(

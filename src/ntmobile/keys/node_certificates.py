@@ -14,9 +14,12 @@ from functools import lru_cache
 from hashlib import sha256
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ntmobile.errors import DecodeError, Remedy
@@ -130,6 +133,45 @@ def judge(
         return Fault.MALFORMED
 
 
+def device_credential(der: bytes, secret: bytes) -> Credential:
+    """Return a certificate and its device key (32 bytes) as people handle them, in PEM."""
+    private = Ed25519PrivateKey.from_private_bytes(secret)
+    return Credential(
+        x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM),
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def read_device_credential(certificate: bytes, key: bytes) -> tuple[bytes, bytes]:
+    """Return the certificate in DER and the 32 bytes of its key; raises Remedy.
+
+    Both in PEM. Of a chain the first certificate counts: its issuer must be trusted itself.
+    """
+    try:
+        parsed = x509.load_pem_x509_certificate(certificate)
+        public = parsed.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise Remedy("not a certificate in PEM", remedy="give it by --certificate FILE") from None
+    try:
+        private = serialization.load_pem_private_key(key, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Remedy(
+            "not a private key in PEM without a pass phrase", remedy="give it by --key FILE"
+        ) from None
+    if not isinstance(private, Ed25519PrivateKey) or not isinstance(public, Ed25519PublicKey):
+        raise Remedy(
+            "the key of a node's certificate must be Ed25519, because it becomes its device key",
+            remedy="have one issued for a key of: openssl genpkey -algorithm ed25519",
+        )
+    if public != private.public_key():
+        raise Remedy("the certificate is for another key", remedy="give the key that belongs to it")
+    return parsed.public_bytes(serialization.Encoding.DER), private.private_bytes_raw()
+
+
 def life_of(der: bytes) -> Life:
     """Return from when until when a certificate is good; raises Remedy when it is none."""
     try:
@@ -155,6 +197,15 @@ def authority_of(pem_or_der: bytes) -> bytes:
             "this certificate may not issue others", remedy="give the CA's own certificate, in PEM"
         )
     return parsed.public_bytes(serialization.Encoding.DER)
+
+
+def trusted_authorities(pem: str) -> tuple[bytes, ...]:
+    """Return every CA of a PEM text, in DER; raises Remedy when one is no CA's."""
+    end = "-----END CERTIFICATE-----"
+    parts = [part[part.index("-----BEGIN") :] for part in pem.split(end) if "-----BEGIN" in part]
+    if pem.strip() and not parts:
+        raise Remedy("no certificate in PEM is in it", remedy="give the CA's file in PEM")
+    return tuple(authority_of(f"{part}{end}\n".encode()) for part in parts)
 
 
 def authority_name(der: bytes) -> str:

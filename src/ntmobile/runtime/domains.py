@@ -122,6 +122,8 @@ class Domain:
     """Where its DCs take HTTPS, best first."""
     certificate: bytes | None
     """SHA-256 of the certificate that was judged; None for the own domain."""
+    authorities: tuple[bytes, ...] = ()
+    """The CAs of its nodes, in DER, as its key states them."""
 
 
 class Refused(NTMobileError):
@@ -262,7 +264,8 @@ class Domains:
         if statement.key != known.key:
             await self._book.trust(name, statement.key, by)
             log.info("domain trusted", domain=name, key=fingerprint(statement.key), by=by)
-        return Domain(name, statement.key, by, endpoints, places, certificate)
+        stated = statement.authorities
+        return Domain(name, statement.key, by, endpoints, places, certificate, stated)
 
     async def _locate(self, name: str) -> tuple[tuple[Endpoint, ...], tuple[Place, ...]]:
         """NS names the DCs; SRV says that they are ones, and their ports."""

@@ -20,10 +20,18 @@ class StatementWrong(NTMobileError):
 
 
 def make_statement(
-    domain: str, private: bytes, public: bytes, certificates: tuple[bytes, ...], issued: int
+    domain: str,
+    private: bytes,
+    public: bytes,
+    certificates: tuple[bytes, ...],
+    issued: int,
+    authorities: tuple[bytes, ...] = (),
 ) -> DomainStatement:
-    """Sign a statement; certificates are SHA-256 of DER, issued is in seconds since 1970."""
-    plain = DomainStatement(domain, public, certificates, issued)
+    """Sign a statement; certificates are SHA-256 of DER, issued is in seconds since 1970.
+
+    authorities are the CAs of the domain's nodes, in DER.
+    """
+    plain = DomainStatement(domain, public, certificates, issued, authorities=authorities)
     return msgspec.structs.replace(plain, signature=sign(private, statement_bytes(plain)))
 
 

@@ -4,17 +4,20 @@ import structlog
 
 from ntmobile.proto.account.account import Account
 from ntmobile.proto.io import (
+    AuthoritiesFound,
     Call,
     Caller,
     CoordinatorFound,
     Entropy,
     Failed,
+    FindAuthorities,
     LoginVerified,
     VerifyLogin,
 )
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.tasks import Tasks
+from ntmobile.servers.authority import NodeAuthority
 from ntmobile.servers.calls import Calls
 from ntmobile.servers.config import Role
 from ntmobile.servers.logins import Logins
@@ -52,6 +55,7 @@ class AccountServer:
             own.signalling(),
             entropy,
             settings.nodes.lifetime_s,
+            logins.authority.vouching,
             coordinator_https=settings.dc.https,
         )
         self.driver = Driver(self.machine, (), clock=clock, tasks=tasks)
@@ -70,17 +74,22 @@ class AccountServer:
             lambda id: self.driver.do(lambda now: machine.handle_request(id, caller, message, now))
         )
 
+    def set_authority(self, authority: NodeAuthority) -> None:
+        """Issue and believe certificates by this from now."""
+        self.logins.authority = authority
+        self.machine.vouching = authority.vouching
+
     def close(self) -> None:
         """Stops taking logins."""
         self.driver.close()
         self.logins.close()
 
     async def _perform(
-        self, request: Call | VerifyLogin
-    ) -> Message | LoginVerified | CoordinatorFound | Failed:
+        self, request: Call | VerifyLogin | FindAuthorities
+    ) -> Message | LoginVerified | CoordinatorFound | AuthoritiesFound | Failed:
         if isinstance(request, VerifyLogin):
             return await self.logins.verify(request)
         reply = await self._calls.perform(request)
-        if isinstance(reply, Failed):
+        if isinstance(reply, Failed) and isinstance(request, Call):
             log.error("the DC took no key", why=reply.detail, reason=reply.reason)
         return reply

@@ -9,11 +9,14 @@ from collections import Counter as Counts
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from ntmobile.config import domain_name, is_label
 from ntmobile.errors import Remedy
-from ntmobile.keys.certificates import read_certificate
+from ntmobile.keys.certificates import Credential, read_certificate
+from ntmobile.keys.identity import public_of
+from ntmobile.keys.node_certificates import device_credential, issue
 from ntmobile.keys.passwords import (
     AUTHORITY_SIZE,
     SALT_SIZE,
@@ -27,9 +30,12 @@ from ntmobile.proto.io import Entropy, random_bytes
 from ntmobile.servers.admin_socket import Told, tell
 from ntmobile.servers.config import ServerConfig, parse_server
 from ntmobile.servers.files import ServerDirectory, write
+from ntmobile.servers.init import serial
 from ntmobile.servers.policy import PolicyFile, parse_policy
 from ntmobile.store import Authority, Counter, Store, StoredDevice, User
 from ntmobile.wire.registration import Reason
+
+DEVICE_KEY_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,27 @@ class Admin:
         if added is None or authority is None:
             raise _no_user(user)
         return text, authority
+
+    async def issue_certificate(
+        self, user: str, label: str, at: float, *, lifetime: timedelta
+    ) -> tuple[str, Credential]:
+        """Make a key and a certificate that let a node of that name in, once or more often."""
+        if not is_label(label):
+            raise Remedy(f"{label!r} is no name", remedy="take lower-case letters and digits")
+        if await self.store.users.get(user) is None:
+            raise _no_user(user)
+        fqdn = f"{label}.{user}.{self.settings.domain}"
+        secret = random_bytes(self._entropy, DEVICE_KEY_SIZE)
+        number = serial(self._entropy)
+        der = issue(
+            self.directory.ca(),
+            fqdn,
+            public_of(secret),
+            serial=number,
+            now_s=int(at),
+            lifetime=lifetime,
+        )
+        return fqdn, device_credential(der, secret)
 
     async def remove_key(self, number: int) -> None:
         """Make a pre-authorised key worthless; nodes it enrolled stay."""

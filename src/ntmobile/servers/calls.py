@@ -11,10 +11,12 @@ import structlog
 
 from ntmobile.errors import DecodeError
 from ntmobile.proto.io import (
+    AuthoritiesFound,
     Call,
     Caller,
     CoordinatorFound,
     Failed,
+    FindAuthorities,
     FindCoordinator,
     ForeignCoordinator,
     OwnAccount,
@@ -68,9 +70,13 @@ class Calls:
         self._clock = clock
         self._local = local
 
-    async def perform(self, request: Call | FindCoordinator) -> Message | CoordinatorFound | Failed:
+    async def perform(
+        self, request: Call | FindCoordinator | FindAuthorities
+    ) -> Message | CoordinatorFound | AuthoritiesFound | Failed:
         """Return the answer to a request of a DC or an AS."""
         try:
+            if isinstance(request, FindAuthorities):
+                return AuthoritiesFound((await self._domains.judge(request.domain)).authorities)
             if isinstance(request, FindCoordinator):
                 found = await self._domains.find(request.fqdn)
                 return CoordinatorFound(found.name, found.endpoints)

@@ -186,6 +186,13 @@ class NodeSettings:
     """`[nodes]`."""
 
     authentication: Authentication = setting(one_of(Authentication), Authentication.DEVICE_KEY)
+    """What every node asks of its peers: with certificate, one without is refused."""
+    certificates: bool = setting(BOOLEAN, True)
+    """The AS gives every node a certificate by the domain's own CA (ca.pem, ca.key)."""
+    certificate_s: int = setting(integer(60, 90 * 86400, "seconds"), 7 * 86400)
+    """How long it lasts; the node renews it alone when a third is left."""
+    trusted_cas: tuple[str, ...] = setting(list_of(_PATH), ())
+    """Further CAs, in PEM: their certificates let nodes in, and speak for them to peers."""
     ipv4_pool: IPv4Network = setting(IPV4_NETWORK, IPv4Network("100.64.0.0/10"))
     """Virtual IPv4 addresses that the DC proposes (RFC 6598)."""
     keepalive_s: int = setting(integer(5, 3600, "seconds"), 20)

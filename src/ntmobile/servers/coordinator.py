@@ -16,6 +16,7 @@ from ntmobile.proto.coordinator.settings import (
     WakeUpFailed,
 )
 from ntmobile.proto.io import (
+    AuthoritiesFound,
     Call,
     Caller,
     CoordinatorFound,
@@ -113,7 +114,7 @@ class CoordinatorServer:
 
     async def _perform(
         self, request: Call | FindCoordinator | WakeUp
-    ) -> Message | CoordinatorFound | Failed:
+    ) -> Message | CoordinatorFound | AuthoritiesFound | Failed:
         if isinstance(request, WakeUp):
             return await self._push.perform(request)
         return await self._calls.perform(request)

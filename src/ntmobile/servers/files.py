@@ -20,6 +20,7 @@ The directory of an RS alone has no secret but its own: of these it has `server.
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ from ntmobile.config import ConfigError, error_at
 from ntmobile.errors import Remedy
 from ntmobile.keys.certificates import Credential, make_server, needs_renewal
 from ntmobile.keys.identity import public_of
+from ntmobile.keys.node_certificates import authority_of
 from ntmobile.runtime.dnssec import IANA_ROOT, Anchors, AnchorWrong, parse_anchors
 from ntmobile.runtime.push.jwt import p256_key, public_point
 from ntmobile.servers import config, policy
@@ -136,6 +138,20 @@ class ServerDirectory:
     def ca(self) -> Credential:
         """Return the domain's own CA."""
         return Credential(self._bytes(self.ca_file), self._bytes(self.path / "ca.key"))
+
+    def authorities(self, settings: ServerConfig) -> tuple[bytes, ...]:
+        """Return the CAs of the domain's nodes in DER, its own first; raises Remedy."""
+        own = (self.ca_file,) if settings.nodes.certificates else ()
+        return tuple(map(self._authority, (*own, *self._named(settings.nodes.trusted_cas))))
+
+    def _named(self, names: tuple[str, ...]) -> Iterator[Path]:
+        return (self.path / name for name in names)
+
+    def _authority(self, file: Path) -> bytes:
+        try:
+            return authority_of(self._bytes(file))
+        except Remedy as error:
+            raise Remedy(f"{file}: {error.problem}", remedy=error.remedy) from None
 
     def tls_files(self, settings: ServerConfig) -> tuple[Path, Path]:
         """Return the files of the servers' certificate chain and of its key."""

@@ -1,6 +1,6 @@
 """The HTTPS face of the servers: login, keys between servers, and the domain's statement.
 
-POST /ntm/v1/login  NonceRequest, LoginRequest (a node; anybody may ask)
+POST /ntm/v1/login  NonceRequest, LoginRequest, AuthorityRequest (a node; anybody may ask)
 POST /ntm/v1/keys   KeyDistribution, KeySharing (a server; signed by its domain's key)
 GET  /.well-known/ntm  DomainStatement
 
@@ -33,6 +33,7 @@ from ntmobile.servers.taker import Taker
 from ntmobile.store import StoreUnavailable
 from ntmobile.wire.federation import KeySharing, SharedKey
 from ntmobile.wire.login import (
+    AuthorityRequest,
     KeyDistribution,
     LoginRefusal,
     LoginRefused,
@@ -54,7 +55,7 @@ MAX_OPEN = 1000
 MAX_OPEN_A_SOURCE = 100
 Handle = Callable[[Request, bytes], Awaitable[Message]]
 M = TypeVar("M")
-FromNode = NonceRequest | LoginRequest
+FromNode = NonceRequest | LoginRequest | AuthorityRequest
 FromServer = KeyDistribution | KeySharing
 _LOGIN: msgspec.msgpack.Decoder[FromNode] = decoder(FromNode)  # type: ignore[arg-type]
 _KEYS: msgspec.msgpack.Decoder[FromServer] = decoder(FromServer)  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""Judges logins for the AS: password, pre-authorised key, or the enrolled device key.
+"""Judges logins for the AS: password, pre-authorised key, certificate, or enrolled device key.
+
+Whoever is let in gets a certificate. Source: paper, Fig. 2 and Node authentication.
 
 The machine checked nonce, identity and signature before: whoever asks holds the device key it
 shows. What is left is whose it is. Ours: docs/protocol.md section 2.
@@ -21,6 +23,7 @@ from ntmobile.keys.passwords import (
 )
 from ntmobile.proto.io import LoginVerified, VerifyLogin
 from ntmobile.runtime.clock import Clock
+from ntmobile.servers.authority import NodeAuthority
 from ntmobile.servers.policy import PolicyFile
 from ntmobile.servers.slow_down import Prefix, SlowDown, prefix_of
 from ntmobile.store import Enrolled, Enrolment, Store, StoreUnavailable
@@ -45,11 +48,13 @@ class Logins:
         store: Store,
         policy: PolicyFile,
         clock: Clock,
+        authority: NodeAuthority,
         *,
         cost: Cost = USUAL,
         slow_down: SlowDown | None = None,
     ) -> None:
         """Cost is that of new passwords, which an unknown user's login must match."""
+        self.authority = authority
         self._domain = domain
         self._store = store
         self._policy = policy
@@ -86,7 +91,20 @@ class Logins:
             return await self._by_password(request, request.password, source)
         if request.authority is not None:
             return await self._by_authority(request, request.authority)
-        return await self._by_device(request)
+        answer = await self._by_device(request)
+        unknown = isinstance(answer, LoginRefusal) and answer.reason is LoginRefused.CREDENTIALS
+        if unknown and request.identity.certificate:
+            return await self._by_certificate(request)
+        return answer
+
+    async def _by_certificate(self, request: LoginRequest) -> LoginVerified | LoginRefusal:
+        """Who signs for a name by a CA that is trusted may take it over from an older key."""
+        fqdn = self._fqdn(request)
+        fault = self.authority.judge(fqdn, request.identity)
+        if fault is not None:
+            return LoginRefusal(LoginRefused(fault.value))
+        before = await self._store.nodes.get(fqdn)
+        return await self._enrol(request, successor_of=None if before is None else before.device)
 
     async def _by_device(self, request: LoginRequest) -> LoginVerified | LoginRefusal:
         fqdn = self._fqdn(request)
@@ -148,11 +166,12 @@ class Logins:
         tags: tuple[str, ...] = (),
         ephemeral: bool = False,
         authority: int | None = None,
+        successor_of: bytes | None = None,
     ) -> LoginVerified | LoginRefusal:
         fqdn, now = self._fqdn(request), self._clock.wall()
         device, tunnel = request.identity.device, request.identity.tunnel
         new = Enrolment(fqdn, request.user, request.name, device, tunnel, tags, ephemeral)
-        signer = await self._signer(fqdn, request)
+        signer = successor_of or await self._signer(fqdn, request)
         enrolled = await self._store.nodes.enrol(new, now, successor_of=signer, authority=authority)
         match enrolled:
             case Enrolled.DONE:
@@ -178,7 +197,11 @@ class Logins:
     def _verified(self, request: LoginRequest, tags: tuple[str, ...]) -> LoginVerified:
         fqdn = self._fqdn(request)
         groups = (*self._policy.groups_of(request.user, fqdn), *tags)
-        return LoginVerified(fqdn, tuple(dict.fromkeys(groups)))
+        names = tuple(dict.fromkeys(groups))
+        issued = self.authority.issue(fqdn, request.identity.device)
+        if issued is None:
+            return LoginVerified(fqdn, names)
+        return LoginVerified(fqdn, names, issued.der, issued.lifetime_s)
 
     def _fqdn(self, request: LoginRequest) -> str:
         return f"{request.name}.{request.user}.{self._domain}"

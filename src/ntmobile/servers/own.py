@@ -29,6 +29,8 @@ class OwnDomain:
     proof: bytes = field(repr=False)
     """The domain's private key; for an RS alone a statement that was made with it."""
     is_of_an_rs: bool = False
+    authorities: tuple[bytes, ...] = ()
+    """The CAs of the domain's nodes, in DER, its own first."""
 
     @classmethod
     def read(cls, directory: ServerDirectory, settings: ServerConfig) -> Self:
@@ -36,7 +38,9 @@ class OwnDomain:
         public = directory.domain_public()
         certificate = der_digest(directory.tls_certificate(settings))
         if not directory.is_of_an_rs:
-            return cls(settings, public, certificate, directory.domain_key())
+            stated = directory.authorities(settings)
+            key = directory.domain_key()
+            return cls(settings, public, certificate, key, authorities=stated)
         statement = directory.statement()
         try:
             check_statement(statement, settings.domain, public, certificate)
@@ -85,7 +89,10 @@ class OwnDomain:
         if self.is_of_an_rs:
             return self.proof
         certificates = (self.certificate,)
-        return encode(make_statement(self.name, self.proof, self.public, certificates, now_s))
+        statement = make_statement(
+            self.name, self.proof, self.public, certificates, now_s, self.authorities
+        )
+        return encode(statement)
 
     def services(self, serial: int) -> Services:
         """Return what the zone tells the world."""

@@ -31,6 +31,7 @@ from ntmobile.runtime.websocket_server import Doors
 from ntmobile.servers.account import AccountServer
 from ntmobile.servers.admin import current_policy
 from ntmobile.servers.admin_socket import AdminSocket
+from ntmobile.servers.authority import NodeAuthority
 from ntmobile.servers.binding import explaining, is_local, local_endpoints, loopback, reachable
 from ntmobile.servers.book import NoBook, StoreBook
 from ntmobile.servers.calls import Calls
@@ -163,6 +164,7 @@ class Servers:
             self.dns.responder.zone = zone
         if self.account is not None and policy_file is not None:
             self.account.logins.set_policy(policy_file)
+            self.account.set_authority(self._authority(settings))
         if self.coordinator is not None and policy is not None:
             self.coordinator.set_settings(settings)
             self.coordinator.set_policy(policy)
@@ -306,7 +308,8 @@ class Servers:
         self._serve(Role.RS, self.relay.take)
 
     def _start_account(self, store: Store) -> None:
-        logins = Logins(self.own.name, store, self.directory.policy(), self._clock)
+        authority = self._authority(self._settings)
+        logins = Logins(self.own.name, store, self.directory.policy(), self._clock, authority)
         self.account = AccountServer(
             self.own,
             logins,
@@ -317,6 +320,9 @@ class Servers:
         )
         self._stack.callback(self.account.close)
         self._serve(Role.AS, self.account.take)
+
+    def _authority(self, settings: ServerConfig) -> NodeAuthority:
+        return NodeAuthority.read(self.directory, settings, self._entropy, self._clock)
 
     async def _start_admin(self) -> None:
         admin = AdminSocket(self.directory.path, map(str, self.roles), self.reload, self.witness)

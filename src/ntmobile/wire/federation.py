@@ -15,6 +15,7 @@ from typing import Annotated
 
 import msgspec
 
+from ntmobile.wire.login import Authorities
 from ntmobile.wire.message import Fqdn, KeyIdentifier, Message, Seconds, Secret, Sequence
 
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
@@ -55,6 +56,8 @@ class DomainStatement(Message, frozen=True, tag=65):
     previous: Secret | None = None
     """The key before this one, and its signature of this one, after a change of keys."""
     previous_signature: Signature | None = None
+    authorities: Authorities = ()
+    """The CAs of the domain's nodes, in DER, its own first. Source: paper, Node authentication."""
 
 
 def statement_bytes(statement: DomainStatement) -> bytes:
@@ -66,6 +69,8 @@ def statement_bytes(statement: DomainStatement) -> bytes:
             statement.key,
             statement.issued.to_bytes(8),
             *statement.certificates,
+            *((b"authorities\0",) if statement.authorities else ()),
+            *(hashlib.sha256(der).digest() for der in statement.authorities),
         )
     )
 

@@ -12,7 +12,7 @@ import msgspec
 from ntmobile.errors import Remedy
 from ntmobile.keys.identity import Identity
 from ntmobile.keys.node_certificates import life_of
-from ntmobile.wire.certificate import fold
+from ntmobile.wire.certificate import MAX_DER, fold
 from ntmobile.wire.identity import MAX_FOLDED, PublicIdentity, certificate_digest
 
 KEPT = 4
@@ -71,24 +71,37 @@ class Credentials:
         return None if folded is None or (not digest and self._current) else self._with(folded)
 
     def _show(self, now_s: float) -> None:
-        given = self._given if self._given and now_s < life_of(self._given).ends_s else b""
-        self._current = self._fold(given) or self._fold(self._issued)
+        self._current = self._fold(shown_first(self._issued, self._given, now_s))
         self._shown[certificate_digest(self._current)] = self._current
         while len(self._shown) > KEPT:
             oldest = next(digest for digest in self._shown if digest)
             del self._shown[oldest]
 
     def _fold(self, der: bytes) -> bytes:
-        small = fold(der, self._fqdn, self._identity.public.device) if der else b""
+        small = (
+            fold(der, self._fqdn, self._identity.public.device) if 0 < len(der) <= MAX_DER else b""
+        )
         return small if len(small) <= MAX_FOLDED else b""
 
     def _with(self, certificate: bytes) -> PublicIdentity:
         return msgspec.structs.replace(self._identity.public, certificate=certificate)
 
 
+def shown_first(issued: bytes, given: bytes, now_s: float) -> bytes:
+    """Return which certificate peers are shown: the short-lived one of the AS.
+
+    But one by another CA that the person gave, as long as it is good: peers that trust that CA
+    alone would believe no other.
+    """
+    if not given or not issued:
+        return given or issued
+    mine, theirs = life_of(given), life_of(issued)
+    return given if mine.issuer != theirs.issuer and now_s < mine.ends_s else issued
+
+
 def folded(der: bytes, fqdn: str, device: bytes) -> bytes:
     """Return a certificate as it travels; raises Remedy when it is too long for a datagram."""
-    small = fold(der, fqdn, device)
+    small = fold(der, fqdn, device) if len(der) <= MAX_DER else der
     if len(small) > MAX_FOLDED:
         raise Remedy(
             f"the certificate is too long to travel: {len(small)} bytes folded, of {MAX_FOLDED}",
