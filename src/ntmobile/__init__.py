@@ -1,5 +1,19 @@
 """NTMobile: sockets that reach a name and survive a move."""
 
+from typing import TYPE_CHECKING, Any
+
 from ntmobile._core import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from ntmobile.sockets.node import Node
+
+__all__ = ["Node", "__version__"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    # Imported when it is used: `ntm` and the servers need nothing of it.
+    if name == "Node":
+        from ntmobile.sockets.node import Node
+
+        return Node
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,15 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.stacks import ALICE, BOB, MTU, join
 
 from ntmobile._core import Engine, Stack
 
-LOOPBACK = bytes([127, 0, 0, 1])
-ALICE = bytes([100, 64, 0, 1]), bytes.fromhex("fd" + "00" * 14 + "01")
-BOB = bytes([100, 64, 0, 2]), bytes.fromhex("fd" + "00" * 14 + "02")
-KEYS = bytes([1]) * 32, bytes([2]) * 32
-CIPHER = "aes-256-gcm"
-MTU = 1400
 GUARD_S = 10.0
 READABLE, WRITABLE, ENDED = 1, 2, 4
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
@@ -57,34 +52,11 @@ class End:
 @pytest.fixture
 def ends() -> Iterator[tuple[End, End]]:
     alice, bob = End(Engine(), Stack(1)), End(Engine(), Stack(2))
-    connect(alice, 7, ALICE, bob, 9, BOB, KEYS)
-    connect(bob, 9, BOB, alice, 7, ALICE, (KEYS[1], KEYS[0]))
+    join((alice.engine, alice.stack), (bob.engine, bob.stack))
     yield alice, bob
     for end in (alice, bob):
         end.engine.close()
         end.stack.close()
-
-
-def connect(
-    here: End,
-    index: int,
-    own: tuple[bytes, bytes],
-    there: End,
-    remote_index: int,
-    peer: tuple[bytes, bytes],
-    keys: tuple[bytes, bytes],
-) -> None:
-    """Bring one end of the tunnel up."""
-    here.engine.open_tunnel(
-        index, own_ipv4=own[0], own_ipv6=own[1], peer_ipv4=peer[0], peer_ipv6=peer[1]
-    )
-    here.engine.install_keys(index, 0, CIPHER, *keys, remote_index)
-    here.engine.activate_keys(index, 0)
-    here.engine.set_path(index, LOOPBACK, there.engine.port, mtu=MTU)
-    here.stack.set_addresses(*own)
-    for host in peer:
-        here.stack.set_mtu(host, MTU)
-    here.engine.attach_stack(here.stack)
 
 
 def stream(ends: tuple[End, End], family: int) -> tuple[int, int]:

@@ -1,0 +1,43 @@
+"""The framework built-in type as the node's session sees it: a stack where others have a device.
+
+Source: paper, abstract (implementation models).
+"""
+
+from ipaddress import IPv4Network, IPv6Network
+
+from ntmobile._core import Stack
+from ntmobile.agent.session import Session
+from ntmobile.proto.io import Entropy, random_bytes
+from ntmobile.proto.node.events import Registered
+from ntmobile.wire.endpoint import Host
+
+SEED_SIZE = 8
+
+
+class FrameworkModel:
+    """Hooks into nothing but this process: no mark, no route, no clash with any real network."""
+
+    mark = 0
+    avoid: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    def __init__(self, entropy: Entropy) -> None:
+        """Makes the stack, which is closed with `close`."""
+        self.stack = Stack(int.from_bytes(random_bytes(entropy, SEED_SIZE)))
+        self._attached = False
+
+    def attach(self, session: Session, registered: Registered) -> None:
+        """Gives the stack its addresses and the tunnels' packets, or follows new addresses."""
+        own = (registered.virtual_ipv4, registered.virtual_ipv6)
+        self.stack.set_addresses(*(host.packed for host in own))
+        if not self._attached:
+            session.loops.on_path = self._handle_path
+            session.engine.attach_stack(self.stack)
+            self._attached = True
+
+    def close(self) -> None:
+        """Ends the stack; its connections are gone."""
+        self.stack.close()
+
+    def _handle_path(self, hosts: tuple[Host, Host], mtu: int) -> None:
+        for host in hosts:
+            self.stack.set_mtu(host.packed, mtu)

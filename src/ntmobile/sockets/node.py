@@ -1,0 +1,321 @@
+"""`ntmobile.Node`: sockets that reach a name and survive a move, with no root."""
+
+import asyncio
+import secrets
+import socket
+import ssl as tls
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ntmobile.agent.failures import name_failure
+from ntmobile.agent.names import owner_of
+from ntmobile.agent.records import SavedAccount, Trust
+from ntmobile.agent.session import Session
+from ntmobile.agent.state import State
+from ntmobile.agent.status import status_view
+from ntmobile.agent.views import StatusView
+from ntmobile.errors import Remedy, StateError
+from ntmobile.proto.node.events import NameRefused
+from ntmobile.sockets.connecting import connect
+from ntmobile.sockets.datagrams import Datagrams
+from ntmobile.sockets.errors import NameFailed
+from ntmobile.sockets.events import Events
+from ntmobile.sockets.opening import log_in, opened_state, running
+from ntmobile.sockets.secure import client_side, server_side
+from ntmobile.sockets.server import Server
+from ntmobile.wire.endpoint import Endpoint, Host
+
+LIMIT = 1 << 16
+"""Bytes that a StreamReader holds, as in asyncio."""
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+D = TypeVar("D", bound=asyncio.DatagramProtocol)
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
+
+
+class Node:
+    """A node inside this process; its names and shapes are those of asyncio.
+
+    Hosts are names of nodes (short ones are other nodes of the same user) or their virtual
+    addresses. What fails raises Remedy, which says what to do, or OSError as sockets do.
+    """
+
+    def __init__(self, state: Path) -> None:
+        """Opened by `async with`; see `open`."""
+        self._directory = state
+        self._stack = AsyncExitStack()
+        self._open: tuple[Session, State, Events] | None = None
+
+    @classmethod
+    def open(cls, state: str | Path) -> Self:
+        """Return the node of a state directory that `login` made; enter it to bring it up."""
+        return cls(Path(state))
+
+    @staticmethod
+    async def login(
+        state: str | Path,
+        who: str,
+        *,
+        name: str | None = None,
+        password: str | None = None,
+        auth_key: str | None = None,
+        ca: str | Path | None = None,
+        fingerprint: str | None = None,
+        server: str | None = None,
+    ) -> str:
+        """Make the state of a node: log in once as USER@DOMAIN; returns its FQDN.
+
+        name is this machine's in the domain (default: its host name); ca a PEM file, fingerprint
+        SHA256:..., by which the account server is trusted; server its URL where no record names
+        it. Neither password nor auth_key is kept: later the device key logs in. Raises Remedy.
+        """
+        entropy = secrets.SystemRandom()
+        trust = Trust(ca=_read(ca), fingerprint=fingerprint)
+        async with opened_state(Path(state), entropy) as saved:
+            account = _account(who, name, server, trust)
+            known = saved.account
+            if known is not None and known.fqdn != account.fqdn:
+                raise Remedy(
+                    f"this state belongs to {known.fqdn}", remedy="choose another directory"
+                )
+            async with running(saved, account, entropy) as (session, _):
+                await log_in(session, password, auth_key)
+                return session.account.fqdn
+
+    async def __aenter__(self) -> Self:
+        """Logs in by the device key and registers; raises Remedy."""
+        entropy = secrets.SystemRandom()
+        async with AsyncExitStack() as stack:
+            state = await stack.enter_async_context(opened_state(self._directory, entropy))
+            if state.account is None:
+                raise Remedy(
+                    f"{self._directory} is no node's state yet",
+                    remedy="ntmobile.Node.login(state, 'USER@DOMAIN', password=...)",
+                )
+            session, model = await stack.enter_async_context(running(state, state.account, entropy))
+            events = Events(model.stack, asyncio.get_running_loop())
+            stack.push_async_callback(_close, events)
+            await log_in(session, None, None)
+            self._stack = stack.pop_all()
+        self._open = (session, state, events)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes the tunnels; connections that stand are gone."""
+        self._open = None
+        await self._stack.aclose()
+
+    @property
+    def fqdn(self) -> str:
+        """The node's permanent name."""
+        return self._session.account.fqdn
+
+    @property
+    def addresses(self) -> tuple[Host, Host]:
+        """The node's permanent virtual addresses, IPv4 and IPv6."""
+        registered = self._session.registered
+        assert registered is not None, "open means registered"
+        return registered.virtual_ipv4, registered.virtual_ipv6
+
+    def status(self) -> StatusView:
+        """What `ntm status --json` prints."""
+        return status_view(self._session, self._state, [])
+
+    async def resolve(self, host: str) -> tuple[Host, Host]:
+        """Return a node's virtual addresses, IPv4 and IPv6; raises NameFailed with the reason."""
+        fqdn = self._full(host)
+        if fqdn == self.fqdn:
+            return self.addresses
+        outcome = await self._session.names.resolve(fqdn)
+        if isinstance(outcome, NameRefused):
+            failure = name_failure(fqdn, outcome.reason)
+            raise NameFailed(failure.problem, remedy=failure.remedy)
+        return outcome.ipv4, outcome.ipv6
+
+    async def getaddrinfo(
+        self, host: str, port: int, *, family: int = 0, type: int = 0, proto: int = 0
+    ) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]]:
+        """Return what socket.getaddrinfo would, of a node."""
+        kinds = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+        return [
+            (
+                found,
+                kind,
+                number,
+                "",
+                (str(address), port, *(() if address.version == 4 else (0, 0))),
+            )
+            for address in await self._hosts(host, family)
+            for found in [socket.AF_INET if address.version == 4 else socket.AF_INET6]
+            for kind, number in kinds.items()
+            if type in (0, kind) and proto in (0, number)
+        ]
+
+    async def open_connection(
+        self,
+        host: str,
+        port: int,
+        *,
+        limit: int = LIMIT,
+        family: int = 0,
+        ssl: bool | tls.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As asyncio.open_connection."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=limit, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await self.create_connection(
+            lambda: protocol, host, port, family=family, ssl=ssl, server_hostname=server_hostname
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], P],
+        host: str,
+        port: int,
+        *,
+        family: int = 0,
+        ssl: bool | tls.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> tuple[asyncio.Transport, P]:
+        """As loop.create_connection; TLS inside the tunnel is for those who want it."""
+        remote = Endpoint((await self._hosts(host, family))[0], port)
+        events, fqdn, protocol = self._events, self._owner(remote.host), protocol_factory()
+        if not ssl:
+            return await connect(events, remote, protocol, fqdn=fqdn), protocol
+        secured = client_side(ssl, protocol, server_hostname or host)
+        stream = await connect(events, remote, secured.protocol, fqdn=fqdn)
+        return await secured.transport(stream), protocol
+
+    async def start_server(
+        self,
+        client_connected_cb: Connected,
+        host: str | None = None,
+        port: int = 0,
+        *,
+        limit: int = LIMIT,
+        backlog: int = 100,
+        ssl: tls.SSLContext | None = None,
+    ) -> Server:
+        """As asyncio.start_server, on all of the node's own addresses."""
+        loop = asyncio.get_running_loop()
+
+        def make() -> asyncio.StreamReaderProtocol:
+            reader = asyncio.StreamReader(limit=limit, loop=loop)
+            return asyncio.StreamReaderProtocol(reader, client_connected_cb, loop=loop)
+
+        return await self.create_server(make, host, port, backlog=backlog, ssl=ssl)
+
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | None = None,
+        port: int = 0,
+        *,
+        backlog: int = 100,
+        ssl: tls.SSLContext | None = None,
+    ) -> Server:
+        """As loop.create_server; host is None or this node's own name or address."""
+        if host is not None:
+            self._check_own(host)
+        factory = protocol_factory if ssl is None else server_side(ssl, protocol_factory)
+        return Server(self._events, factory, self._owner, port=port, backlog=backlog)
+
+    async def create_datagram_endpoint(
+        self,
+        protocol_factory: Callable[[], D],
+        *,
+        remote: tuple[str, int] | None = None,
+        local_port: int = 0,
+        family: int = 0,
+    ) -> tuple[Datagrams, D]:
+        """As loop.create_datagram_endpoint; remote is a node's name and port."""
+        there = None
+        if remote is not None:
+            there = Endpoint((await self._hosts(remote[0], family))[0], remote[1])
+        protocol = protocol_factory()
+        transport = Datagrams(
+            self._events,
+            protocol,
+            port=local_port,
+            own=lambda version: self.addresses[version == 6],
+            remote=there,
+            fqdn=self._owner(there.host) if there else None,
+        )
+        transport.begin()
+        return transport, protocol
+
+    async def _hosts(self, host: str, family: int) -> list[Host]:
+        """A node's virtual addresses of a family, or of both; raises NameFailed."""
+        literal = _literal(host)
+        found = (literal,) if literal is not None else await self.resolve(host)
+        wanted = {0: (4, 6), socket.AF_INET: (4,), socket.AF_INET6: (6,)}.get(family, ())
+        hosts = [each for each in found if each.version in wanted]
+        if not hosts:
+            raise NameFailed(f"{host} has no address of this family", remedy="use family=0")
+        return hosts
+
+    def _check_own(self, host: str) -> None:
+        literal = _literal(host)
+        own = literal in self.addresses if literal is not None else self._full(host) == self.fqdn
+        if not own and (literal is None or not literal.is_unspecified):
+            raise Remedy(f"{host} is not this node", remedy=f"use {self.fqdn}, or None")
+
+    def _owner(self, host: Host) -> str | None:
+        return owner_of(host, self.fqdn, self._state.addresses, self._state.peers)
+
+    def _full(self, host: str) -> str:
+        fqdn, account = host.lower().rstrip("."), self._session.account
+        return fqdn if "." in fqdn else f"{fqdn}.{account.user}.{account.domain}"
+
+    @property
+    def _session(self) -> Session:
+        return self._parts()[0]
+
+    @property
+    def _state(self) -> State:
+        return self._parts()[1]
+
+    @property
+    def _events(self) -> Events:
+        return self._parts()[2]
+
+    def _parts(self) -> tuple[Session, State, Events]:
+        if self._open is None:
+            raise StateError("the node is not open: async with ntmobile.Node.open(state) as node")
+        return self._open
+
+
+async def _close(events: Events) -> None:
+    events.close()
+    # The protocols hear of it before the stack is gone.
+    await asyncio.sleep(0)
+
+
+def _account(who: str, name: str | None, server: str | None, trust: Trust) -> SavedAccount:
+    user, _, domain = who.lower().rpartition("@")
+    own = (name or socket.gethostname().partition(".")[0]).lower()
+    if not user or not domain:
+        raise Remedy(f"{who!r} is not USER@DOMAIN", remedy="alice@ntm.example.org")
+    return SavedAccount(user=user, name=own, domain=domain.rstrip("."), server=server, trust=trust)
+
+
+def _literal(host: str) -> Host | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _read(file: str | Path | None) -> str | None:
+    return None if file is None else Path(file).read_text(encoding="ascii")
