@@ -409,8 +409,8 @@ def changed_choice(choices: Choices, name: str, value: str) -> Choices:
             return msgspec.structs.replace(choices, trusted_ca=value)
         case _:
             raise Remedy(
-                f"there is no setting {name!r}; there are operator, accept-dns, map-port, relay-only, proxy, "
-                "authentication, trusted-ca and forget",
+                f"there is no setting {name!r}; there are operator, accept-dns, map-port, "
+                "relay-only, proxy, authentication, trusted-ca and forget",
                 remedy="ntm set",
             )
 
