@@ -18,7 +18,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,8 +151,13 @@ class NtmNode:
         variables = None if env is None else {**os.environ, **env}
         return self.host.run(command, input=input, check=check, timeout=timeout, env=variables)
 
-    def up(self, password: str = PASSWORD, env: Mapping[str, str] | None = None) -> None:
-        """Log in for the first time."""
+    def up(
+        self,
+        password: str = PASSWORD,
+        env: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Log in for the first time; options are further ones of `ntm up`."""
         self.ntm(
             "up",
             f"{self.user}@{self.organisation.domain}",
@@ -161,6 +166,7 @@ class NtmNode:
             "--password-stdin",
             "--ca",
             str(self.organisation.directory / "ca.pem"),
+            *options,
             input=password + "\n",
             env=env,
         )

@@ -9,6 +9,7 @@ and then gets `{"body": base64}` for each push, for as long as it stays. A test 
 
     {"do": "expire", "service": "apns", "token": "..."}                  the app is removed
     {"do": "fail", "service": "fcm", "status": 503, "times": 3}          the next requests fail
+    {"do": "mend", "service": "fcm"}                                     no more
     {"do": "counts", "service": "web"}                                   answers so far
 """
 
@@ -19,6 +20,7 @@ import msgspec
 
 from ntmobile.lab.push.vendor import Fault, Vendor
 from ntmobile.lab.push.web import WebPush
+from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.device_token import decode64
 
 
@@ -47,13 +49,19 @@ class Fail(msgspec.Struct, tag_field="do", tag="fail"):
     retry_after: str | None = None
 
 
+class Mend(msgspec.Struct, tag_field="do", tag="mend"):
+    """The service works again."""
+
+    service: str
+
+
 class Counts(msgspec.Struct, tag_field="do", tag="counts"):
     """What was answered so far."""
 
     service: str
 
 
-_ASKED = msgspec.json.Decoder(Get | Expire | Fail | Counts)
+_ASKED = msgspec.json.Decoder(Get | Expire | Fail | Mend | Counts)
 
 
 class DeviceLink:
@@ -64,11 +72,17 @@ class DeviceLink:
         self._vendors = {"fcm": fcm, "apns": apns, "web": web.vendor}
         self._web = web
         self._numbers = count(1)
-        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks = Tasks()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, to its end."""
-        self._open.add(writer)
+        self._tasks.start(self._serve(reader, writer), "device link")
+
+    async def close(self) -> None:
+        """Cut every connection."""
+        await self._tasks.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             asked = _ASKED.decode(await reader.readline())
             vendor = self._vendors[asked.service]
@@ -82,18 +96,15 @@ class DeviceLink:
                     fault = Fault(asked.status, asked.reason, asked.retry_after)
                     vendor.faults.extend([fault] * asked.times)
                     await _write(writer, {})
+                case Mend():
+                    vendor.faults.clear()
+                    await _write(writer, {})
                 case Counts():
                     await _write(writer, dict(vendor.counters))
         except (OSError, msgspec.MsgspecError, KeyError):
             pass
         finally:
-            self._open.discard(writer)
             writer.close()
-
-    def close(self) -> None:
-        """Cut every connection."""
-        for writer in self._open:
-            writer.transport.abort()
 
     async def _serve_device(self, vendor: Vendor, asked: Get, writer: asyncio.StreamWriter) -> None:
         number = next(self._numbers)

@@ -111,7 +111,7 @@ class PushServices:
         """Open the ports (0: any free one); raises OSError."""
         (secure,) = await self._listener.listen([Endpoint(host, https)])
         second = await self.http2.listen(Endpoint(host, apns))
-        self._device_server = await asyncio.start_server(self.devices.serve, str(host), device)
+        self._device_server = await asyncio.start_server(self.devices.accept, str(host), device)
         self.device_port = self._device_server.sockets[0].getsockname()[1]
         self.endpoint = f"https://{self._name}:{secure.port}"
         self.apns_endpoint = f"https://{self._name}:{second.port}"
@@ -122,7 +122,7 @@ class PushServices:
         """Close everything."""
         if self._device_server is not None:
             self._device_server.close()
-            self.devices.close()
+            await self.devices.close()
             await self._device_server.wait_closed()
         await self.http2.close()
         await self._listener.close()

@@ -1,0 +1,170 @@
+"""Nodes that hold no connection at all are woken through their push services, and reached.
+
+Real FCM, APNs and Web Push as the vendors speak them (ntmobile.lab.push); the phone's system is a
+program that gets the push, as the vendor's does, and runs `ntm wake`. The node's own NAT has
+forgotten it long before. Source: paper, Figs. 3, 4 and 6.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ntmobile.lab import Nat
+from ntmobile.lab.capture import Capture
+from ntmobile.lab.ntm import NtmNode, Organisation, World, together
+from ntmobile.lab.push.services import CustomerKeys
+from ntmobile.lab.push.site import Phone, PushSite, reload
+from tests.system.conftest import Figure
+from tests.system.failing import PATIENCE_S, newest_log, refusal, seconds_until
+from tests.system.programs import HELLO, Programs
+
+pytestmark = pytest.mark.lab
+SERVICES = ("fcm", "apns", "web")
+ASLEEP_S = 6.0
+"""A DC takes a node for awake for 5 s after it was heard."""
+SILENCE_S = 3.0
+FROM_NODE = "udp port 4330 or udp port 4331 or tcp port 443"
+"""What an agent could send: signalling, and logins."""
+
+
+@dataclass
+class Place:
+    """One domain; phones behind a NAT, each with a push service of its own, and a laptop."""
+
+    org: Organisation
+    site: PushSite
+    home: Nat
+    laptop: NtmNode
+    nodes: dict[str, NtmNode]
+    phones: dict[str, Phone]
+
+
+@pytest.fixture(scope="module")
+def place(world: World, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    org = world.organisation("ntm.example.org")
+    site = PushSite(world)
+    site.subscribe_operator(org)
+    home = world.lab.nat("home", world.internet)
+    nodes = {each: world.machine(f"{each}-phone", "bob", org, home) for each in SERVICES}
+    laptop = world.machine("laptop", "alice", org, world.internet)
+    phones = dict(zip(SERVICES, together(lambda each: site.phone(nodes[each], each), SERVICES)))
+    programs = Programs(Path(tmp_path_factory.mktemp("web")) / "served")
+    for node in nodes.values():
+        programs.serve_web(node.host)
+    ups = [(laptop, ()), *((nodes[each], ("--push", phones[each].option)) for each in SERVICES)]
+    together(lambda one: one[0].up(options=one[1]), ups)
+    place = Place(org, site, home, laptop, nodes, phones)
+    fall_asleep(place)
+    return place
+
+
+def fall_asleep(place: Place) -> None:
+    """Wait until the DC takes the nodes for asleep, and have their NAT forget them."""
+    time.sleep(ASLEEP_S)
+    place.home.expire()
+
+
+def reach(place: Place, service: str) -> float:
+    """Fetch a page from a sleeping node by its name; returns how long that took in seconds."""
+    url = f"http://{place.nodes[service].fqdn}/hello.txt"
+    began = time.perf_counter()
+    command = ["curl", "-sS", "--noproxy", "*", "--max-time", "20", url]
+    assert place.laptop.host.run(command).stdout == HELLO, place.phones[service].log.read_text()
+    return time.perf_counter() - began
+
+
+def refused(place: Place, service: str) -> str:
+    """Ask for a node that cannot be woken; returns what the person at the laptop reads."""
+    _, said = refusal(place.laptop, "wait", place.nodes[service].fqdn)
+    return said
+
+
+def test_a_node_that_sleeps_sends_nothing(place: Place, figure: Figure) -> None:
+    with Capture(place.home, FROM_NODE) as capture:
+        time.sleep(SILENCE_S)
+        packets = capture.packets()
+
+    assert packets == []
+    assert place.home.mappings() == 0
+    figure(f"push: packets at the NAT in {SILENCE_S:.0f} s of three idle nodes", str(len(packets)))
+
+
+def test_a_push_service_that_is_down_is_named_and_works_again_when_it_is_up(
+    place: Place, figure: Figure
+) -> None:
+    place.site.fail("fcm", 503, times=99)
+
+    said = refused(place, "fcm")
+
+    assert "its push service takes no wake-up now" in said
+    assert "tell the operator" in said
+    log = newest_log(place.org)
+    assert "push.example.org answered 503" in log
+    place.site.mend("fcm")
+    took = reach(place, "fcm")
+    figure("fcm: name asked for to page fetched from a sleeping node", f"{took:.2f} s")
+
+
+def test_wrong_credentials_are_named_and_the_node_is_reached_once_they_are_right(
+    place: Place, figure: Figure
+) -> None:
+    key = place.org.directory / "push-apns.p8"
+    right = key.read_bytes()
+    key.write_bytes(CustomerKeys.make().apns_pem())
+    reload(place.org)
+
+    said = refused(place, "apns")
+
+    assert "the push service refuses its credentials" in said
+    assert "tell the operator" in said
+    log = newest_log(place.org)
+    assert "InvalidProviderToken" in log
+    assert "[push.apns] key, key_id and team_id" in log
+    key.write_bytes(right)
+    reload(place.org)
+    took = reach(place, "apns")
+    figure("apns: name asked for to page fetched from a sleeping node", f"{took:.2f} s")
+
+
+def test_a_token_that_is_gone_is_named_and_a_new_one_wakes_the_node(
+    place: Place, figure: Figure
+) -> None:
+    node, phone = place.nodes["web"], place.phones["web"]
+    place.site.expire(phone)
+
+    said = refused(place, "web")
+
+    assert "its push service does not know it any more" in said
+    assert "ntm up --keepalive push --push with a new device token" in said
+    assert refused(place, "web") == said
+    assert place.site.counts("web")["410"] == 1
+    phone.stop()
+    place.phones["web"] = place.site.phone(node, "web")
+    node.ntm("down")
+    node.ntm("up", "--push", place.phones["web"].option)
+    fall_asleep(place)
+    took = reach(place, "web")
+    figure("web push: name asked for to page fetched from a sleeping node", f"{took:.2f} s")
+
+
+def test_a_phone_that_is_off_is_named_and_reached_once_its_app_runs(place: Place) -> None:
+    node, phone = place.nodes["web"], place.phones["web"]
+    place.laptop.ntm("down")
+    place.laptop.ntm("up")
+    fall_asleep(place)
+    phone.stop()
+
+    said = refused(place, "web")
+
+    assert "was sent a wake-up and did not answer it in time" in said
+    node.ntm("wake")
+    reach(place, "web")
+
+
+def test_the_services_went_through_no_other_door(place: Place) -> None:
+    """The negative twin of the figures: without a push nothing wakes the nodes."""
+    for service in SERVICES:
+        assert place.site.counts(service).get("200", 0) + place.site.counts(service).get("201", 0)
+    seconds_until(lambda: "pushed" in place.phones["fcm"].log.read_text(), "a push", PATIENCE_S)
