@@ -162,6 +162,32 @@ def test_a_token_that_is_gone_is_never_used_again_and_the_node_hears_of_it() -> 
     assert (answer.keepalive, answer.problem) == (KeepAliveChoice.UDP, Reason.TOKEN_GONE)
 
 
+def test_a_node_that_fell_asleep_just_now_is_not_waited_for_once_its_token_is_gone() -> None:
+    """It does not know, and sleeps on: nothing but its own contact reaches it."""
+    rig, mn, cn = asleep(for_s=30)
+    rig.direction(mn, CAROL)
+    rig.answer(rig.woken()[0], Failed(Reason.TOKEN_GONE))
+    mn.take(Refusal)
+
+    rig.direction(mn, CAROL, number=2)
+
+    assert mn.take(Refusal)[1].reason is Reason.TOKEN_GONE
+    assert cn.kinds() == []
+
+
+def test_a_node_that_knows_that_its_token_is_gone_is_reached_by_udp() -> None:
+    rig, mn, cn = asleep(for_s=30)
+    rig.direction(mn, CAROL)
+    rig.answer(rig.woken()[0], Failed(Reason.TOKEN_GONE))
+    mn.take(Refusal)
+    rig.register(cn, **PUSH)
+    rig.pass_time(30)
+
+    rig.direction(mn, CAROL, number=2)
+
+    assert rig.acknowledge(cn, RouteDirection).negotiation == b"\x02" * 16
+
+
 def test_a_new_token_makes_good_for_one_that_is_gone() -> None:
     rig, mn, cn = asleep()
     rig.direction(mn, CAROL)

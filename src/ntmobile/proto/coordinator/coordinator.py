@@ -266,7 +266,10 @@ class Coordinator:
         self._common.keyring.own(key, now)
         conversation = self._common.converse_with_node(key, stored.fqdn)
         last_seen = now if stored.mapped else None
-        self._common.registry.add(Node(stored, conversation, last_seen))
+        node = Node(stored, conversation, last_seen)
+        # Perhaps it knows: then it shows itself at once to a DC that was started again.
+        node.untold = node.may_sleep and stored.push_token is None
+        self._common.registry.add(node)
 
     def _take_node(self, message: KeyDistribution, now: Instant) -> NtmAck | LoginRefusal:
         """AS vouches for a node and hands over its Kntmdc. Source: paper, Fig. 2."""
@@ -418,6 +421,7 @@ class Coordinator:
                     self._forget_previous(node, now)
                 moved = not set(stored.mapped) <= set(node.stored.mapped)
                 node.move(stored)
+                node.untold = False
                 if moved:
                     node.conversation.readdress(node.sources(now), now)
                 node.last_seen = now if request.endpoints else None

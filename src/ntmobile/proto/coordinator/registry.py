@@ -51,6 +51,8 @@ class Node:
     """Those where the knock got in."""
     heard: tuple[Endpoint, Instant] | None = None
     """Where an authentic datagram of it last came from, and when."""
+    untold: bool = False
+    """Its device token is gone and it does not know yet: it sleeps on, and nothing wakes it."""
     superseded: bytes | None = None
     """The instance that the previous key belongs to, once a newer one registered."""
 
@@ -74,9 +76,9 @@ class Node:
         """Whether only a wake-up reaches it."""
         if not self.may_sleep or self.is_awake(now):
             return False
-        # Without a token that works it keeps its mapping alive, as it was told.
-        awake = self.last_seen is not None and now - self.last_seen <= patience_s * SECOND
-        return self.stored.push_token is not None or not awake
+        # Without a token that works it keeps its mapping alive, once it was told so.
+        silent = self.last_seen is None or now - self.last_seen > patience_s * SECOND
+        return self.stored.push_token is not None or self.untold or silent
 
     def is_awake(self, now: Instant) -> bool:
         """Whether its last datagram is so fresh that a NAT still lets the answer in."""

@@ -99,6 +99,7 @@ class Waking:
         self._events.append(WakeUpFailed(now, fqdn, reason, detail))
         if reason is Reason.TOKEN_GONE and node is not None:
             node.stored = replace(node.stored, gone_token=node.stored.device_token)
+            node.untold = True
             self._events.append(NodeStored(node.stored))
         sleeper = self._sleepers.get(fqdn)
         if sleeper is not None and sleeper.call == id:
