@@ -20,17 +20,19 @@ from tests.paper.page import Kind, items
 from tests.paper.report import KNOWN_GAPS, UNPROVEN
 
 import ntmobile.proto
+from ntmobile.errors import DecodeError
 from ntmobile.keys.table import CommonKey
 from ntmobile.proto.conversation import Conversation
 from ntmobile.proto.io import FindCoordinator
 from ntmobile.proto.journal import paper_name
 from ntmobile.proto.node.handshake import Handshake, Secrets
 from ntmobile.sim.plane import Plane
+from ntmobile.wire.datagram import Envelope
 
 VARIABLE = "NTM_MUTANT"
-OUTLETS = ("poll_request", "poll_reply", "poll_call", "poll_frame")
-"""What machines and their parts call the places where requests, answers and frames leave."""
-INLETS = ("handle_request", "handle_reply", "handle_frame")
+OUTLETS = ("poll_request", "poll_reply", "poll_call")
+"""What machines and their parts call the places where requests and answers leave."""
+INLETS = ("handle_request", "handle_reply")
 """And where those of others come in."""
 
 
@@ -78,18 +80,24 @@ def drop(name: str) -> None:
 
 
 def _drop_datagrams(name: str) -> None:
-    transmit, open_datagram = Conversation._transmit, Conversation._open_datagram
+    """What is sealed, in a datagram or in a frame: neither sent nor understood."""
+    transmit, decode = Conversation._transmit, Envelope.decode
 
     def transmit_others(self: Any, transaction: int, message: Any, *rest: Any, **more: Any) -> None:
         if _name(message) != name:
             transmit(self, transaction, message, *rest, **more)
 
-    def open_others(self: Any, *given: Any) -> Any:
-        envelope = open_datagram(self, *given)
-        return None if envelope is not None and _name(envelope.message) == name else envelope
+    def decode_others(data: bytes) -> Envelope:
+        envelope = decode(data)
+        if _name(envelope.message) == name:
+            raise DecodeError("dropped")
+        return envelope
 
     Conversation._transmit = transmit_others  # type: ignore[method-assign]
-    Conversation._open_datagram = open_others  # type: ignore[method-assign]
+    Envelope.decode = staticmethod(decode_others)  # type: ignore[assignment,method-assign]
+    for kind in _machines():
+        if "_say" in vars(kind):
+            kind._say = _deaf(vars(kind)["_say"], name)  # type: ignore[attr-defined]
 
 
 def swap(name: str) -> None:
