@@ -65,25 +65,36 @@ DOWN_MS = (0, 300, 700, 1100, 1600, 2200, 3000, 5000)
 
 
 @pytest.mark.parametrize("sender", ["mn", "cn"])
+@pytest.mark.parametrize("loss", [0.0, 0.05, 0.2])
+def test_a_relayed_flow_goes_on_as_soon_as_its_relay_is_back_whenever_that_died(
+    sender: str, loss: float
+) -> None:
+    for number, (phase_ms, down_ms) in enumerate(product(range(0, 1000, 250), DOWN_MS)):
+        gap_s = seconds_until_back(number, sender, loss, phase_ms, down_ms, forgets=False)
+        assert gap_s < 1, (number, phase_ms, down_ms)
+
+
+@pytest.mark.parametrize("sender", ["mn", "cn"])
 @pytest.mark.parametrize(("loss", "limit_s"), [(0.0, 1.1), (0.05, 5.0)])
-def test_a_relayed_flow_goes_on_soon_after_its_relay_is_back_whenever_that_died(
+def test_one_that_lost_its_disk_too_is_directed_anew_at_once(
     sender: str, loss: float, limit_s: float
 ) -> None:
-    """RS has forgotten everything, and the DC of mn, or of cn, must direct it anew."""
+    """By the DC of mn, or of cn."""
     for number, (phase_ms, down_ms) in enumerate(product(range(0, 1000, 125), DOWN_MS)):
-        gap_s = seconds_until_back(number, sender, loss, phase_ms, down_ms)
+        gap_s = seconds_until_back(number, sender, loss, phase_ms, down_ms, forgets=True)
         assert gap_s < limit_s, (number, phase_ms, down_ms)
 
 
 @pytest.mark.parametrize("down_ms", DOWN_MS)
-def test_a_stream_goes_on_soon_after_its_relay_is_back(down_ms: int) -> None:
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_stream_goes_on_soon_after_its_relay_is_back(down_ms: int, *, forgets: bool) -> None:
     """Though TCP's timer has backed off: what was lost is sent again on the new path."""
     world, mn, cn = a_world(behind_nats=True)
     world.connect(mn, cn)
     stream = Stream(mn, mn.address_of(cn), cn, 100_000)
     world.run_for(2)
 
-    ready = restart_relay(world, down_ms)
+    ready = restart_relay(world, down_ms, forgets=forgets)
     world.run_for(3)
 
     first = next(at for at in stream.deliveries if at > ready)
@@ -99,7 +110,7 @@ def test_where_no_hint_gets_through_silence_tells_the_same_seconds_later() -> No
     world.run_for(3)
     world.internet.core.dislikes = lambda packet: packet.payload[:1] == bytes((Kind.HINT,))
 
-    ready = restart_relay(world, 0)
+    ready = restart_relay(world, 0, forgets=True)
     world.run_for(20)
 
     assert not mn.events_of(TunnelClosed)
@@ -177,7 +188,9 @@ def a_world(
     return world, mn, cn
 
 
-def seconds_until_back(seed: int, sender: str, loss: float, phase_ms: int, down_ms: int) -> float:
+def seconds_until_back(
+    seed: int, sender: str, loss: float, phase_ms: int, down_ms: int, *, forgets: bool
+) -> float:
     """How long after its relay is back a relayed flow goes on."""
     jitter_ns = 3 * MILLISECOND if loss else 0
     world, mn, cn = a_world(
@@ -187,19 +200,19 @@ def seconds_until_back(seed: int, sender: str, loss: float, phase_ms: int, down_
     source, goal = (mn, cn) if sender == "mn" else (cn, mn)
     flow = Flow(source, source.address_of(goal), goal, 20 * MILLISECOND)
     world.run_for(2 + phase_ms / 1000)
-    ready = restart_relay(world, down_ms)
+    ready = restart_relay(world, down_ms, forgets=forgets)
     arrived = len(flow.arrivals)
     world.run_until(lambda: len(flow.arrivals) > arrived, "the flow", limit_s=60)
     assert not mn.events_of(TunnelClosed)
     return (world.now - ready) / SECOND
 
 
-def restart_relay(world: World, down_ms: int) -> Instant:
+def restart_relay(world: World, down_ms: int, *, forgets: bool) -> Instant:
     """Kill the RS of the path and start it a while later; returns when."""
     org = world.organisations["example.org"]
     org.relay.kill()
     world.run_for(down_ms / 1000)
-    org.restart_relay()
+    org.restart_relay(forgets=forgets)
     return world.now
 
 

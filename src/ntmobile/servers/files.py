@@ -10,6 +10,7 @@
     zone.key                    ECDSA P-256, PKCS 8 in PEM: signs the zone (DNSSEC)
     vapid.key                   the same kind: the domain as Web Push services know it (RFC 8292)
     ntm.db                      SQLite
+    relay-LABEL.paths           what an RS goes on with after a restart; it makes it itself
     admin-ROLES.sock            where a running `ntm serve` listens to `ntm admin`
 
 The directory of an RS alone has no secret but its own: of these it has `server.toml`, `ca.pem` and
@@ -80,6 +81,10 @@ class ServerDirectory:
     def ca_file(self) -> Path:
         """What `ntm up --ca` takes."""
         return self.path / "ca.pem"
+
+    def paths_file(self, label: str) -> Path:
+        """Where the RS of that label keeps its paths."""
+        return self.path / f"relay-{label}.paths"
 
     def config(self) -> ServerConfig:
         """Read the settings; a wrong one raises ConfigError with its line."""

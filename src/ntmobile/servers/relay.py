@@ -6,12 +6,14 @@ import structlog
 
 from ntmobile import _core
 from ntmobile.proto.io import Caller, Entropy
+from ntmobile.proto.relay.memory import Record
 from ntmobile.proto.relay.relay import Bind, Command, ForgetPath, RelayRole, Unbind
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet, sender
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.servers.binding import udp_hosts
 from ntmobile.servers.config import Site
+from ntmobile.servers.relay_memory import RelayMemory
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
 from ntmobile.servers.steps import Steps
@@ -25,9 +27,19 @@ class RelayServer:
     """Runs one RS. Source: paper, Fig. 7."""
 
     def __init__(
-        self, domain: str, site: Site, *, entropy: Entropy, clock: Clock, tasks: Tasks
+        self,
+        domain: str,
+        site: Site,
+        memory: RelayMemory,
+        *,
+        entropy: Entropy,
+        clock: Clock,
+        tasks: Tasks,
     ) -> None:
-        """Opens the UDP port; raises OSError. Must be made inside the event loop."""
+        """Opens the UDP port; raises OSError. Must be made inside the event loop.
+
+        memory is closed with it.
+        """
         hosts = udp_hosts(each.host for each in site.signalling())
         # Another RS at another address of this machine may have the same number.
         ipv6 = hosts.ipv6 if any(each.version == 6 for each in site.addresses) else b""
@@ -38,9 +50,11 @@ class RelayServer:
         self.signalling = Signalling(self.port, self.stranger)
         self._knocked: Counter[str] = Counter()
         self.machine = RelayRole(domain, entropy, self._idle_ns)
+        self.memory = memory
         self._requests = Requests()
         self.steps = Steps(clock)
         outlets = (
+            Outlet[Record](self.machine.poll_record, memory.keep),
             Outlet[Command](self.machine.poll_command, self._command),
             Outlet(self.machine.poll_transmit, self.signalling.send),
             Outlet(self.machine.poll_knock, sender(self.stranger, self._knocked)),
@@ -50,6 +64,7 @@ class RelayServer:
         self.driver = Driver(self.machine, outlets, clock=clock, tasks=tasks)
         self.signalling.read(self.driver, self.machine.handle_datagram)
         self.driver.start()
+        self.driver.do(lambda now: self.machine.restore(memory.restored, now))
 
     async def take(self, caller: Caller, message: Message) -> Message:
         """Take a request that came over HTTPS; raises Overloaded."""
@@ -63,6 +78,7 @@ class RelayServer:
         self.driver.close()
         self.port.close()
         self.stranger.close()
+        self.memory.close()
 
     def _command(self, command: Command) -> None:
         match command:

@@ -51,6 +51,7 @@ from ntmobile.servers.own import OwnDomain
 from ntmobile.servers.push import Push
 from ntmobile.servers.relay import RelayServer
 from ntmobile.servers.relay_directory import label_of
+from ntmobile.servers.relay_memory import RelayMemory
 from ntmobile.servers.self_check import check_dns, check_https, check_stun
 from ntmobile.servers.steps import seen
 from ntmobile.servers.taker import Taker
@@ -302,7 +303,12 @@ class Servers:
         site = self.sites[Role.RS]
         with explaining(f"UDP port {site.udp}", f"{site.heading} udp"):
             self.relay = RelayServer(
-                self.own.name, site, entropy=self._entropy, clock=self._clock, tasks=self._tasks
+                self.own.name,
+                site,
+                RelayMemory(self.directory.paths_file(site.label), self._clock),
+                entropy=self._entropy,
+                clock=self._clock,
+                tasks=self._tasks,
             )
         self._stack.callback(self.relay.close)
         self._serve(Role.RS, self.relay.take)

@@ -8,6 +8,7 @@ from ntmobile.keys.identity import public_of
 from ntmobile.proto.coordinator.policy import Federation, Policy
 from ntmobile.proto.coordinator.settings import CoordinatorSettings, Relay
 from ntmobile.proto.io import random_bytes
+from ntmobile.proto.relay.memory import Record
 from ntmobile.sim.directory import Directory, Domain
 from ntmobile.sim.host import SimHost
 from ntmobile.sim.internet import EPOCH_S, Internet
@@ -82,7 +83,7 @@ class Organisation:
         directory.publish(Domain(domain, key, dc.name, endpoints(dc), stated))
         self.coordinator = self._start_coordinator(dc)
         self.account = self._start_account(internet.host(f"as.{domain}", network))
-        self.relays = [self._start_relay(host) for host in self._relay_hosts]
+        self.relays = [self._start_relay(host, []) for host in self._relay_hosts]
 
     @property
     def relay(self) -> RelayForwarder:
@@ -108,10 +109,12 @@ class Organisation:
         self.account.kill()
         self.account = self._start_account(self.account.host)
 
-    def restart_relay(self, number: int = 0) -> None:
-        """Kill an RS and start it again: it has forgotten everything."""
-        self.relays[number].kill()
-        self.relays[number] = self._start_relay(self.relays[number].host)
+    def restart_relay(self, number: int = 0, *, forgets: bool = False) -> None:
+        """Kill an RS and start it again; one that forgets has lost its disk."""
+        before = self.relays[number]
+        before.kill()
+        records = [] if forgets else before.records
+        self.relays[number] = self._start_relay(before.host, records)
 
     def set_policy(self, policy: Policy) -> None:
         """Make the DC go by another policy, now and after restarts."""
@@ -149,8 +152,10 @@ class Organisation:
             self._authentication,
         )
 
-    def _start_relay(self, host: SimHost) -> RelayForwarder:
-        return RelayForwarder(self._internet, self._recorder, host, self._directory, self.signer)
+    def _start_relay(self, host: SimHost, records: list[Record]) -> RelayForwarder:
+        return RelayForwarder(
+            self._internet, self._recorder, host, self._directory, self.signer, records
+        )
 
 
 def endpoints(host: SimHost) -> tuple[Endpoint, ...]:

@@ -23,6 +23,7 @@ from ntmobile.proto.io import (
     VerifyLogin,
     WakeUp,
 )
+from ntmobile.proto.relay.memory import Record, standing
 from ntmobile.proto.relay.relay import Bind, ForgetPath, RelayRole, Unbind
 from ntmobile.sim.directory import DNS_PORT, HTTPS_PORT, Directory, Resolver, reachable
 from ntmobile.sim.exchange import DNS, Answer, Service
@@ -303,14 +304,17 @@ class RelayForwarder(Server):
         host: SimHost,
         directory: Directory,
         signer: Signer,
+        records: list[Record],
     ) -> None:
-        """Starts with nothing bound."""
+        """Goes on with the records of its last run, and adds to them: they are its disk."""
         super().__init__(internet, recorder, host, directory, signer)
+        self.records = records
         self.forwarded = 0
         self._bindings: dict[tuple[Endpoint, int], _Binding] = {}
         self._busy: dict[bytes, Instant] = {}
         self.machine = RelayRole(signer.domain, self.entropy.fork("machine"), self._idle_ns)
         host.listen(Transport.UDP, KNOCK_PORT, self._receive_at_other)
+        self.call(lambda now: self.machine.restore(standing(records), now))
 
     def kill(self) -> None:
         """Die; the second port closes too."""
@@ -339,6 +343,9 @@ class RelayForwarder(Server):
     def _drain_more(self) -> bool:
         if (knock := self.machine.poll_knock()) is not None:
             self.host.send(Transport.UDP, KNOCK_PORT, knock.destination, knock.payload)
+            return True
+        if (record := self.machine.poll_record()) is not None:
+            self.records.append(record)
             return True
         command = self.machine.poll_command()
         match command:

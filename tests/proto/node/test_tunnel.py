@@ -18,7 +18,7 @@ from ntmobile.proto.node.events import Pong as PongEvent
 from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.liveness import DEAD_NS
 from ntmobile.proto.node.negotiation import Agreed
-from ntmobile.proto.node.tunnel import KEEPALIVE_NS, REKEY_NS, PathDead
+from ntmobile.proto.node.tunnel import KEEPALIVE_NS, REKEY_NS, Path, PathDead
 from ntmobile.time import SECOND
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.endpoint import Endpoint
@@ -411,10 +411,23 @@ def test_relayed_paths_follow_the_rs_into_the_family_it_answered_in() -> None:
     assert link.a.path() == rs4, "RS is where it answered"
 
 
+def test_a_path_through_one_rs_is_known_as_such_while_another_is_negotiated() -> None:
+    link = connected()
+    first, second = Endpoint("192.0.2.9", 4330), Endpoint("192.0.2.10", 4330)
+    relay_through(link, first)
+
+    link.a.tunnel.meet_relay((second,))
+    link.a.tunnel.update(second, link.now)
+    link.a.tunnel.handle_moved(first, 0, link.now)
+    link.settle()
+
+    assert link.a.tunnel.path == Path(first, relayed=True)
+
+
 def test_a_direct_path_is_not_given_up_for_a_straggler_from_the_relay() -> None:
     link = connected()
     rs = Endpoint("192.0.2.9", 4330)
-    link.b.tunnel.relay = (rs,)
+    link.b.tunnel.meet_relay((rs,))
 
     link.b.tunnel.handle_moved(rs, 0, link.now)
     link.settle()
@@ -458,7 +471,7 @@ def test_traffic_and_paths_show_in_what_is_asked_of_the_tunnel() -> None:
 
 def relay_through(link: Link, *relay: Endpoint) -> None:
     """Make A's path one through RS."""
-    link.a.tunnel.relay = relay
+    link.a.tunnel.meet_relay(relay)
     secrets = Secrets(b"\x01" * 32, b"\x02" * 32, bytes(32))
     agreed = Agreed(bytes(16), 0, secrets, link.b.tunnel.index, relay[0], True, True)
     link.a.tunnel.adopt(agreed, link.now)

@@ -9,6 +9,7 @@ from tests.proto.parts import DC, T0, Mouth, drain, key
 
 from ntmobile.keys.table import Kdcrs, Ktun
 from ntmobile.proto.io import Caller, Transmit
+from ntmobile.proto.relay.memory import Record, standing
 from ntmobile.proto.relay.relay import Bind, Command, ForgetPath, RelayRole, Unbind
 from ntmobile.time import Instant
 from ntmobile.wire.datagram import HEADER_SIZE, Envelope, Sender
@@ -63,6 +64,7 @@ class Rig:
 
     def __init__(self, idle_ns: Callable[[bytes], int | None] = lambda _: None) -> None:
         self.now = T0
+        self.idle_ns = idle_ns
         self.relay = RelayRole(DOMAIN, Random(1), idle_ns)
         self.kdcrs = key(Kdcrs, 200)
         self.dc = Mouth(Sender.DC, self.kdcrs)
@@ -75,6 +77,8 @@ class Rig:
         self.bound: dict[tuple[Endpoint, int], Bind] = {}
         self.commands: list[Command] = []
         self.recorded: list[bytes] = []
+        self.records: list[Record] = []
+        """What RS wants kept for after a restart."""
 
     def share_key(self) -> Message:
         """Let the DC share its Kdcrs."""
@@ -83,6 +87,7 @@ class Rig:
         )
         self.relay.handle_request(1, Caller(DOMAIN, "192.0.2.1"), sharing, self.now)
         (reply,) = drain(self.relay.poll_reply)
+        self._obey()
         return reply.message
 
     def direct(self, number: int, pair: int = 1, lifetime_s: int = 300, rate: int = 0) -> Message:
@@ -173,7 +178,15 @@ class Rig:
         elif not isinstance(envelope.message, Challenge):
             end.heard.append(envelope.message)
 
+    def restart(self) -> None:
+        """Kill RS and start it from its records; the packet loop starts empty."""
+        self.relay = RelayRole(DOMAIN, Random(len(self.records)), self.idle_ns)
+        self.bound = {}
+        self.relay.restore(standing(self.records), self.now)
+        self._obey()
+
     def _obey(self) -> None:
+        self.records += drain(self.relay.poll_record)
         for command in drain(self.relay.poll_command):
             self.commands.append(command)
             match command:

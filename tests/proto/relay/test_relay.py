@@ -6,6 +6,13 @@ from tests.proto.relay.rig import DOMAIN, End, Rig
 
 from ntmobile.keys.table import Kdcrs, Ktun
 from ntmobile.proto.io import Caller, Transmit
+from ntmobile.proto.relay.memory import (
+    ForgottenKey,
+    ForgottenPath,
+    StoredKey,
+    StoredPath,
+    standing,
+)
 from ntmobile.proto.relay.relay import (
     EARLY_NS,
     HINTS,
@@ -468,3 +475,66 @@ def test_two_ends_at_one_address_with_one_index_cannot_be_told_apart_and_are_ref
 
     assert cn.heard[-1] == Refusal(Reason.INDEX_IN_USE)
     assert rig.bound == {}
+
+
+def test_after_a_restart_a_path_carries_at_once_and_its_ends_move_it_as_before(
+    rig: Rig, ends: tuple[End, End]
+) -> None:
+    mn, cn = ends
+    connect(rig, mn, cn)
+    before = dict(rig.bound)
+
+    rig.restart()
+    assert rig.bound == before
+
+    mn.place = ELSEWHERE
+    rig.send(mn, mn.punching())
+    assert mn.heard[-1] == NtmAck()
+    assert rig.forwards(THERE, 11) == ELSEWHERE
+
+
+def test_after_a_restart_what_is_older_than_what_bound_an_end_still_moves_nothing(
+    rig: Rig, ends: tuple[End, End]
+) -> None:
+    mn, cn = ends
+    connect(rig, mn, cn)
+    rig.restart()
+    before = dict(rig.bound)
+
+    for recorded in list(rig.recorded):
+        rig.inject(recorded, STRANGER)
+    rig.send(mn, mn.punching(mn.sequence), STRANGER)
+
+    assert rig.bound == before
+
+
+def test_after_a_restart_the_dc_goes_on_under_the_key_it_shared(rig: Rig) -> None:
+    rig.restart()
+
+    assert rig.direct(4) == NtmAck()
+
+
+def test_a_path_and_a_key_that_are_over_are_forgotten_for_good(
+    rig: Rig, ends: tuple[End, End]
+) -> None:
+    connect(rig, *ends)
+
+    rig.pass_time(after(rig.now, 400))
+    rig.pass_time(after(rig.now, 86400))
+
+    assert standing(rig.records) == ()
+    assert {type(record) for record in rig.records} == {
+        StoredKey,
+        StoredPath,
+        ForgottenPath,
+        ForgottenKey,
+    }
+
+
+def test_a_path_that_only_one_end_has_shown_itself_on_is_not_kept(
+    rig: Rig, ends: tuple[End, End]
+) -> None:
+    """The negative twin: its ends will ask again, and nothing says where the other is."""
+    rig.send(ends[0], ends[0].request())
+
+    assert [type(record) for record in standing(rig.records)] == [StoredKey]

@@ -74,6 +74,11 @@ class Redirect:
 
 
 @dataclass(frozen=True)
+class Restart:
+    """RS dies and goes on with what it kept."""
+
+
+@dataclass(frozen=True)
 class Meet:
     """Both ends of a path show themselves, in either order."""
 
@@ -92,6 +97,7 @@ acts = st.one_of(
     st.builds(Replay, st.integers(0, 60), st.sampled_from(SPOOFED)),
     st.builds(Wait, st.sampled_from((0.5, 40.0, 200.0))),
     st.builds(Redirect, paths),
+    st.just(Restart()),
     st.builds(Meet, paths, roles),
     st.builds(Meet, paths, roles),
 )
@@ -131,6 +137,8 @@ class History(Rig):
             case Meet(path, first):
                 for role in (first, *(role for role in Role if role is not first)):
                     self.send(self.of[path, role], self.of[path, role].punching())
+            case Restart():
+                self.restart()
             case Redirect(path):
                 self.direct(path, PAIRS[path])
 
@@ -154,6 +162,20 @@ def test_after_every_step_of_any_history_rs_keeps_its_promises(history: list[obj
                 assert len(pairs) == 1, "another pair took a binding over"
         if isinstance(act, Replay):
             assert rig.bound == before, "a replay moved a path"
+
+
+@given(st.lists(acts, max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_after_any_history_a_restart_forgets_nothing_that_carried(history: list[object]) -> None:
+    rig = History()
+    for act in history:
+        rig.do(act)
+    before = dict(rig.bound)
+
+    rig.restart()
+
+    assert rig.bound == before
+    assert rig.relay.paths == len({bind.path for bind in before.values()})
 
 
 @given(st.lists(acts, max_size=25))

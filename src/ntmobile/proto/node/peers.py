@@ -291,7 +291,7 @@ class Peers:
         if route.relay and route.relay_web is not None:
             self._open_web(route.relay, route.relay_web)
         # Until a direct path stands, what still comes by the old one came through RS.
-        tunnel.relay = route.relay or tunnel.relay
+        tunnel.meet_relay(route.relay)
         self._grant_leave(tunnel, route.valid_s, now)
         self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
         terms = self._terms(route, shown, own_ipv6)
@@ -410,8 +410,12 @@ class Peers:
         return max(min(links, default=1500) - OVERHEAD, MIN_MTU)
 
     def _show(self, tunnel: Tunnel, now: Instant) -> None:
-        """Show RS again where this node is, under the Ktun of the path that stands."""
-        for negotiation in self._negotiations_of(tunnel.fqdn):
+        """Show RS again where this node is; without the Ktun of that path find another."""
+        place = None if tunnel.path is None else tunnel.path.remote
+        through = [n for n in self._negotiations_of(tunnel.fqdn) if place in n.relay]
+        if place is not None and not through:
+            tunnel.handle_forgotten((place,), now)
+        for negotiation in through:
             if not (negotiation.is_open or negotiation.is_punching):
                 negotiation.punch(now)
                 self._drain_negotiation(negotiation, now)

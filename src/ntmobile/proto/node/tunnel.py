@@ -63,6 +63,8 @@ KEEPALIVE_PATIENCE_NS = 120 * SECOND
 """Without application data for this long the NATs may forget: no battery is spent on it."""
 PONG_NS = 2 * SECOND
 """A ping or probe unanswered for that long is lost, however far the peer may be."""
+MOST_RELAYS = 4
+"""RS remembered: two ends whose DCs choose different ones meet at either."""
 DOUBT_NS = 250_000_000
 """How often a hint is followed: a forged one costs no more than that."""
 
@@ -165,8 +167,8 @@ class Tunnel:
         """index is this end's receiver index; mtu gives the largest inner packet to a remote."""
         self.ends = ends
         self.index = index
-        self.relay: tuple[Endpoint, ...] = ()
-        """RS of the last negotiation, one address a family."""
+        self._relays: tuple[tuple[Endpoint, ...], ...] = ()
+        """RS of the last negotiations, newest first; of each one address a family."""
         self.path: Path | None = None
         self.established_at = now
         self.adopted_at = now
@@ -223,6 +225,12 @@ class Tunnel:
         """Largest inner packet on the present path."""
         return 0 if self.path is None else self._mtu(self.path.remote)
 
+    def meet_relay(self, relay: tuple[Endpoint, ...]) -> None:
+        """Note an RS that a negotiation leads through, by its address in each family."""
+        if relay:
+            others = tuple(known for known in self._relays if known != relay)
+            self._relays = (relay, *others)[:MOST_RELAYS]
+
     def propose_epoch(self, now: Instant) -> int:
         """Return the epoch number for a negotiation in which this end sends the Tunnel Request."""
         number = self._epochs.propose(now)
@@ -263,7 +271,7 @@ class Tunnel:
         """RS knows our address, in the family it answered in: the peer may be told through it."""
         if self.path is None or not self.path.relayed:
             return
-        if self.path.remote != relay and relay in self.relay:
+        if self.path.remote != relay and relay in self._relay_at(self.path.remote):
             self._set_path(Path(relay, True))
         if self.is_moving or self._doubted_at is not None:
             self._doubted_at = None
@@ -287,7 +295,7 @@ class Tunnel:
 
     def handle_moved(self, source: Endpoint, interface: int, now: Instant) -> None:
         """An authentic capsule came from elsewhere than the path: its NAT may have changed."""
-        if self.path is not None and source in self.relay and not self.path.relayed:
+        if self.path is not None and self._relay_at(source) and not self.path.relayed:
             return
         self._rebind(source, interface, now)
 
@@ -390,9 +398,13 @@ class Tunnel:
             timeouts.append(over)
         return min(timeouts)
 
+    def _relay_at(self, place: Endpoint) -> tuple[Endpoint, ...]:
+        """All addresses of the RS that has this one; none where there is no RS."""
+        return next((relay for relay in self._relays if place in relay), ())
+
     def _remote_in(self, families: set[int], last: Path) -> Endpoint | None:
         """The far end of the path, or where the same end is known in a family that is left."""
-        others = self.relay if last.relayed else self.ends.peer.reachable
+        others = self._relay_at(last.remote) if last.relayed else self.ends.peer.reachable
         ways = (last.remote, *others)
         return next((way for way in ways if way.version in families), None)
 
@@ -428,7 +440,7 @@ class Tunnel:
         if self._before is None:
             self._before = self.path
         self._requests.drop(Purpose.REBIND)
-        self._set_path(Path(source, source in self.relay))
+        self._set_path(Path(source, bool(self._relay_at(source))))
         number = self._number()
         self._ask(number, PathChallenge(number), Purpose.REBIND, now, destination=source)
 
@@ -461,7 +473,7 @@ class Tunnel:
         self.rtt_ns = now - pending.began
         sequence = self._pings.pop(number, None)
         if sequence is not None:
-            relayed = source in self.relay
+            relayed = bool(self._relay_at(source))
             self._notes.append(Pong(self.fqdn, sequence, self.rtt_ns, source, relayed))
 
     def _handle_rekey_request(self, request: TunnelRequest, epoch: int, now: Instant) -> None:

@@ -18,7 +18,7 @@ Source: paper, Fig. 7. Ours: binding and proof, docs/protocol.md section 7.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from ntmobile.errors import DecodeError
@@ -27,6 +27,15 @@ from ntmobile.proto.conversation import Asked, Challenger, Conversation
 from ntmobile.proto.io import Caller, Entropy, Reply, Timeout, Transmit
 from ntmobile.proto.journal import Journal, Step
 from ntmobile.proto.rate import RateLimit, Verdict
+from ntmobile.proto.relay.memory import (
+    ForgottenKey,
+    ForgottenPath,
+    Record,
+    Standing,
+    StoredEnd,
+    StoredKey,
+    StoredPath,
+)
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header, Sender
 from ntmobile.wire.direction import ReachabilityProbe, RelayDirection, Role
@@ -150,6 +159,7 @@ class RelayRole:
         self._transmits: deque[Transmit] = deque()
         self._knocks: deque[Transmit] = deque()
         self._commands: deque[Command] = deque()
+        self._records: deque[Record] = deque()
         self._replies: deque[Reply] = deque()
         self._sweep_at: Instant | None = None
 
@@ -166,15 +176,23 @@ class RelayRole:
             return self._replies.append(Reply(id, Refusal(Reason.FOREIGN_DOMAIN)))
         if len(self._peers) >= MAX_KEYS_A_DOMAIN:
             self._forget_peer(next(iter(self._peers)), now)
-        expires = Instant(now + message.lifetime_s * SECOND)
-        key = self.keyring.own(Kdcrs(message.secret, message.identifier, expires), now)
         self._journal.note(now, message, "DCmn", sent=False)
-        self._peer_keys[key.identifier] = key
-        self._peers[key.identifier] = Conversation(
-            key, Sender.RS, self._challenger, self._entropy, self._journal, lambda *_: "DCmn"
-        )
-        self._schedule(now)
+        self._share(message, now)
+        self._records.append(StoredKey(message))
         return self._replies.append(Reply(id, NtmAck()))
+
+    def restore(self, standing: Iterable[Standing], now: Instant) -> None:
+        """Go on with what poll_record gave out before a restart; to be called first of all.
+
+        Paths carry again at once, to where their ends last proved to be.
+        """
+        for record in standing:
+            match record:
+                case StoredKey(sharing):
+                    self._share(sharing, now)
+                case StoredPath():
+                    self._restore_path(record, now)
+        self._records.clear()
 
     def handle_datagram(
         self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
@@ -223,6 +241,10 @@ class RelayRole:
         """Next command to the packet loop."""
         return self._commands.popleft() if self._commands else None
 
+    def poll_record(self) -> Record | None:
+        """Next record for the driver to keep."""
+        return self._records.popleft() if self._records else None
+
     def poll_reply(self) -> Reply | None:
         """Next answer to an HTTPS request."""
         return self._replies.popleft() if self._replies else None
@@ -234,6 +256,27 @@ class RelayRole:
     def poll_timeout(self) -> Timeout | None:
         """When handle_timeout wants to be called."""
         return None if self._sweep_at is None else Timeout(self._sweep_at, "relay sweep")
+
+    def _share(self, sharing: KeySharing, now: Instant) -> None:
+        expires = Instant(now + sharing.lifetime_s * SECOND)
+        key = self.keyring.own(Kdcrs(sharing.secret, sharing.identifier, expires), now)
+        self._peer_keys[key.identifier] = key
+        self._peers[key.identifier] = Conversation(
+            key, Sender.RS, self._challenger, self._entropy, self._journal, lambda *_: "DCmn"
+        )
+        self._schedule(now)
+
+    def _restore_path(self, stored: StoredPath, now: Instant) -> None:
+        self._open_path(stored.direction, now)
+        path = self._paths.get(stored.direction.ktun_identifier)
+        if path is None:
+            return
+        for each in stored.ends:
+            end = End(each.source, each.index, each.sequence, True, 0)
+            if self._clashes(path, each.role, end):
+                return self._forget_path(path, now)
+            path.ends[each.role] = end
+        return self._bind(path, now)
 
     def _schedule(self, now: Instant) -> None:
         if self._sweep_at is None and (self._paths or self._peers):
@@ -390,29 +433,33 @@ class RelayRole:
         ends = path.ends
         if len(ends) < len(Role) or not all(end.proven for end in ends.values()):
             return
-        for sender in Role:
-            here, there = ends[sender], ends[_other(sender)]
-            wanted = (here.source, there.index)
-            if (old := self._taken.get(wanted, path)) is not path:
+        before = dict(path.bound)
+        places = {role: (ends[role].source, ends[_other(role)].index) for role in Role}
+        for place in set(before.values()) - set(places.values()):
+            self._commands.append(Unbind(*place))
+            self._taken.pop(place, None)
+        for role, place in places.items():
+            if (old := self._taken.get(place, path)) is not path:
                 self._forget_path(old, now)
-            before = path.bound.get(sender)
-            if before is not None and before != wanted:
-                self._commands.append(Unbind(*before))
-                self._taken.pop(before, None)
-            self._taken[wanted] = path
-            path.bound[sender] = wanted
-            bind = Bind(path.negotiation, *wanted, there.source, path.rate)
+            self._taken[place] = path
+            path.bound[role] = place
+            bind = Bind(path.negotiation, *place, ends[_other(role)].source, path.rate)
             self._commands.append(bind)
+        if path.bound != before:
+            self._records.append(_stored(path))
 
     def _forget_path(self, path: Path, now: Instant) -> None:
         for place in path.bound.values():
             self._taken.pop(place, None)
+        if path.bound:
+            self._records.append(ForgottenPath(path.key.identifier))
         self._commands.append(ForgetPath(path.negotiation))
         del self._paths[path.key.identifier]
         self.keyring.erase(path.key, now)
 
     def _forget_peer(self, identifier: bytes, now: Instant) -> None:
         del self._peers[identifier]
+        self._records.append(ForgottenKey(identifier))
         self.keyring.erase(self._peer_keys.pop(identifier), now)
 
     def _name_end(self, path: Path, source: Endpoint, sender: Sender | None) -> str:
@@ -426,6 +473,22 @@ class RelayRole:
     def _drain(self, conversation: Conversation[None]) -> None:
         while (transmit := conversation.poll_transmit()) is not None:
             self._transmits.append(transmit)
+
+
+def _stored(path: Path) -> StoredPath:
+    direction = RelayDirection(
+        path.negotiation,
+        path.key.identifier,
+        path.key.secret,
+        path.lifetime_ns // SECOND,
+        path.rate,
+        path.pair,
+    )
+    mn, cn = (
+        StoredEnd(role, end.source, end.index, end.sequence)
+        for role, end in ((role, path.ends[role]) for role in Role)
+    )
+    return StoredPath(direction, (mn, cn))
 
 
 _ROLES = {Sender.MN: Role.MN, Sender.CN: Role.CN}
