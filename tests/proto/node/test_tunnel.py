@@ -387,6 +387,57 @@ def test_data_that_nothing_comes_back_for_makes_the_path_dead() -> None:
     assert len(dead) <= 10 * SECOND // DEAD_NS + 2, "asked for again, not without end"
 
 
+def test_a_path_that_was_broken_and_carries_again_gets_what_it_swallowed() -> None:
+    link = connected()
+    link.a.loops.states = (STATE,)
+    link.b.loops.states = (ReceiveState(0, 7, b""),)
+    link.talk(link.b)
+    link.wait(1)
+    link.loss, link.heals = 1.0, False
+    link.talk(link.a)
+    link.wait(2.5)
+    for side in link.sides:
+        side.loops.resent.clear()
+    link.loss = 0.0
+
+    link.wait(1)
+
+    assert link.b.loops.resent == [Resend(22, STATE)]
+    assert link.a.loops.resent == [Resend(11, ReceiveState(0, 7, b""))]
+
+
+def test_a_flow_that_nothing_comes_back_for_gets_nothing_late() -> None:
+    """The negative twin."""
+    link = connected()
+    link.wait(3)
+    updates = len(controls(link.a, PathUpdate))
+    link.loss, link.heals = 1.0, False
+    link.talk(link.a)
+    link.wait(2.5)
+    link.loss = 0.0
+
+    link.wait(1)
+
+    assert len(controls(link.a, PathUpdate)) == updates
+
+
+def test_a_path_that_only_lost_a_probe_sends_nothing_again() -> None:
+    """Another."""
+    link = connected()
+    link.talk(link.b)
+    link.wait(1)
+    updates = len(controls(link.a, PathUpdate))
+    link.loss, link.heals = 1.0, False
+    link.talk(link.a)
+    link.wait(0.9)
+    link.loss = 0.0
+
+    link.wait(1)
+
+    assert len(controls(link.a, EchoRequest)) > 1
+    assert len(controls(link.a, PathUpdate)) == updates
+
+
 def test_a_path_that_answers_probes_is_not_dead_though_data_flows_one_way_only() -> None:
     link = connected()
 

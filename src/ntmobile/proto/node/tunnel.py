@@ -63,6 +63,9 @@ KEEPALIVE_PATIENCE_NS = 120 * SECOND
 """Without application data for this long the NATs may forget: no battery is spent on it."""
 PONG_NS = 2 * SECOND
 """A ping or probe unanswered for that long is lost, however far the peer may be."""
+CONVERSED_NS = 2 * SECOND
+STALLED_NS = 700_000_000
+"""A path that answers no probe for so long and then does was broken, and is mended."""
 MOST_RELAYS = 4
 """RS remembered: two ends whose DCs choose different ones meet at either."""
 DOUBT_NS = 250_000_000
@@ -197,6 +200,8 @@ class Tunnel:
         self._active_at = now
         self._kept_alive_at = now
         self._liveness = Liveness()
+        self._suspect_since: Instant | None = None
+        self._conversed_at = now
         self._doubted_at: Instant | None = None
         self._check_at = Instant(now + STALL_NS)
         self._commands: deque[Command] = deque()
@@ -471,6 +476,9 @@ class Tunnel:
         if pending is None:
             return
         self.rtt_ns = now - pending.began
+        since, self._suspect_since = self._suspect_since, None
+        if since is not None and pending.began - since >= STALLED_NS:
+            self._send_update(now)  # both ends send again what the path swallowed
         sequence = self._pings.pop(number, None)
         if sequence is not None:
             relayed = bool(self._relay_at(source))
@@ -537,6 +545,8 @@ class Tunnel:
         """Once a second while busy: is the peer there, are the keys young, is anyone using it?"""
         seen = self._observations.traffic(self.index)
         activity = (seen.tx_bytes, seen.rx_bytes)
+        if seen.rx_bytes != self._activity[1]:
+            self._conversed_at = now
         if activity != self._activity:
             self._activity, self._active_at = activity, now
         quiet_ns = now - self._active_at
@@ -573,7 +583,12 @@ class Tunnel:
         )
         if verdict is Verdict.DEAD:
             self._declare_dead(now)
-        if verdict is not Verdict.WELL and self.path is not None:
+        if verdict is Verdict.WELL:
+            self._suspect_since = None
+        elif self.path is not None:
+            # Where data comes back, the sender waits for it; a one-way flow wants nothing late.
+            if self._suspect_since is None and now - self._conversed_at <= CONVERSED_NS:
+                self._suspect_since = now
             number = self._number()
             self._ask(number, EchoRequest(number), Purpose.PROBE, now, tries=1, wait_ns=PONG_NS)
         idle = verdict is Verdict.WELL and quiet_ns >= 10 * SECOND
