@@ -2,7 +2,8 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import AsyncGenerator
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -238,15 +239,21 @@ def test_the_kernel_names_the_user_at_the_other_end() -> None:
         assert peer_user(here) == os.geteuid()
 
 
+@pytest.fixture
+def for_anybody() -> Iterator[Path]:
+    """A directory that other users get through; into tmp_path only its owner does."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o711)
+        yield Path(made)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 @pytest.mark.parametrize(("operator", "allowed"), [(4711, True), (4712, False)])
 async def test_only_the_operator_is_let_in_beside_root(
-    tmp_path: Path, operator: int, allowed: bool
+    for_anybody: Path, operator: int, allowed: bool
 ) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o711)
-    async with serving(tmp_path, Agent().operations, operator):
-        status = await as_user(4711, tmp_path)
+    async with serving(for_anybody, Agent().operations, operator):
+        status = await as_user(4711, for_anybody)
 
     assert status == (0 if allowed else 1)
 
