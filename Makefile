@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 export CARGO_TERM_COLOR ?= auto
+export CARGO_NET_RETRY ?= 5
 # Without the cache of compiled modules every program that a test starts would compile them all.
 unexport PYTHONDONTWRITEBYTECODE
 
