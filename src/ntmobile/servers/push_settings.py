@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ntmobile.config import Kind, list_of, one_of, optional_table, required, setting, text
-from ntmobile.runtime.push.apns import PushType
-from ntmobile.runtime.push.web import SERVICES
+from ntmobile.runtime.push.names import SERVICES, PushType
 
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 

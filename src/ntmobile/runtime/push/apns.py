@@ -5,13 +5,13 @@ those who make new ones more often. Source: paper, Figs. 3, 4 and 6.
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.push.jwt import es256
+from ntmobile.runtime.push.names import PushType
 from ntmobile.runtime.push.outcome import (
     COLLAPSE,
     TTL_S,
@@ -41,15 +41,6 @@ TOPIC = "[push.apns] topic must be the bundle id of the app that the node's toke
 _GONE = ("BadDeviceToken", "Unregistered", "ExpiredToken", "MissingDeviceToken")
 _TOPIC = ("DeviceTokenNotForTopic", "BadTopic", "TopicDisallowed", "MissingTopic")
 _TOKEN_OLD = "ExpiredProviderToken"
-
-
-class PushType(StrEnum):
-    """How Apple treats a wake-up."""
-
-    ALERT = "alert"
-    """At once, with priority; the app's notification service extension gets it."""
-    BACKGROUND = "background"
-    """Shows nothing, and is delayed or dropped when the system finds there were many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from ntmobile.proto.io import Entropy, random_bytes
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.push.encryption import encrypt
 from ntmobile.runtime.push.jwt import es256, public_point
+from ntmobile.runtime.push.names import SERVICES
 from ntmobile.runtime.push.outcome import (
     COLLAPSE,
     TTL_S,
@@ -26,13 +27,6 @@ from ntmobile.runtime.push.service import Reply, Service
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.device_token import WebSubscription, encode64
 
-SERVICES = (
-    "fcm.googleapis.com",
-    "updates.push.services.mozilla.com",
-    "web.push.apple.com",
-    "*.notify.windows.com",
-)
-"""Those of the browsers."""
 VOUCHER_S = 12 * 3600
 """RFC 8292 allows 24 h."""
 RENEW_S = 6 * 3600
