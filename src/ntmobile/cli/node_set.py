@@ -19,8 +19,9 @@ def set_(
             metavar="[NAME=VALUE]...",
             help="operator=USER lets that user run ntm without root (operator= ends it); "
             "accept-dns=yes|no; map-port=yes|no; relay-only=yes|no; "
-            "authentication=certificate|device-key: what to ask of peers; trusted-ca=FILE: believe these CAs (PEM) where they may speak, and no "
-            "others there (trusted-ca= ends it); forget=NAME: the pinned key of a peer, or the "
+            "authentication=certificate|device-key: what to ask of peers; "
+            "trusted-ca=FILE: believe these CAs (PEM) where they may speak, and no others there "
+            "(trusted-ca= ends it); forget=NAME: the pinned key of a peer, or the "
             "pinned CAs of a domain.",
         ),
     ] = None,
