@@ -35,6 +35,7 @@ from ntmobile.wire.datagram import MAX_DATAGRAM, Sender, Signal
 from ntmobile.wire.direction import DirectionRequest, Purpose
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
+from ntmobile.wire.identity import PublicIdentity
 from ntmobile.wire.login import KeyDistribution
 from ntmobile.wire.message import Message
 from ntmobile.wire.registration import Challenge, NtmAck, RegistrationRequest, RegistrationResponse
@@ -103,11 +104,22 @@ class Rig:
         self.relay: Player | None = None
         self.foreign: Player | None = None
 
-    def distribute(self, fqdn: str, number: int, groups: tuple[str, ...] = ()) -> Player:
+    def distribute(
+        self,
+        fqdn: str,
+        number: int,
+        groups: tuple[str, ...] = (),
+        public: PublicIdentity | None = None,
+    ) -> Player:
         """Let the AS hand over a Kntmdc; return the node that has it."""
         kntmdc = key(Kntmdc, number)
         message = KeyDistribution(
-            fqdn, identity(fqdn).public, kntmdc.identifier, kntmdc.secret, 86400, groups
+            fqdn,
+            public or identity(fqdn).public,
+            kntmdc.identifier,
+            kntmdc.secret,
+            86400,
+            groups,
         )
         assert self.request(message, AS) == NtmAck()
         return self.player(fqdn, PLACES.get(fqdn, PLACES[ALICE]), Mouth(Sender.NODE, kntmdc))

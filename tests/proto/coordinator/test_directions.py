@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given, settings
 from tests.proto.coordinator.rig import DOMAIN, OPEN, OTHER_DC, PLACES, SETTINGS, Player, Rig
@@ -24,6 +25,7 @@ from ntmobile.wire.direction import (
     Withdrawal,
 )
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import MAX_FOLDED, certificate_digest
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
 
 pytestmark = pytest.mark.paper("Fig. 5", "Fig. 6", "Fig. 7")
@@ -134,6 +136,41 @@ def test_nodes_with_many_addresses_and_groups_are_directed_in_one_datagram() -> 
     told = rig.acknowledge(mn, RouteDirection)
     assert {end.version for end in told.targets} == {4, 6}
     assert rig.acknowledge(cn, RouteDirection).peer.groups == groups[: len(told.peer.groups)]
+
+
+@pytest.mark.paper("Node authentication")
+@pytest.mark.parametrize("size", [190, MAX_FOLDED], ids=["own CA", "longest"])
+@pytest.mark.parametrize("succeeds", [False, True], ids=["", "new device key"])
+def test_certificates_of_both_ends_fit_beside_all_the_rest(size: int, succeeds: bool) -> None:
+    """Names of 100 letters, sixteen addresses, 32 groups: what is cut is never the certificate."""
+    rig = Rig()
+    many = tuple(Endpoint(f"2001:db8::1:{n:x}", 40000 + n) for n in range(13)) + tuple(
+        Endpoint(f"10.{n}.0.1", 40000) for n in range(3)
+    )
+    groups = tuple(f"group-number-{n}" for n in range(32))
+    names = [f"{'n' * 40}{n}.{'u' * 40}.example.org" for n in range(2)]
+    certificates = [bytes((n,)) * size for n in range(2)]
+    ends = []
+    for n, name in enumerate(names):
+        public = identity(name).public
+        if succeeds:
+            public = identity(name).after(bytes(32), bytes(64)).public
+        end = rig.distribute(name, n + 1, groups, public)
+        rig.register(end, many, certificate=certificates[n])
+        ends.append(end)
+    mn, cn = ends
+    public = identity(mn.name)
+    if succeeds:
+        public = public.after(bytes(32), bytes(64))
+    shown = msgspec.structs.replace(public.public, certificate=certificates[0])
+
+    rig.direction(mn, cn.name, identity=shown)
+
+    to_mn, to_cn = (rig.acknowledge(end, RouteDirection) for end in (mn, cn))
+    assert to_mn.peer.identity.certificate == certificates[1]
+    assert to_cn.peer.identity.certificate == certificates[0]
+    assert to_mn.shown == certificate_digest(certificates[0])
+    assert to_cn.shown == certificate_digest(certificates[1])
 
 
 def test_the_purpose_reaches_both_ends_and_relay_means_rs() -> None:

@@ -22,7 +22,8 @@ from ntmobile.wire.endpoint import Endpoint
 
 MOST_A_FAMILY = 4
 """Of each kind of address of an end; two ends' worth and two names fit one datagram."""
-MOST_BESIDE_A_LONG_CERTIFICATE = 2
+MOST_BESIDE = ((256, MOST_A_FAMILY), (400, 2))
+"""The same beside a certificate (and a succession) of that many bytes; one beside a longer."""
 MOST_GROUP_BYTES = 256
 """Shared with the certificate: no node reads the groups of its peer."""
 SUCCESSION_BYTES = 102
@@ -31,7 +32,7 @@ SUCCESSION_BYTES = 102
 def trimmed(node: NodeInformation) -> NodeInformation:
     """Leave out what is too much to tell in one datagram; the best addresses come first."""
     proof = len(node.identity.certificate) + (SUCCESSION_BYTES if node.identity.succession else 0)
-    most = MOST_A_FAMILY if proof <= MOST_GROUP_BYTES else MOST_BESIDE_A_LONG_CERTIFICATE
+    most = next((most for size, most in MOST_BESIDE if proof <= size), 1)
     groups, room = [], MOST_GROUP_BYTES - proof
     for group in node.groups:
         room -= len(group.encode()) + 2
