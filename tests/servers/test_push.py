@@ -18,6 +18,8 @@ from ntmobile.servers.serve import Servers
 from ntmobile.wire.device_token import encode64
 from ntmobile.wire.registration import NtmAck, Reason
 
+pytestmark = pytest.mark.paper("Push")
+
 if TYPE_CHECKING:
     from tests.servers.conftest import Organisation
 

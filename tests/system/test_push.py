@@ -21,7 +21,7 @@ from tests.system.conftest import Figure
 from tests.system.failing import newest_log, refusal
 from tests.system.programs import HELLO, Programs
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.paper("Push", "Fig. 3", "Fig. 6")]
 SERVICES = ("fcm", "apns", "web")
 ASLEEP_S = 6.0
 """A DC takes a node for awake for 5 s after it was heard."""

@@ -21,8 +21,9 @@ from ntmobile.lab.push.services import (
 )
 from ntmobile.lab.push.web import Browser
 from ntmobile.runtime.clock import Clock
-from ntmobile.runtime.push.apns import ApnsPusher, ProviderKey, PushType
+from ntmobile.runtime.push.apns import ApnsPusher, ProviderKey
 from ntmobile.runtime.push.fcm import FcmPusher, read_service_account
+from ntmobile.runtime.push.names import PushType
 from ntmobile.runtime.push.service import Service, trusting
 from ntmobile.runtime.push.wake_ups import Pushers, WakeUps
 from ntmobile.runtime.push.web import WebPusher

@@ -6,10 +6,13 @@ from tests.runtime.push.rig import APNS_TOKEN, Rig
 
 from ntmobile.lab.push.services import APNS_KEY, TEAM, CustomerKeys
 from ntmobile.lab.push.vendor import Fault
-from ntmobile.runtime.push.apns import RENEW_S, YOUNGEST_S, PushType
+from ntmobile.runtime.push.apns import RENEW_S, YOUNGEST_S
+from ntmobile.runtime.push.names import PushType
 from ntmobile.runtime.push.outcome import Delivered, SettingsWrong, TokenGone, TryLater
 from ntmobile.runtime.push.service import trusting
 from ntmobile.wire.device_token import ApnsToken
+
+pytestmark = pytest.mark.paper("Push")
 
 
 async def test_a_wake_up_is_taken_over_http_2(rig: Rig) -> None:

@@ -12,6 +12,8 @@ from ntmobile.runtime.push.fcm import EARLY_S, read_service_account
 from ntmobile.runtime.push.outcome import Delivered, SettingsWrong, TokenGone, TryLater
 from ntmobile.wire.device_token import FcmToken
 
+pytestmark = pytest.mark.paper("Push")
+
 
 async def test_a_wake_up_is_taken(rig: Rig) -> None:
     outcome = await rig.fcm().push(FCM_TOKEN)

@@ -15,6 +15,8 @@ from ntmobile.runtime.push.outcome import Delivered, SettingsWrong, TokenGone, T
 from ntmobile.runtime.push.wake_ups import Pushers
 from ntmobile.time import SECOND, Instant
 
+pytestmark = pytest.mark.paper("Push")
+
 BUSY = Fault(503, "UNAVAILABLE")
 
 

@@ -6,9 +6,12 @@ from tests.runtime.push.rig import SECRET, Rig
 
 from ntmobile.lab.push.vendor import Fault
 from ntmobile.runtime.push.jwt import public_point
+from ntmobile.runtime.push.names import SERVICES
 from ntmobile.runtime.push.outcome import Delivered, SettingsWrong, TokenGone, TryLater
-from ntmobile.runtime.push.web import RENEW_S, SERVICES, VOUCHER_S
+from ntmobile.runtime.push.web import RENEW_S, VOUCHER_S
 from ntmobile.wire.device_token import WebSubscription
+
+pytestmark = pytest.mark.paper("Push")
 
 
 async def test_a_wake_up_is_taken_and_only_the_device_can_read_it(rig: Rig) -> None:
