@@ -62,6 +62,15 @@ async def test_many_at_once_ask_for_one_access_token(rig: Rig) -> None:
     assert len(rig.services.fcm.granted) == 1
 
 
+async def test_many_at_once_share_the_failure_of_a_token_endpoint(rig: Rig) -> None:
+    fcm = rig.fcm(keys=CustomerKeys.make())
+
+    outcomes = await asyncio.gather(*(fcm.push(FCM_TOKEN) for _ in range(8)))
+
+    assert {type(outcome) for outcome in outcomes} == {SettingsWrong}
+    assert len(rig.services.fcm.assertions) == 1
+
+
 async def test_an_access_token_that_ended_before_its_time_is_replaced(rig: Rig) -> None:
     fcm = rig.fcm()
     await fcm.push(FCM_TOKEN)

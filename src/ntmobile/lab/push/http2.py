@@ -16,6 +16,8 @@ from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
 
 MAX_BODY = 64 * 1024
+FRAME = 16_384
+"""What every client takes; answers longer than its window of 65,535 bytes are not for this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +145,10 @@ class _Connection(asyncio.Protocol):
         lines = [(":status", str(answer.status)), *answer.headers.items()]
         try:
             self._http.send_headers(stream, lines, end_stream=not answer.body)
-            if answer.body:
-                self._http.send_data(stream, answer.body, end_stream=True)
+            for start in range(0, len(answer.body), FRAME):
+                last = start + FRAME >= len(answer.body)
+                part = answer.body[start : start + FRAME]
+                self._http.send_data(stream, part, end_stream=last)
         except (StreamClosedError, ProtocolError):
             return
         self._flush()

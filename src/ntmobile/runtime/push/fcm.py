@@ -80,6 +80,9 @@ class _Granted(msgspec.Struct):
     expires_in: int = ASSERTION_S
 
 
+_Answer = _Granted | TryLater | SettingsWrong
+
+
 class AccessTokens:
     """Access tokens of one service account, cached and renewed."""
 
@@ -92,27 +95,38 @@ class AccessTokens:
         self._service = service
         self._clock = clock
         self._access: _Access | None = None
-        self._lock = asyncio.Lock()
+        self._asking: asyncio.Future[_Answer] | None = None
 
     async def get(self) -> str | TryLater | SettingsWrong:
-        """Return a token that is good now."""
-        async with self._lock:
-            if self._access is not None and self._clock.now() < self._access.until:
-                return self._access.token
-            granted = await self._ask()
-            if not isinstance(granted, _Granted):
-                return granted
-            life_s = max(granted.expires_in - EARLY_S, granted.expires_in // 2)
-            until = Instant(self._clock.now() + life_s * SECOND)
-            self._access = _Access(granted.access_token, until)
-            return granted.access_token
+        """Return a token that is good now; those who ask at once share the answer."""
+        if self._access is not None and self._clock.now() < self._access.until:
+            return self._access.token
+        granted = await self._shared()
+        if not isinstance(granted, _Granted):
+            return granted
+        life_s = max(granted.expires_in - EARLY_S, granted.expires_in // 2)
+        until = Instant(self._clock.now() + life_s * SECOND)
+        self._access = _Access(granted.access_token, until)
+        return granted.access_token
 
     def forget(self, token: str) -> None:
         """The service does not take this one any more."""
         if self._access is not None and self._access.token == token:
             self._access = None
 
-    async def _ask(self) -> "_Granted | TryLater | SettingsWrong":
+    async def _shared(self) -> _Answer:
+        if self._asking is not None:
+            return await asyncio.shield(self._asking)
+        asking = self._asking = asyncio.get_running_loop().create_future()
+        answer: _Answer = TryLater("this server is being stopped")
+        try:
+            answer = await self._ask()
+        finally:
+            self._asking = None
+            asking.set_result(answer)
+        return answer
+
+    async def _ask(self) -> _Answer:
         now_s = int(self._clock.wall())
         account = self._account
         claims: dict[str, str | int] = {
@@ -129,7 +143,7 @@ class AccessTokens:
         return _granted(reply) if isinstance(reply, Reply) else reply
 
 
-def _granted(reply: Reply) -> _Granted | TryLater | SettingsWrong:
+def _granted(reply: Reply) -> _Answer:
     if (later := reply.later()) is not None:
         return later
     if reply.status != 200:

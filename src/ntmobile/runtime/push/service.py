@@ -1,5 +1,6 @@
 """HTTPS to push services: HTTP/2 where they speak it, answers bounded, failures as outcomes."""
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ import msgspec
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.push.outcome import SettingsWrong, TryLater
 
-CONNECT_S = 5.0
-ANSWER_S = 10.0
+CONNECT_S = 3.0
+ANSWER_S = 5.0
+"""Longer, and nobody waits for the node any more."""
 KEPT_S = 300.0
 """A connection idle for longer is not used again: something between may have forgotten it."""
-MAX_ANSWER = 64 * 1024
+MAX_ANSWER = 16 * 1024
 MAX_SHOWN = 200
 MAX_RETRY_AFTER_S = 24 * 3600.0
 
@@ -54,8 +56,11 @@ class Reply:
 class Service:
     """Connections to push services; `close` when done."""
 
-    def __init__(self, context: ssl.SSLContext, clock: Clock) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, clock: Clock, *, answer_s: float = ANSWER_S
+    ) -> None:
         """The context says whose certificates are believed."""
+        self._longest_s = CONNECT_S + answer_s
         # Neither proxies nor .netrc from the environment: a password for another service that
         # happens to be there would replace our Authorization.
         self._client = httpx.AsyncClient(
@@ -65,7 +70,7 @@ class Service:
             follow_redirects=False,
             # Nothing small may become large here.
             headers={"accept-encoding": "identity", "user-agent": "ntmobile"},
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+            timeout=httpx.Timeout(answer_s, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=64, keepalive_expiry=KEPT_S),
         )
         self._clock = clock
@@ -79,7 +84,10 @@ class Service:
             if self._client.is_closed:
                 return TryLater("the settings were read again meanwhile")
             try:
-                return await self._post(url, headers, body)
+                async with asyncio.timeout(self._longest_s):
+                    return await self._post(url, headers, body)
+            except TimeoutError:
+                return TryLater(f"{host} did not finish its answer in time")
             except (httpx.ConnectError, httpx.TimeoutException) as error:
                 return _failure(host, error)
             except httpx.TransportError as error:

@@ -36,6 +36,7 @@ from ntmobile.wire.device_token import (
 log = structlog.get_logger()
 
 MOST_GONE = 100_000
+MOST_PLACES = 1000
 TELL_AGAIN_S = 60.0
 """The same trouble of a service is worth a line of log that often."""
 Pause = Callable[[float], Awaitable[None]]
@@ -140,6 +141,8 @@ class WakeUps:
         if later.after_s is not None:
             until = Instant(self._clock.now() + round(later.after_s * SECOND))
             self._not_before[place] = (until, later)
+            if len(self._not_before) > MOST_PLACES:
+                del self._not_before[next(iter(self._not_before))]
 
     def _held_back(self, place: str) -> TryLater | None:
         until, later = self._not_before.get(place, (None, None))
