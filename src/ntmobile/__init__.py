@@ -1,13 +1,15 @@
 """NTMobile: sockets that reach a name and survive a move."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ntmobile._core import __version__
 
 if TYPE_CHECKING:
+    from ntmobile.sockets import blocking
     from ntmobile.sockets.node import Node
 
-__all__ = ["Node", "__version__"]
+__all__ = ["Node", "__version__", "blocking"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
@@ -16,4 +18,6 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
         from ntmobile.sockets.node import Node
 
         return Node
+    if name == "blocking":
+        return import_module("ntmobile.sockets.blocking")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -96,6 +96,30 @@ def test_the_examples_serve_and_fetch_by_name_between_two_nats(place: Place) -> 
     assert by_curl == f"hello, {place.pc.fqdn}\n"
 
 
+def test_a_web_application_answers_httpx_and_curl_and_knows_who_asks(place: Place) -> None:
+    serving = place.there.start(str(EXAMPLES / "web_app.py"))
+    assert serving.stdout is not None
+    url = f"http://{place.there.fqdn}/"
+    try:
+        assert serving.stdout.readline() == f"{url}\n"
+
+        by_httpx, by_blocking = (
+            place.here.host.run(
+                place.here.command(str(EXAMPLES / f"{kind}_client.py"), place.there.fqdn)
+            ).stdout
+            for kind in ("web", "blocking")
+        )
+        by_curl = place.pc.host.run(["curl", "-sS", url]).stdout
+    finally:
+        serving.terminate()
+        serving.wait()
+
+    you = json.dumps({"you": place.here.fqdn}, separators=(",", ":"))
+    assert by_httpx == f"{you}\n" * 2
+    assert by_blocking == f"{you}\nHTTP/1.1 200 OK\n"
+    assert json.loads(by_curl) == {"you": place.pc.fqdn}
+
+
 def test_where_nobody_is_the_application_hears_why(place: Place) -> None:
     fetch = place.here.command(str(EXAMPLES / "fetch.py"), "nobody.bob.ntm.example.net")
 

@@ -13,11 +13,17 @@ async def connect(
     events: Events, remote: Endpoint, protocol: asyncio.BaseProtocol, *, fqdn: str | None
 ) -> Stream:
     """Return a stream whose protocol has heard of it; raises OSError when none comes."""
-    number, local = events.stack.connect(remote.host.packed, remote.port)
-    await _stand(events, number)
-    stream = Stream(events, number, protocol, local=Endpoint.of(*local), remote=remote, fqdn=fqdn)
+    number, local = await begin(events, remote)
+    stream = Stream(events, number, protocol, local=local, remote=remote, fqdn=fqdn)
     stream.begin()
     return stream
+
+
+async def begin(events: Events, remote: Endpoint) -> tuple[int, Endpoint]:
+    """Return the number and own address of a connection that stands; raises OSError."""
+    number, local = events.stack.connect(remote.host.packed, remote.port)
+    await _stand(events, number)
+    return number, Endpoint.of(*local)
 
 
 async def _stand(events: Events, number: int) -> None:

@@ -125,6 +125,15 @@ class Node:
         assert registered is not None, "open means registered"
         return registered.virtual_ipv4, registered.virtual_ipv6
 
+    @property
+    def events(self) -> Events:
+        """The node's stack and its events, for other kinds of sockets than asyncio's."""
+        return self._events
+
+    def whois(self, address: Host) -> str | None:
+        """Return the name of a virtual address's owner, as its tunnel proves it."""
+        return owner_of(address, self.fqdn, self._state.addresses, self._state.peers)
+
     def status(self) -> StatusView:
         """What `ntm status --json` prints."""
         return status_view(self._session, self._state, [])
@@ -190,7 +199,7 @@ class Node:
     ) -> tuple[asyncio.Transport, P]:
         """As loop.create_connection; TLS inside the tunnel is for those who want it."""
         remote = Endpoint((await self._hosts(host, family))[0], port)
-        events, fqdn, protocol = self._events, self._owner(remote.host), protocol_factory()
+        events, fqdn, protocol = self._events, self.whois(remote.host), protocol_factory()
         if not ssl:
             return await connect(events, remote, protocol, fqdn=fqdn), protocol
         secured = client_side(ssl, protocol, server_hostname or host)
@@ -229,7 +238,7 @@ class Node:
         if host is not None:
             self._check_own(host)
         factory = protocol_factory if ssl is None else server_side(ssl, protocol_factory)
-        return Server(self._events, factory, self._owner, port=port, backlog=backlog)
+        return Server(self._events, factory, self.whois, port=port, backlog=backlog)
 
     async def create_datagram_endpoint(
         self,
@@ -250,7 +259,7 @@ class Node:
             port=local_port,
             own=lambda version: self.addresses[version == 6],
             remote=there,
-            fqdn=self._owner(there.host) if there else None,
+            fqdn=self.whois(there.host) if there else None,
         )
         transport.begin()
         return transport, protocol
@@ -270,9 +279,6 @@ class Node:
         own = literal in self.addresses if literal is not None else self._full(host) == self.fqdn
         if not own and (literal is None or not literal.is_unspecified):
             raise Remedy(f"{host} is not this node", remedy=f"use {self.fqdn}, or None")
-
-    def _owner(self, host: Host) -> str | None:
-        return owner_of(host, self.fqdn, self._state.addresses, self._state.peers)
 
     def _full(self, host: str) -> str:
         fqdn, account = host.lower().rstrip("."), self._session.account

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
 
 from ntmobile.sockets.errors import system_error
 from ntmobile.sockets.events import CLOSED, ENDED, READABLE, WRITABLE, Events
@@ -35,8 +34,10 @@ class Stream(asyncio.Transport):
         fqdn: str | None,
     ) -> None:
         """Belongs to whoever made it; the protocol hears of it at once."""
-        names = {"sockname": _tuple(local), "peername": _tuple(remote), "fqdn": fqdn}
-        super().__init__(names)
+        places = {"sockname": local, "peername": remote}
+        # Two parts of either family: some libraries know no other form.
+        names = {name: (str(each.host), each.port) for name, each in places.items()}
+        super().__init__({**names, "fqdn": fqdn})
         self._events = events
         self._stack = events.stack
         self._number = number
@@ -269,9 +270,3 @@ class Stream(asyncio.Transport):
         self._events.forget(self._number)
         self._stack.leave(self._number)
         self._events.loop.call_soon(self._protocol.connection_lost, error)
-
-
-def _tuple(endpoint: Endpoint) -> tuple[Any, ...]:
-    """The form that sockets of the family have."""
-    place = (str(endpoint.host), endpoint.port)
-    return place if endpoint.version == 4 else (*place, 0, 0)
