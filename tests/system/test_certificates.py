@@ -42,7 +42,7 @@ class Place:
 def place(world: World) -> Place:
     org, net = world.federation("ntm.example.org", "ntm.example.net")
     setting(net, "certificates", "false")
-    setting(org, "certificate_s", "60")
+    setting(org, "certificate_s", "120")
     for organisation in (org, net):
         organisation.kill(ALL)
         restart(organisation, ALL)
@@ -165,7 +165,7 @@ def test_a_revoked_node_is_refused_though_its_certificate_is_good(place: Place) 
 
 def test_a_node_renews_its_certificate_alone(place: Place) -> None:
     """Last, so that nobody waits for it."""
-    seconds_until(lambda: ends(place.desk) > place.first, "a new certificate", 60)
+    seconds_until(lambda: ends(place.desk) > place.first, "a new certificate", 120)
 
 
 def ends(node: NtmNode) -> str:
