@@ -112,3 +112,10 @@ async def test_a_waiter_looks_again_at_every_ring() -> None:
     await waiting
 
     assert looked == [0, 1, 2]
+
+
+def test_where_this_node_stepped_aside_a_shared_address_may_be_a_providers() -> None:
+    aside = VirtualAddresses(IPv4Address("198.19.0.0"), OWN.ipv6)
+
+    assert not is_virtual(IPv4Address("100.64.9.9"), aside)
+    assert is_virtual(OWN.ipv6, aside)

@@ -101,3 +101,18 @@ async def test_another_agents_peer_is_an_overlap(inside: "Namespace") -> None:
 def path_mtu(inside: "Namespace", peer: IPv4Address | IPv6Address) -> int:
     words = inside.ip(f"route get {peer}").split()
     return int(words[words.index("mtu") + 1])
+
+
+@lab
+async def test_a_route_that_is_dropped_leaves_the_address_to_others_and_not_twice(
+    inside: "Namespace",
+) -> None:
+    async with Tun() as tun:
+        for peer in (PEER4, PEER6):
+            tun.routes.set_peer(peer, 1400)
+            tun.routes.drop(peer)
+            tun.routes.drop(peer)
+            assert peer not in tun.routes
+
+        assert str(PEER4) not in inside.ip("route")
+        assert str(PEER6) not in inside.ip("-6 route")

@@ -93,7 +93,9 @@ def owner_of(
 def is_virtual(address: Host, addresses: VirtualAddresses | None) -> bool:
     """Whether an address can only be virtual, so that no ordinary resolver is asked about it."""
     if address.version == 4:
-        return address in SHARED_RANGE
+        # Where this node stepped aside, a provider's own servers have such addresses.
+        aside = addresses is not None and addresses.ipv4 not in SHARED_RANGE
+        return address in SHARED_RANGE and not aside
     return addresses is not None and address in IPv6Network(
         (addresses.ipv6, DOMAIN_PREFIX), strict=False
     )

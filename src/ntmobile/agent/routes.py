@@ -9,6 +9,7 @@ Ours: docs/protocol.md sections 5 and 7.
 
 import struct
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from errno import EACCES, EOPNOTSUPP
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -17,6 +18,7 @@ from socket import AF_INET, AF_INET6
 from ntmobile.agent.links_netlink import (
     RT_TABLE_MAIN,
     RTM,
+    RTM_DELROUTE,
     RTM_NEWROUTE,
     RTN_UNICAST,
     Route,
@@ -109,6 +111,13 @@ class Routes:
             if host.version == 4 or error.errno not in NO_IPV6:
                 raise SystemRefused("route a peer into the tunnel", error.strerror) from error
         self._routes[host] = mtu
+
+    def drop(self, host: Host) -> None:
+        """Leaves this address to whoever else has it; one that was not routed is let be."""
+        mtu = self._routes.pop(host, None)
+        if mtu is not None:
+            with suppress(OSError):
+                change(RTM_DELROUTE, 0, self._body(host, mtu))
 
     def __contains__(self, host: Host) -> bool:
         return host in self._routes

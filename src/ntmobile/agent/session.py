@@ -7,7 +7,7 @@ then hooks the machine into this computer. Whatever fails to open closes what wa
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -65,7 +65,7 @@ from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.https import Place, Way
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
-from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.login import AuthorityRequest, LoginAnswer, LoginRequest, NonceRequest
 from ntmobile.wire.registration import (
     KeepAliveChoice,
@@ -93,6 +93,12 @@ class Model(Protocol):
     @property
     def avoid(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """Real networks here that virtual addresses must not hide."""
+        ...
+
+    async def look_around(
+        self, towards: IPv4Address | None
+    ) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The same now, and what the way to a server shows."""
         ...
 
 
@@ -129,6 +135,11 @@ class Session:
         self.pongs: dict[tuple[str, int], Pong] = {}
         self._state = state
         self._pings = 0
+        self._looking: asyncio.Task[None] | None = None
+        self.on_readdressed: Callable[[tuple[Host, Host], tuple[Host, Host]], None] = (
+            lambda before, now: None
+        )
+        """Called when a peer gets other virtual addresses here."""
         self._locals: dict[str, Endpoint | None] = {}
         self._entropy = entropy
         self._model = model
@@ -297,15 +308,30 @@ class Session:
         _LOG.info("uplinks changed", addresses=len(addresses))
         self._follow_router(addresses)
         self.driver.do(lambda now: self.node.handle_links(addresses, now))
+        self._look_around()
 
     def _handle_web(self, remote: Endpoint, stands: bool) -> None:
         self.driver.do(lambda now: self.node.handle_web(remote, now, stands=stands))
         self.changed.ring()
 
+    def _look_around(self) -> None:
+        """Find out in the background what real networks are here."""
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = self._tasks.start(self._avoid(), "real networks")
+
+    async def _avoid(self) -> None:
+        known = (*self.coordinator_endpoints, *self._state.servers.account_endpoints)
+        hosts = (self.detours.translate(each).host for each in known)
+        towards = next((host for host in hosts if isinstance(host, IPv4Address)), None)
+        networks = await self._model.look_around(towards)
+        self.driver.do(lambda now: self.node.avoid(networks, now))
+
     def _handle_event(self, event: Event) -> None:
         match event:
             case LoggedIn():
                 self._keep_login(event)
+                self._look_around()
             case LoginFailed():
                 self.login_failure = event
                 _LOG.warning("login failed", code=event.code, again=event.retry_at is not None)
@@ -391,10 +417,13 @@ class Session:
 
     def _keep_peer(self, event: PeerPinned) -> None:
         seen_s = int(self.clock.wall())
+        before = self._state.peers.get(event.fqdn)
         self._state.keep_peer(
             event.fqdn,
             SavedPeer(event.device, event.ipv4, event.ipv6, seen_s, event.certified),
         )
+        if before is not None and (before.ipv4, before.ipv6) != (event.ipv4, event.ipv6):
+            self.on_readdressed((before.ipv4, before.ipv6), (event.ipv4, event.ipv6))
 
 
 def _reach(choice: KeepAlive) -> KeepAliveChoice:

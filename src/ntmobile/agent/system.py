@@ -9,7 +9,7 @@ Ours: docs/protocol.md sections 5 to 7.
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, ParamSpec, Self
@@ -21,7 +21,8 @@ from ntmobile.agent.dns_hook_table import HookUnavailable
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
 from ntmobile.agent.names import is_virtual, owner_of
-from ntmobile.agent.routes import SystemRefused, overlaps
+from ntmobile.agent.real_networks import Networks, first_routers, real_networks
+from ntmobile.agent.routes import SystemRefused
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
 from ntmobile.agent.tun import Tun
@@ -31,8 +32,6 @@ from ntmobile.proto.node.events import NameResolved, Registered
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Host
 
-POOLS = (IPv4Network("100.64.0.0/10"), IPv4Network("198.18.0.0/15"), IPv4Network("10.0.0.0/8"))
-"""Where virtual IPv4 addresses come from, in this order."""
 LEAST_MTU = 1280
 """Of a peer whose path is not known yet."""
 _CAP_NET_ADMIN = 12
@@ -56,7 +55,7 @@ class SystemModel:
         self._wanted = self._claimed = False
         self.servers = self._names.servers
         """The ordinary resolvers, whoever asks."""
-        self.avoid: tuple[IPv4Network | IPv6Network, ...] = ()
+        self.avoid: Networks = ()
         """Real networks here that virtual addresses must not hide."""
         self.attached = False
 
@@ -67,7 +66,7 @@ class SystemModel:
                 "a node that serves the whole machine needs the right to make network devices",
                 remedy="run ntm up as root",
             )
-        self.avoid = tuple(found.real for found in overlaps(POOLS))
+        self.avoid = real_networks(0, self.servers(), ())
         self._wanted = self._state.choices.accept_dns
         if self._wanted:
             self._claim()
@@ -88,12 +87,18 @@ class SystemModel:
         """What the agent's own sockets carry, so that the hook lets them pass; 0 for nothing."""
         return self._names.mark
 
+    async def look_around(self, towards: IPv4Address | None) -> Networks:
+        """Return the real networks here now, also those that the way to a server shows."""
+        routers = () if towards is None else await first_routers(towards, mark=self.mark)
+        return real_networks(self._tun.index if self._tun else 0, self.servers(), routers)
+
     async def attach(self, session: Session, registered: Registered) -> None:
         """Hooks the node into the machine, or follows its new addresses; raises Remedy."""
         if self._tun is None:
             self._tun = await self._stack.enter_async_context(Tun())
             session.loops.on_open = _logged(self._route_new)
             session.loops.on_path = _logged(self._route)
+            session.on_readdressed = self._readdress
         await self._tun.set_addresses((registered.virtual_ipv4, registered.virtual_ipv6))
         for peer in self._state.peers.values():
             self._route_new((peer.ipv4, peer.ipv6))
@@ -181,6 +186,13 @@ class SystemModel:
         if found is None and is_virtual(address, state.addresses):
             return Refused()
         return found
+
+    def _readdress(self, before: tuple[Host, Host], now: tuple[Host, Host]) -> None:
+        """A peer stepped aside: leave its old addresses to the real network."""
+        if self._tun is not None:
+            for host in set(before) - set(now):
+                self._tun.routes.drop(host)
+            _logged(self._route_new)(now)
 
     def _route_new(self, hosts: tuple[Host, Host]) -> None:
         """Route a peer that is perhaps not routed yet, as small as any path allows."""

@@ -147,3 +147,51 @@ def test_no_two_ever_share_an_address_and_none_lies_in_a_real_network(
     for fqdn, pair in held.items():
         if fqdn != ALICE:
             assert [addresses.name(address) for address in pair] == [fqdn] * 2
+
+
+CARRIER = (IPv4Network("100.64.0.0/10"),)
+
+
+def test_when_a_real_network_appears_everybody_steps_aside_whom_nobody_uses() -> None:
+    addresses = Addresses((), ())
+    addresses.take_own(FOUR, SIX)
+    addresses.meet(BOB, FOUR_TOO, SIX_TOO)
+
+    addresses.avoid(CARRIER)
+    moved = addresses.step_aside(())
+
+    assert moved == (BOB,)
+    here = addresses.of(BOB)
+    assert here is not None
+    assert here[0] in POOLS[1]
+    assert here[1] == SIX_TOO, "nothing real is there"
+    assert addresses.own is not None
+    assert addresses.own[0] in POOLS[1]
+    assert addresses.own[0] != here[0]
+    assert addresses.name(FOUR_TOO) is None
+    assert addresses.name(here[0]) == BOB
+
+
+def test_who_is_in_use_stays_and_so_does_this_node_until_nobody_is() -> None:
+    addresses = Addresses((), ())
+    own = addresses.take_own(FOUR, SIX)
+    bob = addresses.meet(BOB, FOUR_TOO, SIX_TOO)
+    addresses.avoid(CARRIER)
+
+    assert addresses.step_aside((BOB,)) == ()
+    assert (addresses.own, addresses.of(BOB)) == (own, bob)
+
+    assert addresses.step_aside(()) == (BOB,)
+    assert addresses.own != own
+    assert addresses.take_own(FOUR, SIX) == addresses.own, "the DC's proposal changes nothing"
+
+
+def test_where_nothing_real_is_hidden_nobody_moves() -> None:
+    addresses = Addresses((), ())
+    own = addresses.take_own(FOUR, SIX)
+    bob = addresses.meet(BOB, FOUR_TOO, SIX_TOO)
+
+    addresses.avoid((IPv4Network("198.18.0.0/15"),))
+
+    assert addresses.step_aside(()) == ()
+    assert (addresses.own, addresses.of(BOB)) == (own, bob)

@@ -6,7 +6,7 @@ no real network. Ours: docs/protocol.md section 5.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ntmobile.proto.node.settings import Pin
@@ -36,6 +36,32 @@ class Addresses:
         for pin in pins:
             self._keep(pin.fqdn, pin.ipv4, pin.ipv6)
 
+    def avoid(self, networks: tuple[IPv4Network | IPv6Network, ...]) -> None:
+        """These are the real networks here from now; `step_aside` gives way to them."""
+        self._avoid = networks
+
+    def step_aside(self, in_use: Collection[str]) -> tuple[str, ...]:
+        """Give other addresses to whoever hides a real network, except to peers in use.
+
+        While any peer is in use this node keeps its own too: connections are bound to them.
+        Returns the peers whose addresses changed.
+        """
+        moved = []
+        for fqdn, here in tuple(self._peers.items()):
+            if fqdn in in_use or not any(self._hides(address) for address in here):
+                continue
+            del self._peers[fqdn]
+            for address in here:
+                del self._names[address]
+            self.meet(fqdn, *here)
+            moved.append(fqdn)
+        if self._own is not None and not in_use and any(self._hides(each) for each in self._own):
+            (ipv4, ipv6), allotted = self._own, self._allotted
+            self._own = None
+            self._own = self._choose(ipv4, ipv6)
+            self._allotted = allotted
+        return tuple(moved)
+
     @property
     def own(self) -> tuple[IPv4Address, IPv6Address] | None:
         """This node's virtual addresses, once registered."""
@@ -46,11 +72,7 @@ class Addresses:
         if self._own is not None and self._allotted == ipv6:
             return self._own
         self._own, self._allotted = None, ipv6
-        if not self._is_free(ipv4):
-            ipv4 = next(self._free())
-        if not self._is_free(ipv6):
-            ipv6 = _alias(str(ipv6))
-        self._own = (ipv4, ipv6)
+        self._own = self._choose(ipv4, ipv6)
         return self._own
 
     def name(self, address: IPv4Address | IPv6Address) -> str | None:
@@ -74,6 +96,17 @@ class Addresses:
             ipv6 = _alias(fqdn)
         return self._keep(fqdn, ipv4, ipv6)
 
+    def _choose(self, ipv4: IPv4Address, ipv6: IPv6Address) -> tuple[IPv4Address, IPv6Address]:
+        """This node's own addresses: the proposed ones where they are free."""
+        if not self._is_free(ipv4):
+            ipv4 = next(self._free())
+        if not self._is_free(ipv6):
+            ipv6 = _alias(str(ipv6))
+        return ipv4, ipv6
+
+    def _hides(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self._avoid)
+
     def _keep(
         self, fqdn: str, ipv4: IPv4Address, ipv6: IPv6Address
     ) -> tuple[IPv4Address, IPv6Address]:
@@ -84,7 +117,7 @@ class Addresses:
 
     def _is_free(self, address: IPv4Address | IPv6Address) -> bool:
         taken = address in self._names or (self._own is not None and address in self._own)
-        return not taken and not any(address in network for network in self._avoid)
+        return not taken and not self._hides(address)
 
     def _free(self) -> Iterator[IPv4Address]:
         for pool in POOLS:

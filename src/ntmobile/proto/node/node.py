@@ -7,7 +7,7 @@ answer and timeout to the part it belongs to and gathers what they want done.
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ntmobile.errors import DecodeError
 from ntmobile.keys.identity import Identity
@@ -149,6 +149,8 @@ class Node:
         self._knocked_at = Instant(0)
         self._knocks: set[int] = set()
         self._trouble = ""
+        self._told: tuple[IPv4Address, IPv6Address] | None = None
+        """The own virtual addresses as the driver knows them."""
         self._stopped = False
         self._moved_at = Instant(0)
         self._doubts = 0
@@ -240,6 +242,14 @@ class Node:
         self._fallback.move(self._peers.of_family(self._coordinators))
         if not self._stopped and not self._login.is_over:
             self._registration.register(self._own_endpoints(), now, moved=True)
+        self._drain(now)
+
+    def avoid(self, networks: tuple[IPv4Network | IPv6Network, ...], now: Instant) -> None:
+        """Take the real networks that virtual addresses must not hide: at the start, after moves.
+
+        What no tunnel uses changes at once (PeerPinned, Registered), the rest when its tunnel ends.
+        """
+        self._peers.avoid(networks)
         self._drain(now)
 
     def handle_web(self, remote: Endpoint, now: Instant, *, stands: bool) -> None:
@@ -579,6 +589,14 @@ class Node:
                 self._transmits.append(transmit)
         while (answer := self._queries.poll_event()) is not None:
             self._events.append(answer)
+        self._tell_own()
+
+    def _tell_own(self) -> None:
+        """This node's own addresses stepped aside."""
+        own, responses = self._peers.addresses.own, self._registration.responses
+        if own != self._told and own is not None and responses:
+            self._told = own
+            self._events.append(Registered(*own, next(iter(responses.values())).mapped))
 
     def _drain_login(self, now: Instant) -> None:
         for part in (self._login, self._introductions):
@@ -646,6 +664,7 @@ class Node:
                     self._trouble, self._doubts = "", 0
                     self._login.trust()
                     if changed:
+                        self._told = own
                         self._events.append(Registered(*own, response.mapped))
                     self._seek(now)
                 case Overtaken():

@@ -7,7 +7,7 @@ a `Wish` goes back to the node, which asks the DC again.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Keyring
@@ -185,6 +185,25 @@ class Peers:
             if family is None or _uplink(before, family) != _uplink(local, family):
                 self._move(tunnel, now)
 
+    def avoid(self, networks: tuple[IPv4Network | IPv6Network, ...]) -> None:
+        """These real networks are here now: virtual addresses step aside, once nobody uses them."""
+        self.addresses.avoid(networks)
+        self._step_aside()
+
+    def _step_aside(self) -> None:
+        try:
+            moved = self.addresses.step_aside(self._tunnels)
+        except OverflowError:
+            return  # Every pool is a real network here: better a hidden host than no peer.
+        for fqdn in moved:
+            here = self.addresses.of(fqdn)
+            pin = None if here is None else self._trust.readdress(fqdn, *here)
+            if pin is not None:
+                self._tell_pin(pin)
+
+    def _tell_pin(self, pin: Pin) -> None:
+        self._events.append(PeerPinned(pin.fqdn, pin.device, pin.ipv4, pin.ipv6, pin.certified))
+
     def switch(self, web: Endpoint | None, now: Instant) -> None:
         """From now all goes by WebSocket, that to the DC being here; None: by UDP again."""
         self._moved_at = now
@@ -286,8 +305,7 @@ class Peers:
         self._known_by[peer.fqdn] = known_by
         seen = Pin(peer.fqdn, peer.identity.device, *tunnel.ends.peer_here)
         if (pin := self._trust.pin(seen, peer.identity, known_by)) is not None:
-            pinned = PeerPinned(pin.fqdn, pin.device, pin.ipv4, pin.ipv6, pin.certified)
-            self._events.append(pinned)
+            self._tell_pin(pin)
         if route.relay and route.relay_web is not None:
             self._open_web(route.relay, route.relay_web)
         # Until a direct path stands, what still comes by the old one came through RS.
@@ -586,6 +604,7 @@ class Peers:
         for negotiation in list(self._negotiations.values()):
             if negotiation.route.peer.fqdn == tunnel.fqdn:
                 self._close_negotiation(negotiation, now)
+        self._step_aside()
 
 
 def _uplink(local: tuple[LocalAddress, ...], family: int) -> frozenset[LocalAddress]:

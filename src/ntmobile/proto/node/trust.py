@@ -14,6 +14,7 @@ Source: paper, Node authentication. Ours: docs/protocol.md section 4.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 
 from ntmobile.keys.identity import is_genuine, is_successor
@@ -149,6 +150,14 @@ class Trust:
             return False
         self._authorities[self._own_domain] = authorities
         return True
+
+    def readdress(self, fqdn: str, ipv4: IPv4Address, ipv6: IPv6Address) -> Pin | None:
+        """A pinned peer has other virtual addresses here; returns its pin, None without one."""
+        pin = self._pins.get(fqdn)
+        if pin is None:
+            return None
+        self._pins[fqdn] = replace(pin, ipv4=ipv4, ipv6=ipv6)
+        return self._pins[fqdn]
 
     def pin(self, seen: Pin, identity: PublicIdentity, by: Authentication) -> Pin | None:
         """Remember a peer that was let in; returns the pin when it is new or says more."""
