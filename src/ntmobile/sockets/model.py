@@ -3,7 +3,7 @@
 Source: paper, abstract (implementation models).
 """
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from ntmobile._core import Stack
 from ntmobile.agent.session import Session
@@ -24,6 +24,12 @@ class FrameworkModel:
         """Makes the stack, which is closed with `close`."""
         self.stack = Stack(int.from_bytes(random_bytes(entropy, SEED_SIZE)))
         self._attached = False
+
+    async def look_around(
+        self, towards: IPv4Address | None
+    ) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Return no network: a socket in here never reaches one."""
+        return ()
 
     def attach(self, session: Session, registered: Registered) -> None:
         """Gives the stack its addresses and the tunnels' packets, or follows new addresses."""
