@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ntmobile.lab import entered
+
+settings.register_profile(
+    "house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("house"), derandomize=False)
+# The same examples in every run, however busy the machine; others by --hypothesis-profile=explore.
+settings.load_profile("house")
 
 MOST = 2
 """Failures whose logs are shown, of one module: those behind them have the same to tell."""
