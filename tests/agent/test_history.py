@@ -1,3 +1,5 @@
+import pytest
+
 from ntmobile.agent.history import MOST_STEPS, MOST_TRACES, History, Move
 from ntmobile.keys.table import KeyAct, KeyRecord, Party
 from ntmobile.proto.journal import Step
@@ -117,3 +119,37 @@ def test_the_newest_login_and_registration_stay_when_thousands_of_messages_have_
 
 def test_a_node_that_never_logged_in_has_nothing_to_draw() -> None:
     assert History().standing(OWN).steps == ()
+
+
+@pytest.mark.paper("Fig. 5")
+def test_what_an_application_waited_for_begins_with_its_query_and_ends_with_its_answer() -> None:
+    history = History()
+    history.add_hooked(OWN, PEER, Instant(90), answered=False)
+    history.add_step(step(100, "Direction Request", "DC", MINE))
+    history.add_step(step(150, "Tunnel Response", PEER, MINE))
+    history.add_tunnel(established(), Instant(150))
+    history.add_hooked(OWN, PEER, Instant(160), answered=True)
+    history.add_hooked(OWN, "tv.bob.ntm.example.net", Instant(161), answered=True)
+
+    trace = history.trace(PEER)
+
+    assert trace is not None
+    assert [(each.message, each.there) for each in trace.steps] == [
+        ("DNS Query", "application"),
+        ("Direction Request", "DC"),
+        ("Tunnel Response", PEER),
+        ("DNS Answer", "application"),
+    ]
+
+
+def test_a_query_that_came_when_the_tunnel_stood_is_not_what_began_it() -> None:
+    history = History()
+    history.add_step(step(100, "Tunnel Request", PEER, MINE))
+    history.add_tunnel(established(), Instant(150))
+    history.add_hooked(OWN, PEER, Instant(200), answered=False)
+    history.add_hooked(OWN, PEER, Instant(201), answered=True)
+
+    trace = history.trace(PEER)
+
+    assert trace is not None
+    assert [each.message for each in trace.steps] == ["Tunnel Request"]

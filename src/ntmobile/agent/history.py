@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ntmobile.keys.table import KeyRecord
 from ntmobile.proto.journal import Step
@@ -17,6 +17,8 @@ ASKING_NS = 15 * SECOND
 MOST_STEPS = 4096
 MOST_TRACES = 256
 MOST_LOGIN_STEPS = 512
+MOST_HOOKED = 256
+APPLICATION = "application"
 MOST_HANDOVERS = 1024
 MOST_KEY_RECORDS = 1024
 
@@ -48,6 +50,7 @@ class History:
         self._steps: deque[Step] = deque(maxlen=MOST_STEPS)
         self._login: list[Step] = []
         """The first steps since the newest login began: it stays when keep-alives have come."""
+        self._hooked: deque[Step] = deque(maxlen=MOST_HOOKED)
         self._traces: OrderedDict[str, Trace] = OrderedDict()
         self._handovers: deque[Move] = deque(maxlen=MOST_HANDOVERS)
         self._last_handover: dict[str, Move] = {}
@@ -78,8 +81,18 @@ class History:
         return Trace(own, steps[-1].at if steps else Instant(0), steps)
 
     def trace(self, fqdn: str) -> Trace | None:
-        """How the newest tunnel to a peer was built."""
-        return self._traces.get(fqdn)
+        """How the newest tunnel to a peer was built, with the query that began it."""
+        trace = self._traces.get(fqdn)
+        if trace is None or not trace.steps:
+            return trace
+        hooked = _around([step for step in self._hooked if fqdn in step.names], trace)
+        steps = sorted((*hooked, *trace.steps), key=lambda step: step.at)
+        return replace(trace, steps=tuple(steps))
+
+    def add_hooked(self, own: str, fqdn: str, at: Instant, *, answered: bool) -> None:
+        """An application asked for a name, or has its answer. Source: paper, Fig. 5."""
+        message = "DNS Answer" if answered else "DNS Query"
+        self._hooked.append(Step(at, message, own, APPLICATION, answered, names=(fqdn,)))
 
     def add_step(self, step: Step) -> None:
         """A message was sent or came."""
@@ -108,6 +121,14 @@ class History:
         self._traces[event.fqdn] = Trace(event.fqdn, now, tuple(led[-MOST_STEPS_OF_A_TRACE:]))
         if len(self._traces) > MOST_TRACES:
             self._traces.popitem(last=False)
+
+
+def _around(hooked: Sequence[Step], trace: Trace) -> list[Step]:
+    """The first query that waited for a tunnel, and the first answer it got."""
+    began = trace.steps[0].at
+    queries = [s for s in hooked if not s.sent and began - ASKING_NS <= s.at <= began]
+    answers = [s for s in hooked if s.sent and began <= s.at <= began + ASKING_NS]
+    return queries[:1] + answers[:1] if queries else []
 
 
 def _of_negotiation(steps: Sequence[Step], fqdn: str) -> list[Step]:

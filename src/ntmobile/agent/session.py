@@ -368,6 +368,11 @@ class Session:
                 self.history.add_step(event)
         self.changed.ring()
 
+    def note_hooked(self, fqdn: str, *, answered: bool) -> None:
+        """An application asked for a name, or is about to have its answer."""
+        now = self.clock.now()
+        self.history.add_hooked(self.account.fqdn, fqdn, now, answered=answered)
+
     def local(self, fqdn: str, remote: Endpoint) -> Endpoint | None:
         """Return the own address that a tunnel's capsules leave from, as far as it can be told."""
         return local_of(self.loops.path(fqdn), remote, self.links.addresses)

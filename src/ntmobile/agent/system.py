@@ -172,7 +172,9 @@ class SystemModel:
         )
 
     async def _resolve(self, session: Session, fqdn: str) -> Answer | Refused:
+        session.note_hooked(fqdn, answered=False)
         outcome = await session.names.resolve(fqdn)
+        session.note_hooked(fqdn, answered=True)
         if not isinstance(outcome, NameResolved):
             return Refused()
         # The application sends as soon as it has the answer: the route must stand.

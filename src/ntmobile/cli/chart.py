@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 _GUTTER = 11
 """Columns for the time, such as "  123.4 ms "."""
 _LEAST_SPACING = 12
-_ORDER = ("MN", "node", "AS", "DCmn", "DC", "NS", "RS", "DNS", "DCcn", "CN", "push")
+_ORDER = ("application", "MN", "node", "AS", "DCmn", "DC", "NS", "RS", "DNS", "DCcn", "CN", "push")
 """From left to right as the paper draws them."""
 
 

@@ -41,9 +41,9 @@ class Journal:
     def note(
         self, at: Instant, message: object, there: str, *, sent: bool, of: object = None
     ) -> None:
-        """Record that a message was sent or came in; of is what it answers, where it does."""
+        """Record that a message was sent or came in; of is what it answers, or is asked for."""
         name = paper_name(type(message))
-        detail = _detail(message) or _detail(of)
+        detail = _negotiation(message) or _negotiation(of) or _fqdn(message) or _fqdn(of)
         names = _names(message) or _names(of)
         self._steps.append(Step(at, name, self.here, there, sent, detail, names))
 
@@ -57,9 +57,14 @@ def paper_name(kind: type) -> str:
     return _SPECIAL.get(kind.__name__) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__)
 
 
-def _detail(message: object) -> str:
-    found = getattr(message, "negotiation", None) or getattr(message, "fqdn", "")
-    return found.hex() if isinstance(found, bytes) else str(found)
+def _negotiation(message: object) -> str:
+    found = getattr(message, "negotiation", None)
+    return found.hex() if isinstance(found, bytes) else ""
+
+
+def _fqdn(message: object) -> str:
+    found = getattr(message, "fqdn", "")
+    return found if isinstance(found, str) else ""
 
 
 def _names(message: object) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ REGISTRATION = (
     "Keep Alive Answer",
 )
 BETWEEN_SERVERS = ("Key Distribution", "Key Sharing", "Notification Direction")
-BARE = ("NTM ACK", "Challenge", "Hole Punching", "Key Sharing", "NS Query", "NS Answer")
+BARE = ("NTM ACK", "Challenge", "Hole Punching", "Key Sharing")
 """What may name no negotiation and belongs to the one around it: Key Sharing and what is said to RS
 under Ktun, with their acknowledgements."""
 MOST_STEPS = 96
@@ -83,7 +83,7 @@ def of_negotiation(steps: Sequence[S], name: str) -> list[S]:
     mine = [number for number, step in enumerate(steps) if step.detail == name]
     if not mine:
         return []
-    theirs = {steps[number].there for number in mine} | {"RS", "DNS", "DCcn", "DCmn"}
+    theirs = {steps[number].there for number in mine} | {"RS", "DCcn", "DCmn"}
     chosen = [
         step
         for step in steps[mine[0] : mine[-1] + 1]

@@ -124,7 +124,7 @@ class _Names:
 
     def there(self, witness: Witness, step: Seen) -> str:
         match step.there:
-            case "DCmn" | "DCcn" | "RS" | "DNS" | "MN" | "CN" | "push":
+            case "DCmn" | "DCcn" | "RS" | "DNS" | "MN" | "CN" | "push" | "application":
                 return self._other(step.there, witness)
             case "AS" | "DC" | "NS":
                 return self._server(step.there, witness.home)

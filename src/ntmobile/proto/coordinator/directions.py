@@ -290,12 +290,13 @@ class Directions:
         call = self._common.next_id()
         negotiation.state = Finding(call)
         request = FindCoordinator(call, negotiation.request.fqdn)
-        self._common.journal.note(now, request, "DNS", sent=True)
+        self._common.journal.note(now, request, "DNS", sent=True, of=negotiation.request)
         self._common.requests.append(request)
 
     def _handle_found(self, negotiation: Negotiation, reply: object, now: Instant) -> None:
         if isinstance(reply, CoordinatorFound):
-            self._common.journal.note(now, reply, "DNS", sent=False)
+            asked = negotiation.request
+            self._common.journal.note(now, reply, "DNS", sent=False, of=asked)
             if (reason := self._common.policy.refuses_domain(reply.domain)) is not None:
                 return self._refuse(negotiation, reason, now)
             server = self._domain(reply)
