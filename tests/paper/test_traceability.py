@@ -1,5 +1,7 @@
 """Everything in docs/paper.md has code and a test, and the documents that say so are current."""
 
+from dataclasses import replace
+
 import pytest
 from tests.paper.code import citations_of, handlers, makers, mentions
 from tests.paper.marks import citing, proving
@@ -57,24 +59,22 @@ def test_a_citation_is_read_as_a_person_reads_it(text: str, cited: list[str]) ->
 
 
 def test_makers_and_handlers_are_found_in_the_code_and_not_where_a_name_is_only_imported() -> None:
-    made = [place.symbol for place in makers("RelayDirection", ROOMS["DC"])]
-    handled = [place.symbol for place in handlers("RelayDirection", ROOMS["RS"])]
+    made = [place.symbol for place in makers("KeyDistribution", ROOMS["AS"])]
+    handled = [place.symbol for place in handlers("KeyDistribution", ROOMS["DC"])]
 
-    assert made == ["Directions._relay_direction"]
-    assert handled == ["RelayRole._handle_peer"]
-    assert makers("RelayDirection", ROOMS["RS"]) == handlers("RelayDirection", ROOMS["AS"]) == ()
+    assert made == ["Account._distribute"]
+    assert handled == ["Coordinator.handle_request"]
+    assert makers("KeyDistribution", ROOMS["DC"]) == handlers("KeyDistribution", "node") == ()
     assert mentions("Ktmp", ROOMS["RS"]) == mentions("Kmncn", ROOMS["DC"]) == ()
 
 
 def test_a_message_that_nothing_makes_is_a_gap() -> None:
-    """The negative twin: were RS said to send Relay Direction, the gap would be told."""
-    other_way = named("Relay Direction").__class__(
-        "Relay Direction", Kind.MESSAGE, "x", ("Fig. 7",), (("RS", "DC"),)
-    )
+    """The negative twin: were RS said to send Key Distribution, the gap would be told."""
+    other_way = replace(named("Key Distribution"), ways=(("RS", "node"),))
 
     assert list(gaps_of(other_way)) == [
         "no machine in proto/relay makes it",
-        "no machine in proto/coordinator handles it",
+        "no machine in proto/node handles it",
     ]
 
 
