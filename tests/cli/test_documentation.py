@@ -17,8 +17,6 @@ PAGES = [
 ]
 _INLINE = re.compile(r"`((?:ntm|make) [^`]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-PARTS = ("Missing argument", "requires an argument")
-"""What is said of a mention such as `ntm up --push`, which is a part of a command."""
 _PLACEHOLDERS = ("...", "COMMAND")
 
 
@@ -45,7 +43,7 @@ def _lines(text: str) -> Iterator[str]:
 def test_a_command_that_the_documents_show_is_understood(page: str, line: str) -> None:
     code, said = understood(line)
 
-    assert code == 0 or any(part in said for part in PARTS), said
+    assert code == 0, said
 
 
 @pytest.mark.parametrize("line", ["ntm fly", "ntm up --wings", "ntm admin --server X user sing"])
@@ -75,8 +73,12 @@ def test_a_link_to_nowhere_is_noticed() -> None:
 def understood(line: str) -> tuple[int, str]:
     """Have the program read a command line, and show its help instead of acting."""
     words = [word for word in shlex.split(_settled(line)) if word not in _PLACEHOLDERS][1:]
+    if words[-1].startswith("-"):
+        words.append("VALUE")  # of an option that is mentioned without one
     done = CliRunner().invoke(
-        application(words[0]), [*words, "--help"], env={"NTM_SERVER": "/srv/ntm"}
+        application(words[0]),
+        [*words, "--help"],
+        env={"NTM_SERVER": "/srv/ntm", "NTM_STATE": "/nonexistent"},
     )
     return done.exit_code, done.output
 
