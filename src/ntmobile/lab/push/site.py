@@ -121,15 +121,20 @@ class PushSite:
         settings.write_text(text + SECTION)
         reload(organisation)
 
-    def phone(self, node: NtmNode, service: str) -> Phone:
-        """Start a phone's system on a node's machine; returns when it has its token."""
+    def phone(self, node: NtmNode, service: str, *, delay_s: float = 0.0) -> Phone:
+        """Start a phone's system on a node's machine; returns when it has its token.
+
+        It takes delay_s from a push to the start of the app.
+        """
         self._phones += 1
         file = self.directory / f"phone-{self._phones}"
         log = file.with_suffix(".log")
         server = f"{self.host.ipv4}:{DEVICE_PORT}"
         key = str(node.organisation.show()["web_push_key"])
         command = [sys.executable, "-m", "ntmobile.lab.push.phone", service, server, str(file)]
-        app = [NTM, "wake", "--state", str(node.state)]
+        # The app is what it is; the system takes its time.
+        app = ["sh", "-c", f'sleep {delay_s}; exec "$@"', "sh"]
+        app += [NTM, "wake", "--state", str(node.state)]
         with log.open("w") as out:
             process = node.host.popen([*command, "--key", key, "--", *app], stdout=out, stderr=out)
         wait_until(file.exists, f"a device token of {service}", START_S)
