@@ -69,3 +69,12 @@ def test_another_device_cannot_read_it() -> None:
 def test_without_the_authentication_secret_it_cannot_be_read() -> None:
     with pytest.raises(DecodeError):
         decrypt(decode64(MESSAGE), private(RECEIVER), bytes(16))
+
+
+@given(st.binary(max_size=3000), st.binary(min_size=16, max_size=16))
+def test_any_message_comes_back(plaintext: bytes, salt: bytes) -> None:
+    receiver, secret = private(RECEIVER), decode64(AUTH)
+
+    body = encrypt(plaintext, public_point(receiver), secret, ephemeral=private(SENDER), salt=salt)
+
+    assert decrypt(body, receiver, secret) == plaintext
