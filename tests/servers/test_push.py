@@ -131,6 +131,21 @@ async def test_a_file_that_cannot_be_used_is_refused_with_its_line_and_the_old_s
     assert await wake(servers, str(APNS_TOKEN)) == NtmAck()
 
 
+async def test_only_tokens_of_services_that_are_set_up_are_taken(
+    organisation: MakeOrganisation, rig: Rig
+) -> None:
+    org = await organisation()
+    (servers,) = org.running
+    assert servers.coordinator is not None
+    before = servers.coordinator.machine.settings.push
+
+    configure(org, rig)
+    await servers.reload()
+
+    assert before == frozenset()
+    assert servers.coordinator.machine.settings.push == {"fcm", "apns", "web"}
+
+
 async def test_metrics_count_wake_ups(organisation: MakeOrganisation, rig: Rig) -> None:
     org = await organisation()
     await org.stop()

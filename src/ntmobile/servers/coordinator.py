@@ -100,8 +100,9 @@ class CoordinatorServer:
         self.driver.do(lambda now: self.machine.set_policy(policy, now))
 
     def set_settings(self, settings: ServerConfig) -> None:
-        """Take over what may change while running: the RS."""
+        """Take over what may change while running: the RS, and the push services."""
         self.driver.do(lambda _: self.machine.set_relays(relays_of(settings)))
+        self.driver.do(lambda _: self.machine.set_push(settings.push.kinds))
 
     def registered(self) -> int:
         """How many nodes showed themselves lately."""
@@ -141,6 +142,7 @@ def coordinator_settings(settings: ServerConfig, domain_key: bytes) -> Coordinat
         settings.nodes.keepalive_s,
         registration_s=4 * settings.nodes.keepalive_s + 10,
         domain_key=domain_key,
+        push=settings.push.kinds,
     )
 
 

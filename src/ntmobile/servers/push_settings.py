@@ -103,3 +103,9 @@ class PushSettings:
     fcm: FcmSettings | None = optional_table(FcmSettings)
     apns: ApnsSettings | None = optional_table(ApnsSettings)
     web: WebPushSettings | None = optional_table(WebPushSettings)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of the device tokens that can be used: "fcm", "apns", "web"."""
+        services = {"fcm": self.fcm, "apns": self.apns, "web": self.web}
+        return frozenset(kind for kind, settings in services.items() if settings is not None)

@@ -42,6 +42,34 @@ def test_without_a_token_the_node_must_keep_its_mapping_alive_and_hears_why() ->
     assert (answer.keepalive, answer.problem) == (KeepAliveChoice.UDP, Reason.TOKEN_GONE)
 
 
+def test_a_token_of_a_service_that_the_domain_does_not_use_is_refused_at_once() -> None:
+    rig = Rig()
+    rig.dc.set_push(frozenset({"web"}))
+    cn = rig.distribute(CAROL, 2)
+
+    refused = rig.register(cn, keepalive=KeepAliveChoice.PUSH, device_token="fcm:x")
+    taken = rig.register(cn, keepalive=KeepAliveChoice.PUSH, device_token="web:x")
+
+    assert isinstance(refused, RegistrationResponse)
+    assert (refused.keepalive, refused.problem) == (KeepAliveChoice.UDP, Reason.PUSH_REFUSED)
+    assert isinstance(taken, RegistrationResponse)
+    assert (taken.keepalive, taken.problem) == (KeepAliveChoice.PUSH, None)
+
+
+def test_a_node_whose_token_was_refused_is_reached_by_udp_and_not_woken() -> None:
+    rig = Rig()
+    rig.dc.set_push(frozenset())
+    mn, cn = rig.node(ALICE, 1), rig.distribute(CAROL, 2)
+    for player, rest in ((mn, {}), (cn, PUSH)):
+        rig.register(player, **rest)
+    rig.pass_time(30)
+
+    rig.direction(mn, CAROL)
+
+    assert not rig.woken()
+    assert rig.acknowledge(cn, RouteDirection)
+
+
 def test_a_sleeping_node_is_woken_once_and_told_nothing_before_it_contacts_its_dc() -> None:
     rig, mn, cn = asleep()
 

@@ -133,6 +133,10 @@ class Coordinator:
         """Use these RS from now."""
         self._common.settings = replace(self._common.settings, relays=relays)
 
+    def set_push(self, kinds: frozenset[str]) -> None:
+        """Take device tokens of these kinds from now."""
+        self._common.settings = replace(self._common.settings, push=kinds)
+
     def withdraw(self, fqdn: str, now: Instant) -> None:
         """Revoke a node: it, its partners and their DCs are told at once."""
         common = self._common
@@ -419,6 +423,7 @@ class Coordinator:
                     self._tell_superseded(node, now)
                 elif node.superseded is None:
                     self._forget_previous(node, now)
+                stored = self._with_served_token(node, stored)
                 moved = not set(stored.mapped) <= set(node.stored.mapped)
                 node.move(stored)
                 node.untold = False
@@ -430,6 +435,13 @@ class Coordinator:
                 self._directions.warm_relays(now)
                 self._reachability.check(node, now)
                 self._deliver_kept(node, now)
+
+    def _with_served_token(self, node: Node, stored: StoredNode) -> StoredNode:
+        """Without its device token where this domain does not use that push service."""
+        kinds, token = self._common.settings.push, stored.device_token
+        served = kinds is None or token is None or token.partition(":")[0] in kinds
+        node.refused = None if served else Reason.PUSH_REFUSED
+        return stored if served else replace(stored, device_token=None)
 
     def _tell_superseded(self, node: Node, now: Instant) -> None:
         node.superseded = node.stored.instance
@@ -493,6 +505,6 @@ def _reached(node: Node) -> tuple[KeepAliveChoice, Reason | None]:
         case KeepAliveChoice.PUSH if node.stored.push_token is not None:
             return KeepAliveChoice.PUSH, None
         case KeepAliveChoice.PUSH:
-            return KeepAliveChoice.UDP, Reason.TOKEN_GONE
+            return KeepAliveChoice.UDP, node.refused or Reason.TOKEN_GONE
         case _:
             return KeepAliveChoice.UDP, None

@@ -51,6 +51,8 @@ class Node:
     """Those where the knock got in."""
     heard: tuple[Endpoint, Instant] | None = None
     """Where an authentic datagram of it last came from, and when."""
+    refused: Reason | None = None
+    """Why its device token was not taken."""
     untold: bool = False
     """Its device token is gone and it does not know yet: it sleeps on, and nothing wakes it."""
     superseded: bytes | None = None

@@ -46,6 +46,8 @@ class CoordinatorSettings:
     """Lifetime of Kdcdc and Kdcrs."""
     domain_key: bytes = bytes(32)
     """Public: it vouches for the certificates of the domain's servers."""
+    push: frozenset[str] | None = None
+    """Kinds of device tokens ("fcm") whose services are set up; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
