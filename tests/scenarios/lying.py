@@ -10,7 +10,12 @@ from ntmobile.keys.sealing import subkey
 from ntmobile.proto.io import Transmit
 from ntmobile.sim.organisation import Organisation
 from ntmobile.wire.datagram import HEADER_SIZE, Envelope, Header, Signal
-from ntmobile.wire.direction import RouteDirection
+from ntmobile.wire.direction import (
+    NodeInformation,
+    NodeInformationRequest,
+    NodeInformationResponse,
+    RouteDirection,
+)
 from ntmobile.wire.identity import PublicIdentity
 
 Lie = Callable[[Signal], Signal]
@@ -47,18 +52,25 @@ def corrupt(organisation: Organisation, lie: Lie) -> None:
 
 @dataclass(frozen=True)
 class AboutPeer:
-    """Rewrites whom a Route Direction presents; to everyone, or to one node only."""
+    """Rewrites whom a message presents; to nodes and DCs alike, or to one node only."""
 
     change: Callable[[PublicIdentity], PublicIdentity]
     to: str | None = None
 
     def __call__(self, message: Signal) -> Signal:
         """Lie, where the message presents a peer."""
-        if not isinstance(message, RouteDirection) or self.to not in (None, message.fqdn):
-            return message
-        identity = self.change(message.peer.identity)
-        peer = msgspec.structs.replace(message.peer, identity=identity)
-        return msgspec.structs.replace(message, peer=peer)
+        match message:
+            case RouteDirection() if self.to in (None, message.fqdn):
+                return msgspec.structs.replace(message, peer=self._retold(message.peer))
+            case NodeInformationResponse() if self.to is None:
+                return msgspec.structs.replace(message, cn=self._retold(message.cn))
+            case NodeInformationRequest() if self.to is None:
+                return msgspec.structs.replace(message, mn=self._retold(message.mn))
+            case _:
+                return message
+
+    def _retold(self, node: NodeInformation) -> NodeInformation:
+        return msgspec.structs.replace(node, identity=self.change(node.identity))
 
 
 def stripped(identity: PublicIdentity) -> PublicIdentity:

@@ -133,6 +133,16 @@ def test_a_certificate_that_is_renewed_disturbs_no_tunnel_and_no_next_one() -> N
     assert len(laptop.events_of(LoggedIn)) >= 3
 
 
+def test_a_dc_that_was_killed_still_knows_what_its_nodes_show() -> None:
+    world, laptop, pc = two_domains()
+
+    for organisation in world.organisations.values():
+        organisation.restart_coordinator()
+    world.connect(laptop, pc)
+
+    assert [known(laptop, pc), known(pc, laptop)] == [CERTIFICATE, CERTIFICATE]
+
+
 def test_a_tunnel_is_built_while_both_ends_renew_their_certificates() -> None:
     """What was told of an end a moment ago is no lie a moment later."""
     for early_ms in range(0, 200, 10):

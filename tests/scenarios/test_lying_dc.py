@@ -69,6 +69,29 @@ def test_a_lie_about_a_peer_never_met_is_refused_and_named(lie: str, behind_nats
     assert not laptop.machine.peers()
 
 
+@pytest.mark.parametrize("liar", [ORG, NET], ids=["DCmn", "DCcn"])
+@pytest.mark.parametrize("met", [False, True], ids=["never met", "met before"])
+def test_of_two_dcs_neither_can_put_its_own_keys_in_a_nodes_place(liar: str, met: bool) -> None:
+    """Each carries all that the two ends hear of each other; the CAs are told by the ASes."""
+    world = World(seed=1)
+    made = [world.organisation(domain, certificates=True) for domain in (ORG, NET)]
+    laptop, pc = world.node("laptop.alice", made[0]), world.node("pc.bob", made[1])
+    if met:
+        world.connect(laptop, pc)
+        laptop.call(lambda now: laptop.machine.close_tunnel(pc.fqdn, now))
+    corrupt(world.organisations[liar], AboutPeer(own_keys))
+
+    for node, peer in ((laptop, pc), (pc, laptop)):
+        world.resolve(node, peer.fqdn)
+        world.run_for(20)
+
+        assert not [view for view in node.machine.peers() if view.fqdn == peer.fqdn]
+        assert node.state.pins.get(peer.fqdn) is None or met
+    named = {event.reason for node in (laptop, pc) for event in node.events_of(PeerRefused)}
+    assert named <= {Reason.CERTIFICATE_FORGED, Reason.IDENTITY_CHANGED, Reason.TOLD_DIFFERENTLY}
+    assert named
+
+
 def test_a_dc_that_tells_the_truth_builds_the_tunnel_and_both_ends_know_the_certificate() -> None:
     world, laptop, pc = two_nodes()
     corrupt(world.organisations[ORG], AboutPeer(lambda identity: identity))

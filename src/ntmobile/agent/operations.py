@@ -42,7 +42,7 @@ from ntmobile.agent.requests import (
     item,
 )
 from ntmobile.agent.session import Session
-from ntmobile.agent.state import State
+from ntmobile.agent.state import State, take_credential
 from ntmobile.agent.status import (
     down_view,
     handovers_view,
@@ -61,13 +61,10 @@ from ntmobile.agent.views import (
     StatusView,
 )
 from ntmobile.errors import Remedy
-from ntmobile.keys.identity import public_of
 from ntmobile.keys.node_certificates import (
     authority_name,
-    read_device_credential,
     trusted_authorities,
 )
-from ntmobile.proto.node.credentials import folded
 from ntmobile.proto.node.events import NameRefused, Pong
 from ntmobile.runtime.proxy import Proxy
 from ntmobile.wire.identity import Authentication
@@ -200,7 +197,7 @@ class Operations:
             account = request.account or agent.state.account
             if account is None:
                 raise Remedy("this node has no account yet", remedy="ntm up USER@DOMAIN")
-            self._take_credential(request, account)
+            take_credential(agent.state, account, request.certificate, request.key)
             yield Said(f"logging in as {account.fqdn}")
             session = await self._open(account)
             session.login(request.password, request.authority)
@@ -215,12 +212,6 @@ class Operations:
             await self._changed(session, lambda: self._is_decided(session))
             await self._check(session)
         yield done(self._status())
-
-    def _take_credential(self, request: Up, account: SavedAccount) -> None:
-        if request.certificate is not None and request.key is not None:
-            der, secret = read_device_credential(request.certificate.encode(), request.key.encode())
-            folded(der, account.fqdn, public_of(secret))
-            self._agent.state.use_credential(der, secret)
 
     async def _open(self, account: SavedAccount) -> Session:
         try:

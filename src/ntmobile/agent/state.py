@@ -39,7 +39,9 @@ from ntmobile.agent.records import (
 )
 from ntmobile.errors import Remedy
 from ntmobile.keys.identity import Identity, public_of, succeed
+from ntmobile.keys.node_certificates import read_device_credential
 from ntmobile.proto.io import Entropy, random_bytes
+from ntmobile.proto.node.credentials import folded
 
 R = TypeVar("R")
 _SECRET_SIZE = 32
@@ -221,6 +223,19 @@ def _identity_of(saved: SavedIdentity) -> Identity:
     if saved.before is None or saved.signature is None:
         return made
     return made.after(saved.before, saved.signature)
+
+
+def take_credential(
+    state: State, account: SavedAccount, certificate: str | None, key: str | None
+) -> None:
+    """Use a certificate and its key (PEM) from now, if they are given; raises Remedy."""
+    if certificate is None and key is None:
+        return
+    if certificate is None or key is None:
+        raise Remedy("a certificate and its key go together", remedy="give both, or neither")
+    der, secret = read_device_credential(certificate.encode(), key.encode())
+    folded(der, account.fqdn, public_of(secret))
+    state.use_credential(der, secret)
 
 
 def open_state(directory: Path, entropy: Entropy) -> State:

@@ -15,7 +15,7 @@ from ntmobile.agent.failures import name_failure
 from ntmobile.agent.names import owner_of
 from ntmobile.agent.records import SavedAccount, Trust
 from ntmobile.agent.session import Session
-from ntmobile.agent.state import State
+from ntmobile.agent.state import State, take_credential
 from ntmobile.agent.status import status_view
 from ntmobile.agent.views import StatusView
 from ntmobile.errors import Remedy, StateError
@@ -62,6 +62,8 @@ class Node:
         name: str | None = None,
         password: str | None = None,
         auth_key: str | None = None,
+        certificate: str | Path | None = None,
+        key: str | Path | None = None,
         ca: str | Path | None = None,
         fingerprint: str | None = None,
         server: str | None = None,
@@ -70,7 +72,8 @@ class Node:
 
         name is this machine's in the domain (default: its host name); ca a PEM file, fingerprint
         SHA256:..., by which the account server is trusted; server its URL where no record names
-        it. Neither password nor auth_key is kept: later the device key logs in. Raises Remedy.
+        it. Neither password nor auth_key is kept: later the device key logs in. With certificate
+        (a PEM file) its key (another) becomes the device key. Raises Remedy.
         """
         entropy = secrets.SystemRandom()
         trust = Trust(ca=_read(ca), fingerprint=fingerprint)
@@ -81,6 +84,7 @@ class Node:
                 raise Remedy(
                     f"this state belongs to {known.fqdn}", remedy="choose another directory"
                 )
+            take_credential(saved, account, _read(certificate), _read(key))
             async with running(saved, account, entropy) as (session, _):
                 await log_in(session, password, auth_key)
                 return session.account.fqdn
