@@ -6,6 +6,7 @@ Source: paper, Node authentication. Ours: docs/protocol.md sections 2 and 4.
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,34 @@ def test_a_certificate_logs_in_without_a_password_and_is_needed_only_once(
         (tmp_path / file).unlink()
     node.ntm("down")
     assert "kiosk.alice" in node.ntm("up").stdout
+
+
+def test_an_application_without_root_logs_in_by_certificate(place: Place, tmp_path: Path) -> None:
+    organisation, host = place.org, place.pc.host
+    organisation.admin("certificate", "issue", "alice", "--name", "app", "--out", str(tmp_path))
+    script = tmp_path / "login.py"
+    script.write_text(LOGIN)
+    ca = str(organisation.directory / "ca.pem")
+
+    said = host.run([sys.executable, str(script), str(tmp_path), organisation.domain, ca]).stdout
+
+    assert said.split() == [f"app.alice.{organisation.domain}", "certificate"]
+
+
+LOGIN = """
+import asyncio, sys
+import ntmobile
+
+async def main(directory, domain, ca):
+    files = {"certificate": directory + "/cert.pem", "key": directory + "/key.pem", "ca": ca}
+    state = directory + "/state"
+    print(await ntmobile.Node.login(state, "alice@" + domain, name="app", **files))
+    async with ntmobile.Node.open(state) as node:
+        await node.open_connection("desk.alice." + domain, 22)
+        print(node.status().peers[0].authenticated)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
 
 
 def test_a_certificate_of_a_ca_outside_logs_in_where_the_operator_trusts_it_and_only_there(
