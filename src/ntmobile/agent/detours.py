@@ -5,9 +5,10 @@ IPv4 address is reached at an IPv6 one (RFC 6052); where UDP is blocked a server
 the loopback socket of a WebSocket. Ours: docs/protocol.md section 3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from ntmobile.runtime.nat64 import Prefix
+from ntmobile.proto.node.events import LocalAddress
+from ntmobile.runtime.nat64 import CLAT_HOST, OVERHEAD, Prefix
 from ntmobile.wire.endpoint import Endpoint
 
 
@@ -50,3 +51,20 @@ class Detours:
         if remote is not None:
             return remote, 0
         return source if self.prefix is None else self.prefix.extract(source), interface
+
+
+def only_ipv6(addresses: Iterable[LocalAddress]) -> bool:
+    """Whether this machine has IPv6 and no IPv4."""
+    return {address.endpoint.version for address in addresses} == {6}
+
+
+def with_ipv4(addresses: tuple[LocalAddress, ...]) -> tuple[LocalAddress, ...]:
+    """Add what stands for the IPv4 address that the NAT64 lends to each uplink."""
+    best = next((each for each in addresses if each.preferred), addresses[0])
+    lent = LocalAddress(
+        Endpoint(CLAT_HOST, best.endpoint.port),
+        best.interface,
+        best.mtu - OVERHEAD,
+        best.preferred,
+    )
+    return (*addresses, lent)

@@ -17,7 +17,7 @@ import structlog
 from ntmobile._core import Engine
 from ntmobile.agent.account_server import AccountServer
 from ntmobile.agent.bell import Bell
-from ntmobile.agent.detours import Detours
+from ntmobile.agent.detours import Detours, only_ipv6, with_ipv4
 from ntmobile.agent.engine import PacketLoops
 from ntmobile.agent.examination import Examination
 from ntmobile.agent.history import History, Move
@@ -63,6 +63,7 @@ from ntmobile.proto.node.trust import TrustSettings
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.https import Place, Way
+from ntmobile.runtime.nat64 import find_prefix
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint, Host
@@ -143,6 +144,7 @@ class Session:
         self._locals: dict[str, Endpoint | None] = {}
         self._entropy = entropy
         self._model = model
+        self._resolver = resolver
         self._tasks = Tasks()
         self._stack = AsyncExitStack()
         self.refusals: dict[str, Reason] = {}
@@ -307,8 +309,15 @@ class Session:
     def _handle_links(self, addresses: tuple[LocalAddress, ...]) -> None:
         _LOG.info("uplinks changed", addresses=len(addresses))
         self._follow_router(addresses)
-        self.driver.do(lambda now: self.node.handle_links(addresses, now))
+        if not only_ipv6(addresses):
+            self.detours.prefix = None
+        self._take_links(addresses)
         self._look_around()
+
+    def _take_links(self, addresses: tuple[LocalAddress, ...]) -> None:
+        if self.detours.prefix is not None:
+            addresses = with_ipv4(addresses)
+        self.driver.do(lambda now: self.node.handle_links(addresses, now))
 
     def _handle_web(self, remote: Endpoint, stands: bool) -> None:
         self.driver.do(lambda now: self.node.handle_web(remote, now, stands=stands))
@@ -321,6 +330,9 @@ class Session:
         self._looking = self._tasks.start(self._avoid(), "real networks")
 
     async def _avoid(self) -> None:
+        if only_ipv6(self.links.addresses):
+            self.detours.prefix = await find_prefix(self._resolver.servers(), mark=self._model.mark)
+            self._take_links(self.links.addresses)
         known = (*self.coordinator_endpoints, *self._state.servers.account_endpoints)
         hosts = (self.detours.translate(each).host for each in known)
         towards = next((host for host in hosts if isinstance(host, IPv4Address)), None)

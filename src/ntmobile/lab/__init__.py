@@ -23,6 +23,7 @@ from ntmobile.lab.internet import Internet
 from ntmobile.lab.lab import Lab, entered, unavailable
 from ntmobile.lab.namespace import Namespace
 from ntmobile.lab.nat import Nat
+from ntmobile.lab.nat64 import Nat64
 from ntmobile.lab.network import Network, Uplink
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Mapping",
     "Namespace",
     "Nat",
+    "Nat64",
     "Network",
     "ParentDns",
     "Ports",

@@ -19,6 +19,7 @@ import dns.zonefile
 
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.host import Host
+from ntmobile.lab.nat64 import INSIDE, PREFIX
 from ntmobile.lab.waiting import wait_until
 
 DIRECTORY = "/etc/lab-dns"
@@ -45,6 +46,7 @@ options {{
   dnssec-validation no;
   empty-zones-enable no;
   servfail-ttl 0;
+  dns64 {prefix} {{ clients {{ {inside}; }}; }};
 }};
 {zones}
 """
@@ -139,7 +141,9 @@ class ParentDns:
             (directory / file).write_text(_zone_text(name, lines))
             more = SIGNED if self._signed else ""
             clauses.append(ZONE.format(name=name, file=file, more=more))
-        text = CONFIGURATION.format(directory=DIRECTORY, zones="\n".join(clauses))
+        text = CONFIGURATION.format(
+            directory=DIRECTORY, zones="\n".join(clauses), prefix=PREFIX, inside=INSIDE
+        )
         (directory / "named.conf").write_text(text)
         (directory / "rndc.conf").write_text(RNDC)
 

@@ -55,11 +55,11 @@ class Internet(Network):
         """Take the router's addresses off the port."""
         self.ip(f"addr flush dev {port}")
 
-    def delegate(self, uplink: Uplink) -> IPv6Network | None:
-        """Return a fresh /64, routed to the machine; None if it has no IPv6."""
+    def delegate(self, uplink: Uplink, network: IPv6Network | None = None) -> IPv6Network | None:
+        """Return a network, by default a fresh /64, routed to the machine; None if no IPv6."""
         if uplink.ipv6 is None:
             return None
-        network = next(self._free_networks)
+        network = network or next(self._free_networks)
         self._delegated[uplink] = network
         self.ip(_route(network, uplink))
         return network

@@ -20,6 +20,7 @@ from ntmobile.lab.impairment import Direction, Impairment, Link
 from ntmobile.lab.internet import IPV4, IPV6, Internet
 from ntmobile.lab.namespace import Namespace, Place
 from ntmobile.lab.nat import Nat
+from ntmobile.lab.nat64 import Nat64
 from ntmobile.lab.network import Network, Uplink
 
 TOOLS = ("ip", "nft", "nsenter", "unshare", "conntrack", "mount", "ethtool")
@@ -150,6 +151,10 @@ class Lab:
             ipv4=ipv4,
             mtu=mtu,
         )
+
+    def nat64(self, name: str, upstream: Network) -> Nat64:
+        """Make a network of IPv6 only whose router reaches IPv4; one of them a lab."""
+        return Nat64(self._place(name), upstream)
 
     def host(
         self,

@@ -64,9 +64,9 @@ class Nat(Network):
         """Take the port off the inside link."""
         self.ip(f"link set {port} nomaster")
 
-    def delegate(self, uplink: Uplink) -> IPv6Network | None:
+    def delegate(self, uplink: Uplink, network: IPv6Network | None = None) -> IPv6Network | None:
         """Pass another network of the upstream on to a NAT inside."""
-        network = self.uplink.network.delegate(self.uplink)
+        network = self.uplink.network.delegate(self.uplink, network)
         if network is None or uplink.ipv6 is None:
             return None
         self.ip(f"route replace {network} via {uplink.ipv6.ip} dev {LAN}")

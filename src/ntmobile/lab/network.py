@@ -81,8 +81,8 @@ class Network(Namespace):
         """Undo connect at a port that is not in use any more."""
 
     @abstractmethod
-    def delegate(self, uplink: Uplink) -> IPv6Network | None:
-        """Return an IPv6 network that is from now on routed to the machine."""
+    def delegate(self, uplink: Uplink, network: IPv6Network | None = None) -> IPv6Network | None:
+        """Return an IPv6 network, the given one or any, that is now routed to the machine."""
 
     def attach(
         self,

@@ -4,9 +4,14 @@
 answers shows its prefix. Source: RFC 6052, section 2.2; RFC 7050, section 3.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+import dns.message
+import dns.rdatatype
+
+from ntmobile.runtime.dns_client import ask
 from ntmobile.wire.endpoint import Endpoint
 
 WELL_KNOWN = IPv6Network("64:ff9b::/96")
@@ -16,6 +21,7 @@ CLAT_HOST = IPv4Address("192.0.0.2")
 """Stands for the IPv4 address that this machine lacks. Source: RFC 7335."""
 OVERHEAD = 20
 """Bytes by which an IPv6 header is longer."""
+TRY_S = 2.0
 LENGTHS = (96, 64, 56, 48, 40, 32)
 _RESERVED = 8
 """Byte 8 of such an address is always zero."""
@@ -57,6 +63,22 @@ def prefix_of(address: IPv6Address) -> Prefix | None:
         found = prefix.extract(Endpoint(address, 0))
         if found.host in ITS_ADDRESSES and prefix.embed(found).host == address:
             return prefix
+    return None
+
+
+async def find_prefix(servers: Sequence[Endpoint], *, mark: int = 0) -> Prefix | None:
+    """Return the prefix of the network's NAT64 as its name servers show it, None without one."""
+    for server in servers:
+        question = dns.message.make_query(ONLY_IPV4, dns.rdatatype.AAAA)
+        try:
+            answer = await ask(server, question, timeout_s=TRY_S, mark=mark)
+        except OSError:
+            continue
+        for rrset in answer.answer:
+            for record in rrset if rrset.rdtype == dns.rdatatype.AAAA else ():
+                if (found := prefix_of(IPv6Address(record.address))) is not None:
+                    return found
+        return None
     return None
 
 

@@ -116,7 +116,8 @@ class Resolver:
         self, servers: Callable[[], Sequence[Endpoint]], clock: Clock, *, mark: int = 0
     ) -> None:
         """Servers gives the recursive resolvers to ask now, best first."""
-        self._servers = servers
+        self.servers = servers
+        """Gives the recursive resolvers to ask now."""
         self._clock = clock
         self._mark = mark
         self._entries: dict[_Key, _Entry] = {}
@@ -229,7 +230,7 @@ class Resolver:
     ) -> dns.message.QueryMessage:
         """The first answer of a resolver that has one."""
         troubles: dict[str, None] = {}
-        for server in tuple(self._servers()) * ROUNDS:
+        for server in tuple(self.servers()) * ROUNDS:
             query.id = dns.entropy.random_16()
             try:
                 answer = await ask(server, query, timeout_s=TRY_S, mark=self._mark)
