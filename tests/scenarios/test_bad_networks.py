@@ -103,6 +103,32 @@ def test_a_nat_that_reboots_under_a_busy_stream_does_not_break_it(relayed: bool)
     assert not stream.broken
 
 
+@pytest.mark.parametrize("sends", ["one way", "both ways"])
+@pytest.mark.parametrize("rebooted", [("mn",), ("cn",), ("mn", "cn")])
+def test_the_nats_of_a_relayed_path_may_reboot_and_the_data_pauses_two_seconds(
+    rebooted: tuple[str, ...], sends: str
+) -> None:
+    """Also that of an end which only receives, and would not speak for twenty seconds."""
+    for phase in range(4):
+        world = World(phase)
+        org, net = world.organisation(), world.organisation("example.net")
+        mn = world.node("laptop.alice", org, world.internet.home("mn home"))
+        cn = world.node("pc.bob", net, world.internet.home("cn home"))
+        world.connect(mn, cn)
+        data = (
+            Flow(mn, mn.address_of(cn), cn, 20 * MILLISECOND)
+            if sends == "one way"
+            else Stream(mn, mn.address_of(cn), cn, 100_000)
+        )
+        world.run_for(3 + phase / 4)
+
+        for name in rebooted:
+            world.internet.gateways[f"{name} home"].reboot(None)
+        world.run_for(4)
+
+        assert data.longest_gap_ns < 2_500 * MILLISECOND, phase
+
+
 def test_a_mapping_that_dies_of_age_costs_an_established_stream_seconds_at_most() -> None:
     world = World()
     org = world.organisation()

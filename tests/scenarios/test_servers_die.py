@@ -132,17 +132,49 @@ def test_another_relay_takes_over_from_one_that_died() -> None:
 
     assert org.relays[1].forwarded > 0
     assert flow.arrivals[-1][0] > world.now - 1_000 * MILLISECOND
+    assert flow.longest_gap_ns < 6 * SECOND, "three of silence, and two to leave the RS"
 
 
-def test_with_its_only_relay_dead_a_relayed_flow_stops_and_goes_on_when_it_is_back() -> None:
-    """The negative twin of the two above."""
+def test_a_tunnel_asked_for_while_a_relay_is_dead_is_led_through_another_at_once() -> None:
+    """Nobody has to ask again: the DC directs the same negotiation anew."""
+    world = World()
+    org, net = world.organisation(relays=2), world.organisation("example.net")
+    mn = world.node("laptop.alice", org, world.internet.home("mn home"))
+    cn = world.node("pc.bob", net, world.internet.home("cn home"))
+    org.relay.kill()
+    began = world.now
+
+    answer = world.resolve(mn, cn.fqdn)
+
+    assert isinstance(answer, NameResolved)
+    assert world.now - began < 2_500 * MILLISECOND
+    world.run_for(0.5)
+    assert world.echo(mn, cn, b"hello")
+
+
+def test_where_the_own_dc_has_no_living_relay_the_peers_dc_has() -> None:
+    world, mn, cn = a_world(behind_nats=True)
+    world.connect(mn, cn)
+    stream = Stream(mn, mn.address_of(cn), cn, 100_000)
+    world.run_for(2)
+
+    world.organisations["example.org"].relay.kill()
+    world.run_for(20)
+
+    assert stream.deliveries[-1] > world.now - 500 * MILLISECOND
+    assert stream.longest_gap_ns < 8 * SECOND
+
+
+def test_with_all_relays_dead_a_relayed_flow_stops_and_goes_on_when_it_is_back() -> None:
+    """The negative twin of those above."""
     world, mn, cn = a_world(behind_nats=True)
     world.connect(mn, cn)
     flow = Flow(mn, mn.address_of(cn), cn, 100 * MILLISECOND)
     world.run_for(3)
 
     org: Organisation = world.organisations["example.org"]
-    org.relay.kill()
+    for each in world.organisations.values():
+        each.relay.kill()
     world.run_for(1)
     arrived = len(flow.arrivals)
     world.run_for(60)

@@ -327,14 +327,31 @@ def test_of_two_rs_the_one_that_is_silent_is_left() -> None:
     rig = Rig(replace(SETTINGS, relays=(Relay("rs", (RS,)), Relay("other", (OTHER_RS,)))))
     mn, _ = pair(rig)
     rig.direction(mn, CAROL, 1)
-    first = rig.acknowledge(mn, RouteDirection).relay
+    first = rig.acknowledge(mn, RouteDirection)
     rig.pass_time(3)
-    assert refusal(rig, mn) is Reason.NO_RELAY
 
+    second = rig.acknowledge(mn, RouteDirection)
+
+    assert (first.relay, second.relay) == ((RS,), (OTHER_RS,))
+    assert first.negotiation == second.negotiation, "MN asked once"
+    assert first.ktun_identifier != second.ktun_identifier
     rig.direction(mn, CAROL, 2)
-
-    assert first == (RS,)
     assert rig.acknowledge(mn, RouteDirection).relay == (OTHER_RS,)
+
+
+def test_what_the_ends_said_of_the_first_rs_does_not_count_for_the_second() -> None:
+    rig = Rig(replace(SETTINGS, relays=(Relay("rs", (RS,)), Relay("other", (OTHER_RS,)))))
+    mn, cn = pair(rig)
+    rig.direction(mn, CAROL, 1)
+    late, _ = mn.take(RouteDirection)
+    rig.acknowledge(cn, RouteDirection)
+    rig.pass_time(3)
+    for end in (mn, cn):
+        rig.acknowledge(end, RouteDirection)
+
+    rig.reply(mn, late, Refusal(Reason.INDEX_IN_USE))
+
+    assert rig.carried() == ["Ktmp", "Ktun"], "the other RS has not answered yet"
 
 
 def test_other_rs_from_now_on_when_told_so() -> None:

@@ -98,7 +98,7 @@ class Carriage:
         """Our node answered a carried Route Direction, or stayed silent: pass that on."""
         for key in tag.keys:
             self._common.keyring.erase(key, now)
-        asked = self._carrying.pop((tag.domain, tag.negotiation))
+        asked = self._carrying.pop((tag.domain, tag.ktun))
         peer = self._keyed.get(asked.header.identifier)
         if peer is None:
             return
@@ -152,15 +152,15 @@ class Carriage:
         mn = Subject(route.peer.fqdn, route.peer.groups)
         if (reason := common.judge(mn, _subject(node), now)) is not None:
             return Refusal(hides(reason), route.negotiation)
-        under_way = (peer.domain, route.negotiation) in self._carrying
-        self._carrying[peer.domain, route.negotiation] = asked
+        under_way = (peer.domain, route.ktun_identifier) in self._carrying
+        self._carrying[peer.domain, route.ktun_identifier] = asked
         if under_way:
             return None
         expires = Instant(now + route.valid_s * SECOND)
         ktmp = Ktmp(route.ktmp, route.negotiation[:8], expires)
         ktun = Ktun(route.ktun, route.ktun_identifier, expires)
         keys = (common.keyring.carry(ktmp, now), common.keyring.carry(ktun, now))
-        common.ask_node(node, route, Carried(peer.domain, route.negotiation, keys), now)
+        common.ask_node(node, route, Carried(peer.domain, route.ktun_identifier, keys), now)
         return None
 
     def _withdraw(self, fqdn: str, now: Instant) -> None:

@@ -85,6 +85,7 @@ class AskedRelay:
     """A Relay Direction of a negotiation."""
 
     negotiation: bytes
+    ktun: bytes
 
 
 ServerTag = AskedInformation | AskedRelay | RouteToEnd | Notice
@@ -114,6 +115,8 @@ class Directing:
     cn: NodeInformation
     pending: frozenset[str]
     keys: tuple[CommonKey, ...]
+    ktun: bytes
+    """Identifier of the Ktun among them."""
     relay: str | None
     """Name of the RS, where the path goes through one."""
     later: RouteDirection | None = None
@@ -218,7 +221,7 @@ class Directions:
         """Take the answer of one of our own nodes to a Route Direction; None for silence."""
         negotiation = self._open.get(tag.negotiation)
         if negotiation is not None:
-            self._settle(negotiation, tag.role, answer, Reason.NOT_REGISTERED, now)
+            self._settle(negotiation, tag.role, tag.ktun, answer, Reason.NOT_REGISTERED, now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Ask again, search again, give up."""
@@ -237,7 +240,7 @@ class Directions:
         self._drain(now)
 
     def _leave_silent_relays(self, now: Instant) -> None:
-        """Call off what waits for an RS that is silent while another is not: ends ask again."""
+        """Direct anew, through another RS, what waits for one that is silent."""
         if all(relay.is_silent(now) for relay in self._relays.values()):
             return
         for negotiation in list(self._open.values()):
@@ -245,7 +248,17 @@ class Directions:
             if not isinstance(state, Directing) or "rs" not in state.pending:
                 continue
             if state.relay is not None and self._relays[state.relay].is_silent(now):
-                self._refuse(negotiation, Reason.NO_RELAY, now)
+                self._direct_anew(negotiation, state, now)
+
+    def _direct_anew(self, negotiation: Negotiation, state: Directing, now: Instant) -> None:
+        """The ends leave the RS of their first Route Direction for that of the next."""
+        for key in state.keys:
+            self._common.keyring.erase(key, now)
+        own = state.domain == self._common.settings.domain
+        if own and self._common.registry.named(state.cn.fqdn) is None:
+            return self._refuse(negotiation, Reason.NOT_REGISTERED, now)
+        negotiation.state = Asking(state.domain)
+        return self._direct(negotiation, state.domain, state.cn, now)
 
     def poll_timeouts(self) -> Iterator[Timeout]:
         """All times at which handle_timeout wants to be called."""
@@ -366,10 +379,10 @@ class Directions:
         match outcome.tag:
             case AskedInformation(id) if (negotiation := self._open.get(id)) is not None:
                 self._handle_information(negotiation, answer, reason, now)
-            case AskedRelay(id) if (negotiation := self._open.get(id)) is not None:
-                self._settle(negotiation, "rs", answer, Reason.NO_RELAY, now)
-            case RouteToEnd(id, role) if (negotiation := self._open.get(id)) is not None:
-                self._settle(negotiation, role, answer, reason, now)
+            case AskedRelay(id, ktun) if (negotiation := self._open.get(id)) is not None:
+                self._settle(negotiation, "rs", ktun, answer, Reason.NO_RELAY, now)
+            case RouteToEnd(id, role, ktun) if (negotiation := self._open.get(id)) is not None:
+                self._settle(negotiation, role, ktun, answer, reason, now)
             case _:
                 pass
 
@@ -404,14 +417,17 @@ class Directions:
         if decision.relay is not None:
             pending.add("rs")
             self._relay(decision.relay).ask(
-                self._relay_direction(negotiation, ktun), AskedRelay(negotiation.id), now
+                self._relay_direction(negotiation, ktun),
+                AskedRelay(negotiation.id, ktun.identifier),
+                now,
             )
         common.remember_partners(mn.fqdn, cn.fqdn)
         to_cn = self._route(negotiation, Role.CN, cn.fqdn, mn, decision, ktmp, ktun, cn, mn)
         to_mn = self._route(negotiation, Role.MN, mn.fqdn, cn, decision, ktmp, ktun, cn, mn)
         later = to_mn if cn.sleeps else None
-        negotiation.state = Directing(domain, cn, frozenset(pending), (ktmp, ktun), name, later)
-        tag_cn = RouteToEnd(negotiation.id, Role.CN)
+        keys, identifier = (ktmp, ktun), ktun.identifier
+        negotiation.state = Directing(domain, cn, frozenset(pending), keys, identifier, name, later)
+        tag_cn = RouteToEnd(negotiation.id, Role.CN, ktun.identifier)
         if own:
             node = common.registry.named(cn.fqdn)
             assert node is not None
@@ -419,7 +435,8 @@ class Directions:
         else:
             self._domains[domain].ask(to_cn, tag_cn, now, tries=PATIENT_TRIES)
         if later is None:
-            common.ask_node(negotiation.mn, to_mn, RouteToEnd(negotiation.id, Role.MN), now)
+            tag_mn = RouteToEnd(negotiation.id, Role.MN, ktun.identifier)
+            common.ask_node(negotiation.mn, to_mn, tag_mn, now)
         return self._drain(now)
 
     def _create_keys(self, negotiation: bytes, now: Instant) -> tuple[Ktmp, Ktun]:
@@ -490,13 +507,14 @@ class Directions:
         self,
         negotiation: Negotiation,
         who: str,
+        ktun: bytes,
         answer: Signal | None,
         reason: Reason,
         now: Instant,
     ) -> None:
         """One of those directed answered; when all did, the keys are handed over and erased."""
         state = negotiation.state
-        if not isinstance(state, Directing):
+        if not isinstance(state, Directing) or state.ktun != ktun:
             return None
         if not isinstance(answer, NtmAck):
             refused = answer.reason if isinstance(answer, Refusal) else reason
@@ -509,7 +527,7 @@ class Directions:
         negotiation.state = replace(state, pending=pending)
         if state.later is not None and Role.CN not in pending:
             negotiation.state = replace(negotiation.state, later=None)
-            tag = RouteToEnd(negotiation.id, Role.MN)
+            tag = RouteToEnd(negotiation.id, Role.MN, ktun)
             self._common.ask_node(negotiation.mn, state.later, tag, now)
         if not pending:
             self._forget(negotiation, now)

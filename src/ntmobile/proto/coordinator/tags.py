@@ -12,6 +12,8 @@ class RouteToEnd:
 
     negotiation: bytes
     role: Role
+    ktun: bytes
+    """Identifier of the Ktun that was directed: another RS means another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class Carried:
     """A Route Direction that another DC gave us for our node."""
 
     domain: str
-    negotiation: bytes
+    ktun: bytes
+    """Identifier of the Ktun in it: that of this negotiation, through this RS."""
     keys: tuple[CommonKey, ...]
 
 

@@ -43,6 +43,8 @@ AWAIT_RELAY_NS = 8 * SECOND
 RELAY_LONGEST_RETRY_NS = 400_000_000
 RELAY_TRIES = 20
 """About ten seconds. An RS that is back after a restart hears of its ends within half a second."""
+SILENT_RELAY_NS = 2 * SECOND
+"""Nothing came from RS: where the DC has no other, the peer's DC may."""
 UNDIRECTED_NS = SECOND
 """RS is there and still does not know Ktun: it may have been told before it restarted."""
 
@@ -88,7 +90,7 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Undirected:
-    """RS is there and knows no Ktun of this negotiation: another is to be tried beside it."""
+    """RS is silent, or knows nothing of this negotiation: another is to be tried beside it."""
 
     negotiation: bytes
 
@@ -163,6 +165,7 @@ class Negotiation:
         self._punched: Endpoint | None = None
         self._punching = False
         self._undirected_since: Instant | None = None
+        self._doubt_at: Instant | None = None
         self.is_doubtful = False
         """RS may never be told of it: it is under way still, and no reason not to try another."""
         self._over = False
@@ -213,6 +216,8 @@ class Negotiation:
         self, header: Header, source: Endpoint, data: bytes, now: Instant, interface: int
     ) -> None:
         """Take a datagram under Ktun."""
+        if source in self.route.relay:
+            self._doubt_at = None
         heard = self._conversation.handle_datagram(header, source, data, now, interface=interface)
         match heard:
             case Asked(_, TunnelRequest() as request):
@@ -234,9 +239,8 @@ class Negotiation:
             return
         if not self._over:
             since = self._undirected_since = self._undirected_since or now
-            if now - since >= UNDIRECTED_NS and not self.is_doubtful:
-                self.is_doubtful = True
-                self._outcomes.append(Undirected(self.route.negotiation))
+            if now - since >= UNDIRECTED_NS:
+                self._doubt()
         elif self._punching:
             self._punching = False
             self._conversation.abandon()
@@ -249,6 +253,9 @@ class Negotiation:
             self._punching = self._punching and not isinstance(lost.tag, _Punch)
             if isinstance(lost.tag, _Request) or not self._over:
                 self._fail(Reason.TIMED_OUT, relay_next=not self.route.relay)
+        if self._doubt_at is not None and now >= self._doubt_at:
+            self._doubt_at = None
+            self._doubt()
         if self._give_up_at is not None and now >= self._give_up_at:
             if self._told_differently:
                 self._fail(Reason.TOLD_DIFFERENTLY, relay_next=False)
@@ -273,10 +280,19 @@ class Negotiation:
         timeouts = [self._conversation.poll_timeout()]
         if self._give_up_at is not None:
             timeouts.append(Timeout(self._give_up_at, "Tunnel Request awaited"))
+        if self._doubt_at is not None and not self._over:
+            timeouts.append(Timeout(self._doubt_at, "RS is silent"))
         return min((timeout for timeout in timeouts if timeout is not None), default=None)
+
+    def _doubt(self) -> None:
+        if not (self._over or self.is_doubtful):
+            self.is_doubtful = True
+            self._outcomes.append(Undirected(self.route.negotiation))
 
     def _begin(self, epoch: int, now: Instant) -> None:
         relay = self._parts.usable(self.route.relay)
+        if relay and not self.route.targets:
+            self._doubt_at = Instant(now + SILENT_RELAY_NS)
         if self.route.action is Action.AWAIT:
             patience = AWAIT_RELAY_NS if self.route.relay else AWAIT_DIRECT_NS
             self._give_up_at = Instant(now + patience)

@@ -546,6 +546,7 @@ class Node:
         if response is None or route.fqdn != self.fqdn:
             return Reason.NOT_REGISTERED
         known = asking is not None and asking.fqdn == route.peer.fqdn
+        known = known or self._peers.knows(route.negotiation, route.peer.fqdn)
         if route.role is Role.MN and not (known or self._peers.is_negotiating(route.peer.fqdn)):
             return Reason.NOT_ALLOWED
         return self._peers.handle_route(route, response.virtual_ipv6, now, patient=patient)

@@ -281,7 +281,8 @@ class Peers:
         own_ipv6 is the address the DC allotted. Unknown is given to the patient only: the same
         route comes again, with the CAs of that domain or without. Source: paper, Figs. 6 and 7.
         """
-        if any(n.route.negotiation == route.negotiation for n in self._negotiations.values()):
+        held = self._under(route.negotiation)
+        if held is not None and (held.identifier == route.ktun_identifier or not held.is_open):
             return None
         peer, own = route.peer, self.addresses.own
         if own is None:
@@ -314,6 +315,8 @@ class Peers:
         self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
         terms = self._terms(route, shown, own_ipv6)
         epoch = tunnel.propose_epoch(now) if route.action is Action.SEND else 0
+        if held is not None:
+            self._close_negotiation(held, now)  # the DC leads it through another RS now
         negotiation = Negotiation(self._parts, route, tunnel.index, epoch, terms, now)
         self._negotiations[negotiation.identifier] = negotiation
         self._replay_early(negotiation, now)
@@ -437,6 +440,15 @@ class Peers:
             if not (negotiation.is_open or negotiation.is_punching):
                 negotiation.punch(now)
                 self._drain_negotiation(negotiation, now)
+
+    def knows(self, negotiation: bytes, fqdn: str) -> bool:
+        """Whether that negotiation with that peer is under way here."""
+        held = self._under(negotiation)
+        return held is not None and held.route.peer.fqdn == fqdn
+
+    def _under(self, negotiation: bytes) -> Negotiation | None:
+        held = self._negotiations.values()
+        return next((each for each in held if each.route.negotiation == negotiation), None)
 
     def _negotiations_of(self, fqdn: str) -> list[Negotiation]:
         return [n for n in self._negotiations.values() if n.route.peer.fqdn == fqdn]

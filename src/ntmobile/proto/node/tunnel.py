@@ -476,13 +476,17 @@ class Tunnel:
         if pending is None:
             return
         self.rtt_ns = now - pending.began
-        since, self._suspect_since = self._suspect_since, None
-        if since is not None and pending.began - since >= STALLED_NS:
-            self._send_update(now)  # both ends send again what the path swallowed
+        self._mend(pending.began, now)
         sequence = self._pings.pop(number, None)
         if sequence is not None:
             relayed = bool(self._relay_at(source))
             self._notes.append(Pong(self.fqdn, sequence, self.rtt_ns, source, relayed))
+
+    def _mend(self, at: Instant, now: Instant) -> None:
+        """The path carried at that time: was it broken before? Then much was swallowed."""
+        since, self._suspect_since = self._suspect_since, None
+        if since is not None and at - since >= STALLED_NS + (self.rtt_ns or 0):
+            self._send_update(now)
 
     def _handle_rekey_request(self, request: TunnelRequest, epoch: int, now: Instant) -> None:
         answer = self._rekey_answer
@@ -584,7 +588,7 @@ class Tunnel:
         if verdict is Verdict.DEAD:
             self._declare_dead(now)
         if verdict is Verdict.WELL:
-            self._suspect_since = None
+            self._mend(heard, now)
         elif self.path is not None:
             # Where data comes back, the sender waits for it; a one-way flow wants nothing late.
             if self._suspect_since is None and now - self._conversed_at <= CONVERSED_NS:
