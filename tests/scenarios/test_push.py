@@ -11,6 +11,7 @@ from ntmobile.wire.registration import KeepAliveChoice, Reason
 pytestmark = pytest.mark.paper("Push", "Fig. 3", "Fig. 6")
 
 QUIET_S = 300
+pytestmark = pytest.mark.paper("Push", "Fig. 3", "Fig. 6", "Device Token Request")
 
 
 def test_a_sleeping_node_is_woken_by_a_peer_s_query_and_reached() -> None:

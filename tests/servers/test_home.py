@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from ipaddress import ip_address
 
 import pytest
 from structlog.testing import capture_logs
@@ -131,11 +130,9 @@ def test_as_and_dc_in_processes_of_their_own_on_one_machine_are_fine() -> None:
     assert partner_elsewhere(SETTINGS, running, machine(PRIVATE)) is None
 
 
-def test_a_role_that_is_not_built_yet_is_left_out_and_said() -> None:
+def test_ns_may_be_alone_on_a_machine() -> None:
     text = f'[server]\ndomain = "ntm.example.org"\naddresses = ["{MAIN}"]\nroles = ["dc", "ns"]\n'
+    settings = parse_server(text + f'[ns]\naddresses = ["{FURTHER}"]\n')
 
-    with capture_logs() as logs:
-        sites = at_home(parse_server(text), None, None, machine(str(ip_address(MAIN))))
-
-    assert [site.label for site in sites] == ["dc"]
-    assert [each["event"] for each in logs] == ["role not built yet, left out"]
+    assert found(MAIN, settings=settings) == ["dc"]
+    assert found(FURTHER, settings=settings) == ["ns"]

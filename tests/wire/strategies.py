@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from hypothesis import strategies as st
 
-from ntmobile.wire import direction, registration, tunnel
+from ntmobile.wire import direction, notification, registration, tunnel
 from ntmobile.wire.datagram import Sender, Signal
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.identity import PublicIdentity, Succession
@@ -52,6 +52,10 @@ noise = st.binary(min_size=48, max_size=96)
 states = st.builds(tunnel.ReceiveState, epochs, sequences, st.binary(max_size=64))
 state_lists = st.lists(states, max_size=2).map(tuple)
 
+places = st.builds(
+    notification.NotificationPlace, fqdns, endpoint_lists, identifiers, secrets, seconds
+)
+
 signals: st.SearchStrategy[Signal] = st.one_of(
     st.builds(
         registration.RegistrationRequest,
@@ -65,6 +69,8 @@ signals: st.SearchStrategy[Signal] = st.one_of(
         st.booleans(),
         st.none() | ipv4,
         st.booleans(),
+        kntmns=st.none() | identifiers,
+        failed=st.lists(fqdns, max_size=4).map(tuple),
     ),
     st.builds(
         registration.RegistrationResponse,
@@ -77,6 +83,7 @@ signals: st.SearchStrategy[Signal] = st.one_of(
         st.lists(identifiers, max_size=8).map(tuple),
         st.sampled_from(registration.KeepAliveChoice),
         st.none() | st.sampled_from(registration.Reason),
+        st.none() | places,
     ),
     st.builds(registration.UdpKeepAlive, st.booleans()),
     st.builds(registration.KeepAliveAnswer, endpoints, sequences),
@@ -110,6 +117,10 @@ signals: st.SearchStrategy[Signal] = st.one_of(
     ),
     st.builds(direction.ReachabilityProbe, endpoint_lists, sequences),
     st.builds(direction.Withdrawal, fqdns),
+    st.builds(notification.NotificationDirection, fqdns, identifiers, secrets, seconds),
+    st.builds(notification.NotificationRegistration, fqdns, sequences, seconds),
+    st.builds(notification.TcpKeepAlive, seconds),
+    st.builds(notification.Notification, identifiers, st.binary(max_size=200)),
     st.builds(tunnel.HolePunching, roles, sequences, indexes),
     st.builds(tunnel.TunnelRequest, id128, roles, sequences, indexes, epochs, noise),
     st.builds(tunnel.TunnelResponse, id128, roles, sequences, indexes, epochs, noise),

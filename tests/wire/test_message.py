@@ -8,6 +8,12 @@ from ntmobile.wire.datagram import Envelope, Signal, decode_control, encode_cont
 from ntmobile.wire.direction import DirectionRequest, Role, Withdrawal
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.identity import PublicIdentity
+from ntmobile.wire.notification import (
+    Notification,
+    NotificationDirection,
+    NotificationRegistration,
+    TcpKeepAlive,
+)
 from ntmobile.wire.registration import (
     Challenge,
     KeepAliveAnswer,
@@ -30,9 +36,19 @@ VECTORS: dict[str, tuple[Signal, str]] = {
     "Withdrawal": (Withdrawal("a.b"), "9301c4009216a3612e62"),
     "Registration Response": (
         RegistrationResponse(IPv4Address("100.64.0.16"), IPv6Address("fd00::1"), MAPPED, 5, 90, 20),
-        "9301c4009a02c40464400010c410fd000000000000000000000000000001c406c000020710ea055a1490"
-        "a3756470c0",
+        "9301c4009b02c40464400010c410fd000000000000000000000000000001c406c000020710ea055a1490"
+        "a3756470c0c0",
     ),
+    "Notification Direction": (
+        NotificationDirection("a.b", b"12345678", bytes(32), 60),
+        "9301c4009550a3612e62c4083132333435363738c420" + "00" * 32 + "3c",
+    ),
+    "Notification Registration": (
+        NotificationRegistration("a.b", 3, 120),
+        "9301c4009451a3612e620378",
+    ),
+    "TCP Keep Alive": (TcpKeepAlive(60), "9301c40092523c"),
+    "Notification": (Notification(b"12345678", b"\x05"), "9301c4009353c4083132333435363738c40105"),
     "Hole Punching": (HolePunching(Role.CN, 1, 7, b""), "9301c4009520a2636e0107c400"),
     "Direction Request": (
         DirectionRequest("a.b", bytes(16), PublicIdentity(bytes(32), bytes(32), bytes(64))),

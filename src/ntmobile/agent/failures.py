@@ -147,6 +147,10 @@ _NAMES: dict[Reason, tuple[str, str]] = {
         "the node sleeps and cannot be woken: its push service does not know it any more",
         "on that node: ntm up --keepalive push --push with a new device token, or --keepalive tcp",
     ),
+    Reason.NO_NOTIFICATION: (
+        "no notification server of the domain answers; the node keeps alive by UDP meanwhile",
+        "ntm status; if it stays so, tell the operator",
+    ),
     Reason.NOT_WOKEN: (
         "the node was sent a wake-up and did not answer it in time",
         "try again; it may be off, or without a network",

@@ -150,14 +150,11 @@ def _report(directory: ServerDirectory, settings: ServerConfig) -> None:
 
 
 def _warnings(settings: ServerConfig) -> list[str]:
-    warnings = [
+    return [
         f"{address} is not reachable from the Internet"
         for address in settings.addresses
         if not address.is_global
     ]
-    if Role.NS in settings.server.roles:
-        warnings.append("the NS role is not built yet: nodes keep alive by UDP")
-    return warnings
 
 
 def _lines(shown: ServerView) -> list[tuple[str, str]]:

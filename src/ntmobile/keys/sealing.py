@@ -72,10 +72,9 @@ class Sealer:
         """Return the whole datagram; identifier is one of the key's names."""
         if self._counter == MAX_COUNTER:
             raise StateError("a signalling key is used up")
-        header = Header(self._sender, identifier, self._salt, self._counter).encode()
-        nonce = self._counter.to_bytes(12)
+        header = Header(self._sender, identifier, self._salt, self._counter)
         self._counter += 1
-        return header + self._cipher.encrypt(nonce, plaintext, header)
+        return _seal(self._cipher, header, plaintext)
 
 
 class Opener:
@@ -92,11 +91,30 @@ class Opener:
         """Return the plaintext; raises DecodeError when forged or replayed."""
         if header.counter >= MAX_COUNTER:
             raise DecodeError("counter out of range")
-        nonce = header.counter.to_bytes(12)
-        try:
-            plaintext = self._cipher.decrypt(nonce, data[HEADER_SIZE:], data[:HEADER_SIZE])
-        except InvalidTag:
-            raise DecodeError("forged") from None
+        plaintext = _open(self._cipher, header, data)
         if not self._window.accept(header.counter):
             raise DecodeError("replayed")
         return plaintext
+
+
+def seal_once(key: CommonKey, header: Header, plaintext: bytes) -> bytes:
+    """Return the datagram of a header; the caller never uses its salt and counter again."""
+    return _seal(subkey(key, header.sender, header.salt), header, plaintext)
+
+
+def open_once(key: CommonKey, header: Header, data: bytes) -> bytes:
+    """Return the plaintext; raises DecodeError when forged. The caller looks for replays."""
+    return _open(subkey(key, header.sender, header.salt), header, data)
+
+
+def _seal(cipher: AESGCM, header: Header, plaintext: bytes) -> bytes:
+    clear = header.encode()
+    return clear + cipher.encrypt(header.counter.to_bytes(12), plaintext, clear)
+
+
+def _open(cipher: AESGCM, header: Header, data: bytes) -> bytes:
+    nonce = header.counter.to_bytes(12)
+    try:
+        return cipher.decrypt(nonce, data[HEADER_SIZE:], data[:HEADER_SIZE])
+    except InvalidTag:
+        raise DecodeError("forged") from None

@@ -9,6 +9,12 @@ Every machine has the same face::
     poll_request() -> Request | None     poll_reply() -> Reply | None
     poll_timeout() -> Timeout | None                                                when
 
+and where it talks over TCP (NS and node)::
+
+    handle_stream_opened(stream, source, now)   handle_stream_closed(stream, now)   in
+    handle_stream(stream, data, now)
+    poll_stream() -> StreamCommand | None                                           out
+
 After any call in, drain every poll until it gives None. Time never runs backwards.
 """
 
@@ -29,6 +35,34 @@ class Transmit:
     payload: bytes
     interface: int = 0
     """Uplink (interface index) to send it by; 0 is the system's choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpen:
+    """Connect by TCP. Then handle_stream_opened is called, or handle_stream_closed."""
+
+    stream: int
+    destination: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class StreamData:
+    """Write these bytes to a connection."""
+
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """Close a connection; nothing more is heard of it."""
+
+    stream: int
+
+
+StreamCommand = StreamOpen | StreamData | StreamEnd
+"""What a machine that talks over TCP wants done, in order; the driver names accepted
+connections by numbers of its own, the machine those it opens by its own."""
 
 
 class Timeout(NamedTuple):
@@ -79,7 +113,14 @@ class RelayServer:
     name: str
 
 
-Target = OwnAccount | OwnCoordinator | ForeignCoordinator | RelayServer
+@dataclass(frozen=True, slots=True)
+class NotificationServer:
+    """An NS, by the name in the DC's configuration."""
+
+    name: str
+
+
+Target = OwnAccount | OwnCoordinator | ForeignCoordinator | RelayServer | NotificationServer
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from ntmobile.proto.io import (
     FindAuthorities,
     FindCoordinator,
     ForeignCoordinator,
+    NotificationServer,
     OwnAccount,
     OwnCoordinator,
     RelayServer,
@@ -97,6 +98,12 @@ class Calls:
                 place = own.relay(name)
                 if place is None:
                     return Failed(Reason.NO_RELAY, f"{name} is no RS of {own.name} any more")
+                return await self._call_own(own, place, message)
+            case NotificationServer(name):
+                place = own.notifier(name)
+                if place is None:
+                    gone = f"{name} is no NS of {own.name} any more"
+                    return Failed(Reason.NO_NOTIFICATION, gone)
                 return await self._call_own(own, place, message)
             case ForeignCoordinator(name):
                 domain = await self._domains.judge(name)

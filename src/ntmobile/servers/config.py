@@ -36,6 +36,8 @@ from ntmobile.wire.endpoint import Endpoint
 FILE = "server.toml"
 HTTPS_PORT = 443
 UDP_PORT = 4330
+NOTIFICATION_PORT = 4434
+"""NS: nodes connect by TCP, the DC asks by UDP. Not 443, where HTTPS of the same machine is."""
 RELAY_UDP_PORT = 4331
 """RS shares DC's addresses where both run in one process, so it needs its own port."""
 DNS_PORT = 53
@@ -142,6 +144,8 @@ class NotificationPorts:
     addresses: Addresses = setting(list_of(ADDRESS), ())
     """Where NS answers, when not at [server] addresses."""
     https: int = setting(PORT, HTTPS_PORT)
+    port: int = setting(PORT, NOTIFICATION_PORT)
+    """TCP for the connections that nodes hold, and UDP for the DC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,10 +236,10 @@ class Site:
         return tuple(Endpoint(address, port) for address in self.addresses)
 
     def signalling(self) -> tuple[Endpoint, ...]:
-        """Return where it takes datagrams: an RS at one address a family, as paths need."""
+        """Return where it takes datagrams: RS and NS at one address a family, as paths need."""
         assert self.udp is not None
         endpoints = self.at(self.udp)
-        if self.role is not Role.RS:
+        if self.role not in (Role.RS, Role.NS):
             return endpoints
         first = {endpoint.version: endpoint for endpoint in reversed(endpoints)}
         return tuple(each for each in endpoints if each in first.values())
@@ -278,7 +282,7 @@ class ServerConfig:
             case Role.DC:
                 here, https, udp = self.dc.addresses, self.dc.https, self.dc.udp
             case Role.NS:
-                here, https, udp = self.ns.addresses, self.ns.https, None
+                here, https, udp = self.ns.addresses, self.ns.https, self.ns.port
             case Role.RS:
                 here, https, udp = self.rs.addresses, self.rs.https, self.rs.udp
         return Site(role, str(role), here or self.server.addresses, https, udp)
@@ -290,6 +294,11 @@ class ServerConfig:
             Site(Role.RS, each.name, each.addresses, each.https, each.udp) for each in self.relay
         )
         return (*map(self.site, self.server.roles), *further)
+
+    @property
+    def notifiers(self) -> tuple[Site, ...]:
+        """All NS of the domain."""
+        return tuple(site for site in self.sites if site.role is Role.NS)
 
     @property
     def relays(self) -> tuple[Site, ...]:

@@ -11,6 +11,7 @@ from ntmobile.proto.coordinator.settings import (
     Audit,
     CoordinatorSettings,
     NodeStored,
+    Notifier,
     Relay,
     StoredNode,
     WakeUpFailed,
@@ -100,9 +101,10 @@ class CoordinatorServer:
         self.driver.do(lambda now: self.machine.set_policy(policy, now))
 
     def set_settings(self, settings: ServerConfig) -> None:
-        """Take over what may change while running: the RS, and the push services."""
+        """Take over what may change while running: RS, NS and the push services."""
         self.driver.do(lambda _: self.machine.set_relays(relays_of(settings)))
         self.driver.do(lambda _: self.machine.set_push(settings.push.kinds))
+        self.driver.do(lambda _: self.machine.set_notifiers(notifiers_of(settings)))
 
     def registered(self) -> int:
         """How many nodes showed themselves lately."""
@@ -143,6 +145,7 @@ def coordinator_settings(settings: ServerConfig, domain_key: bytes) -> Coordinat
         registration_s=4 * settings.nodes.keepalive_s + 10,
         domain_key=domain_key,
         push=settings.push.kinds,
+        notifiers=notifiers_of(settings),
     )
 
 
@@ -151,3 +154,8 @@ def relays_of(settings: ServerConfig) -> tuple[Relay, ...]:
     return tuple(
         Relay(settings.host_of(site), site.signalling(), site.https) for site in settings.relays
     )
+
+
+def notifiers_of(settings: ServerConfig) -> tuple[Notifier, ...]:
+    """Return the domain's NS, with one address a family."""
+    return tuple(Notifier(settings.host_of(site), site.signalling()) for site in settings.notifiers)

@@ -15,6 +15,7 @@ def count_all(servers: "Servers", metrics: Metrics) -> None:
     metrics.add(Counted("ntm_https", "answers by HTTP status", "status", lambda: front.counters))
     _count_coordinator(servers, metrics)
     _count_relay(servers, metrics)
+    _count_notifier(servers, metrics)
     if (account := servers.account) is not None:
         refused = account.logins.refused
         read = lambda: {str(reason): count for reason, count in refused.items()}  # noqa: E731
@@ -53,3 +54,14 @@ def _count_relay(servers: "Servers", metrics: Metrics) -> None:
     metrics.add(Counted("ntm_rs_port", "datagrams at RS", "what", relay.port.counters))
     stun = relay.signalling.stun.counters
     metrics.add(Counted("ntm_rs_stun", "STUN at RS", "what", lambda: stun))
+
+
+def _count_notifier(servers: "Servers", metrics: Metrics) -> None:
+    notifier = servers.notifier
+    if notifier is None:
+        return
+    metrics.add(Measured("ntm_ns_held", "connections of nodes", lambda: notifier.machine.held))
+    rejected: Mapping[str, int] = notifier.machine.rejected
+    metrics.add(Counted("ntm_ns_rejected", "what NS dropped", "reason", lambda: rejected))
+    streams = notifier.acceptor.counters
+    metrics.add(Counted("ntm_ns_streams", "connections at NS", "what", lambda: streams))

@@ -15,7 +15,7 @@ from ntmobile.wire.endpoint import Host
 
 log = structlog.get_logger()
 
-BUILT = (Role.AS, Role.DC, Role.RS)
+ORDER = (Role.AS, Role.DC, Role.NS, Role.RS)
 STATEFUL = frozenset((Role.AS, Role.DC))
 """Roles that need the store, and share it."""
 
@@ -32,7 +32,7 @@ def at_home(
     names the RS where a domain has several.
     """
     _refuse_unknown(settings, roles or ())
-    sites = [site for site in settings.sites if _is_built(site)]
+    sites = list(settings.sites)
     if relay is not None:
         _refuse_unknown_relay(settings, relay)
         sites = [site for site in sites if site.role is not Role.RS or site.label == relay]
@@ -50,7 +50,7 @@ def at_home(
     if not running:
         raise Remedy(
             "no server is left to run here: none of the addresses in server.toml is this machine's",
-            remedy="say which ones, of as, dc and rs: ntm serve DIR --roles rs",
+            remedy="say which ones, of as, dc, ns and rs: ntm serve DIR --roles rs",
         )
     return running
 
@@ -96,21 +96,15 @@ def _refuse_ambiguous(wanted: Sequence[Site], is_local: Callable[[Host], bool]) 
         )
 
 
-def _is_built(site: Site) -> bool:
-    if site.role not in BUILT:
-        log.warning("role not built yet, left out", role=site.role)
-    return site.role in BUILT
-
-
 def _one_a_role(sites: Iterable[Site]) -> tuple[Site, ...]:
     chosen: dict[Role, Site] = {}
     for site in sites:
         chosen.setdefault(site.role, site)
-    return tuple(sorted(chosen.values(), key=lambda site: BUILT.index(site.role)))
+    return tuple(sorted(chosen.values(), key=lambda site: ORDER.index(site.role)))
 
 
 def _tell_elsewhere(settings: ServerConfig, running: Sequence[Site]) -> None:
     for site in settings.sites:
-        if site not in running and site.role in BUILT:
+        if site not in running:
             where = ", ".join(map(str, site.addresses))
             log.info("runs elsewhere", server=settings.host_of(site), at=where)

@@ -70,6 +70,13 @@ class OwnDomain:
                 return self._place(site)
         return None
 
+    def notifier(self, name: str) -> Place | None:
+        """Where the NS of that host name takes HTTPS; None when the domain has none of it."""
+        for site in self.settings.notifiers:
+            if self.settings.host_of(site) == name:
+                return self._place(site)
+        return None
+
     def domain(self) -> Domain:
         """The domain as the judge of domains knows it."""
         places = (self.place(Role.DC),)

@@ -47,6 +47,7 @@ from ntmobile.servers.http import Front
 from ntmobile.servers.keeper import Keeper
 from ntmobile.servers.logins import Logins
 from ntmobile.servers.metrics import Metrics
+from ntmobile.servers.notification import NotificationServer
 from ntmobile.servers.own import OwnDomain
 from ntmobile.servers.push import Push
 from ntmobile.servers.relay import RelayServer
@@ -109,6 +110,7 @@ class Servers:
         self.coordinator: CoordinatorServer | None = None
         self.account: AccountServer | None = None
         self.relay: RelayServer | None = None
+        self.notifier: NotificationServer | None = None
         self.dns: DnsServer | None = None
 
     @property
@@ -194,6 +196,8 @@ class Servers:
         self._make_domains()
         if Role.RS in self.roles:
             self._start_relay()
+        if Role.NS in self.roles:
+            self._start_notifier()
         if self._store is not None:
             await self._start_stateful(self._store)
         await self._listen()
@@ -312,6 +316,15 @@ class Servers:
             )
         self._stack.callback(self.relay.close)
         self._serve(Role.RS, self.relay.take)
+
+    def _start_notifier(self) -> None:
+        site = self.sites[Role.NS]
+        with explaining(f"port {site.udp}, TCP and UDP", f"{site.heading} port"):
+            self.notifier = NotificationServer(
+                self.own.name, site, entropy=self._entropy, clock=self._clock, tasks=self._tasks
+            )
+        self._stack.callback(self.notifier.close)
+        self._serve(Role.NS, self.notifier.take)
 
     def _start_account(self, store: Store) -> None:
         authority = self._authority(self._settings)

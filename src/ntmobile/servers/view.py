@@ -24,7 +24,10 @@ class ServerView:
     """Whether the zone has a key, so that DNSSEC can prove the domain's."""
     addresses: tuple[str, ...]
     ports: dict[str, dict[str, int]]
-    """By server (as, dc, rs, a further RS's name) and "dns", then "tcp" and "udp"."""
+    """By server (as, dc, ns, rs, a further RS's name) and "dns", then "tcp" and "udp".
+
+    NS also "held": TCP for the connections that nodes hold.
+    """
     servers: dict[str, tuple[str, ...]]
     """Addresses by host name."""
     roles: tuple[str, ...]
@@ -60,6 +63,8 @@ def _ports(settings: ServerConfig) -> dict[str, dict[str, int]]:
         ports[site.label] = {"tcp": site.https}
         if site.udp is not None:
             ports[site.label]["udp"] = site.udp
+        if site.role is Role.NS and site.udp is not None:
+            ports[site.label]["held"] = site.udp
         if site.role is Role.DC:
             ports["dns"] = {"udp": settings.dns.port, "tcp": settings.dns.port}
     return ports

@@ -125,6 +125,7 @@ class SimNode(Process):
         self._applications: dict[int, Application] = {}
         self.plane = Plane(self._send_capsule, self, lambda: internet.now)
         self.machine = self._new_machine()
+        self.streams = self._open_streams(self.machine)
         self.report_links()
 
     @property
@@ -136,6 +137,7 @@ class SimNode(Process):
         """Die; what is in the state directory stays."""
         super().kill()
         self._https.close()
+        self.streams.close()
 
     def log_in(self, password: str | None = None, authority: str | None = None) -> None:
         """Begin a login; neither means with the enrolled device key."""
@@ -265,6 +267,10 @@ class SimNode(Process):
         command = self.machine.poll_command()
         if command is not None:
             self.plane.execute(command)
+            return True
+        stream = self.machine.poll_stream()
+        if stream is not None:
+            self._command_stream(self.streams, stream, self._entropy.getrandbits(64))
             return True
         request = self.machine.poll_request()
         if request is not None:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 from ntmobile.keys.certificates import make_ca
 from ntmobile.keys.identity import public_of
 from ntmobile.proto.coordinator.policy import Federation, Policy
-from ntmobile.proto.coordinator.settings import CoordinatorSettings, Relay
+from ntmobile.proto.coordinator.settings import CoordinatorSettings, Notifier, Relay
 from ntmobile.proto.io import random_bytes
 from ntmobile.proto.relay.memory import Record
 from ntmobile.sim.directory import Directory, Domain
@@ -20,6 +20,7 @@ from ntmobile.sim.servers import (
     Accounts,
     AccountServer,
     CoordinatorServer,
+    NotificationHolder,
     Registrations,
     RelayForwarder,
 )
@@ -43,13 +44,14 @@ class Organisation:
         network: Network | None = None,
         policy: Policy | None = None,
         relays: int = 1,
+        notifiers: int = 0,
         ipv4_pool: str = "100.64.0.0/10",
         kntmdc_s: int = KNTMDC_S,
         certificates: bool = False,
         trusted: tuple[bytes, ...] = (),
         authentication: Authentication = Authentication.DEVICE_KEY,
     ) -> None:
-        """Builds as.DOMAIN, dc.DOMAIN and rs.DOMAIN (rs2, ...) on the core unless told.
+        """Builds as.DOMAIN, dc.DOMAIN, rs.DOMAIN (rs2, ...), ns.DOMAIN on the core unless told.
 
         With certificates it has a CA, and gives every node one at its login; trusted are further
         CAs of its nodes, in DER; authentication is what it has its nodes ask of their peers.
@@ -72,10 +74,13 @@ class Organisation:
         self.policy = policy or Policy(domain, Federation.OPEN)
         names = [f"rs{number or ''}.{domain}" for number in (0, *range(2, relays + 1))]
         self._relay_hosts = [internet.host(name, network) for name in names[:relays]]
+        names = [f"ns{number or ''}.{domain}" for number in (0, *range(2, notifiers + 1))]
+        self._notifier_hosts = [internet.host(name, network) for name in names[:notifiers]]
         self.settings = CoordinatorSettings(
             domain,
             tuple(Relay(host.name, endpoints(host)) for host in self._relay_hosts),
             ipv4_pool=IPv4Network(ipv4_pool),
+            notifiers=tuple(Notifier(host.name, endpoints(host)) for host in self._notifier_hosts),
         )
         dc = internet.host(f"dc.{domain}", network)
         key = public_of(self.signer.private)
@@ -84,11 +89,17 @@ class Organisation:
         self.coordinator = self._start_coordinator(dc)
         self.account = self._start_account(internet.host(f"as.{domain}", network))
         self.relays = [self._start_relay(host, []) for host in self._relay_hosts]
+        self.notifiers = [self._start_notifier(host) for host in self._notifier_hosts]
 
     @property
     def relay(self) -> RelayForwarder:
         """The first RS."""
         return self.relays[0]
+
+    @property
+    def notifier(self) -> NotificationHolder:
+        """The first NS."""
+        return self.notifiers[0]
 
     @property
     def account_endpoints(self) -> tuple[Endpoint, ...]:
@@ -115,6 +126,11 @@ class Organisation:
         before.kill()
         records = [] if forgets else before.records
         self.relays[number] = self._start_relay(before.host, records)
+
+    def restart_notifier(self, number: int = 0, *, silently: bool = False) -> None:
+        """Kill an NS and start it again: it knows no node."""
+        self.notifiers[number].kill(silently=silently)
+        self.notifiers[number] = self._start_notifier(self.notifiers[number].host)
 
     def set_policy(self, policy: Policy) -> None:
         """Make the DC go by another policy, now and after restarts."""
@@ -150,6 +166,11 @@ class Organisation:
             public_of(self.signer.private),
             self._kntmdc_s,
             self._authentication,
+        )
+
+    def _start_notifier(self, host: SimHost) -> NotificationHolder:
+        return NotificationHolder(
+            self._internet, self._recorder, host, self._directory, self.signer
         )
 
     def _start_relay(self, host: SimHost, records: list[Record]) -> RelayForwarder:

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from ntmobile.keys.table import Keyring
-from ntmobile.proto.io import Timeout, Transmit
+from ntmobile.proto.io import StreamCommand, StreamData, StreamEnd, StreamOpen, Timeout, Transmit
 from ntmobile.sim.calendar import Entry
 from ntmobile.sim.errors import SimulationError
 from ntmobile.sim.host import SimHost
 from ntmobile.sim.internet import Internet
 from ntmobile.sim.packet import Transport
 from ntmobile.sim.recorder import Recorder
+from ntmobile.sim.stream import Streams, StreamUser
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
 
@@ -44,6 +45,22 @@ class Machine(Protocol):
 
     def poll_timeout(self) -> Timeout | None:
         """When handle_timeout wants to be called."""
+        ...
+
+
+class StreamMachine(Protocol):
+    """The part of the face of a machine that talks over connections."""
+
+    def handle_stream_opened(self, stream: int, source: Endpoint, now: Instant) -> None:
+        """A connection stands."""
+        ...
+
+    def handle_stream(self, stream: int, data: bytes, now: Instant) -> None:
+        """Bytes came."""
+        ...
+
+    def handle_stream_closed(self, stream: int, now: Instant) -> None:
+        """A connection broke."""
         ...
 
 
@@ -96,6 +113,33 @@ class Process:
     def _receive(self, source: Endpoint, data: bytes, interface: int) -> None:
         with self.recorder.arriving(data):
             self.call(lambda now: self._handle_datagram(source, data, interface, now))
+
+    def _open_streams(self, machine: StreamMachine, listen: int | None = None) -> Streams:
+        """Let the machine talk over connections, too."""
+
+        def received(stream: int, data: bytes) -> None:
+            with self.recorder.arriving(data):
+                self.call(lambda now: machine.handle_stream(stream, data, now))
+
+        user = StreamUser(
+            lambda stream, source: self.call(
+                lambda now: machine.handle_stream_opened(stream, source, now)
+            ),
+            received,
+            lambda stream: self.call(lambda now: machine.handle_stream_closed(stream, now)),
+        )
+        return Streams(self.host, self.internet.calendar, user, listen)
+
+    def _command_stream(self, streams: Streams, command: StreamCommand, identifier: int) -> None:
+        """Do what the machine wants done with a connection; identifier is random."""
+        match command:
+            case StreamOpen(stream, destination):
+                streams.connect(stream, destination, identifier)
+            case StreamData(stream, data):
+                self.recorder.departed(self.host.name, data, self.now, "TCP")
+                streams.write(stream, data)
+            case StreamEnd(stream):
+                streams.end(stream)
 
     def _handle_datagram(self, source: Endpoint, data: bytes, interface: int, now: Instant) -> None:
         raise NotImplementedError

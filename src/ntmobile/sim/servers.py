@@ -18,11 +18,13 @@ from ntmobile.proto.io import (
     FindCoordinator,
     ForeignCoordinator,
     LoginVerified,
+    NotificationServer,
     RelayServer,
     Transmit,
     VerifyLogin,
     WakeUp,
 )
+from ntmobile.proto.notification.notification import NotificationRole
 from ntmobile.proto.relay.memory import Record, standing
 from ntmobile.proto.relay.relay import Bind, ForgetPath, RelayRole, Unbind
 from ntmobile.sim.directory import DNS_PORT, HTTPS_PORT, Directory, Resolver, reachable
@@ -210,7 +212,8 @@ class CoordinatorServer(Server):
         super().__init__(internet, recorder, host, directory, signer)
         self.registrations = registrations
         self.push = push
-        self._relays = {relay.name: relay.endpoints for relay in settings.relays}
+        self._own_servers = {relay.name: relay.endpoints for relay in settings.relays}
+        self._own_servers |= {each.name: each.endpoints for each in settings.notifiers}
         self._zone = Service(host, DNS_PORT, self._name, transport=Transport.UDP, handshake=DNS)
         self.resolver = Resolver(internet, recorder, host, directory, self.https)
         stored = registrations.nodes.values()
@@ -267,8 +270,8 @@ class CoordinatorServer(Server):
 
     def _call(self, request: Call) -> None:
         target = request.target
-        if isinstance(target, RelayServer):
-            to = reachable(self.host, self._relays[target.name], HTTPS_PORT)
+        if isinstance(target, RelayServer | NotificationServer):
+            to = reachable(self.host, self._own_servers[target.name], HTTPS_PORT)
             self.ask(request, to, self.signer.domain, target.name)
         elif isinstance(target, ForeignCoordinator):
             domain = self.directory.domain(target.domain)
@@ -280,6 +283,45 @@ class CoordinatorServer(Server):
             self.ask(request, to, domain.name, domain.coordinator)
         else:
             raise AssertionError(f"a DC never calls {target}")
+
+
+class NotificationHolder(Server):
+    """An NS: its machine, and the connections that nodes hold."""
+
+    machine: NotificationRole
+
+    def __init__(
+        self,
+        internet: Internet,
+        recorder: Recorder,
+        host: SimHost,
+        directory: Directory,
+        signer: Signer,
+    ) -> None:
+        """Starts without nodes."""
+        super().__init__(internet, recorder, host, directory, signer)
+        self.machine = NotificationRole(signer.domain, self.entropy.fork("machine"))
+        self.streams = self._open_streams(self.machine, self.port)
+
+    def kill(self, *, silently: bool = False) -> None:
+        """Die; the kernel resets the connections, unless the whole machine is gone."""
+        super().kill()
+        self.streams.close(silently=silently)
+
+    def _poll_transmit(self) -> Transmit | None:
+        return self.machine.poll_transmit()
+
+    def _handle_datagram(
+        self, source: Endpoint, data: bytes, _interface: int, now: Instant
+    ) -> None:
+        self.machine.handle_datagram(source, data, now)
+
+    def _drain_more(self) -> bool:
+        command = self.machine.poll_stream()
+        if command is None:
+            return super()._drain_more()
+        self._command_stream(self.streams, command, 0)
+        return True
 
 
 @dataclass(frozen=True, slots=True)

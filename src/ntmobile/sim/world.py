@@ -186,13 +186,19 @@ class World:
             problem = f"waited {limit_s} s for {what} in vain"
             raise SimulationError(self.now, problem, self.recorder.tail())
 
-    def chart(self, columns: dict[str, str], start: Instant) -> str:
-        """Draw what was sent since start; columns gives hosts their titles, in order."""
+    def chart(
+        self, columns: dict[str, str], start: Instant, hidden: frozenset[str] = frozenset()
+    ) -> str:
+        """Draw what was sent since start but the hidden messages.
+
+        Columns gives hosts their titles, in order.
+        """
         unknown = columns.keys() - self.internet.hosts.keys()
         if unknown:
             raise StateError(f"no such hosts: {sorted(unknown)}")
         scale = Scale(start, self.internet.core.quality.delay_ns)
-        return chart(self.recorder.since(start), columns, scale)
+        drawn = [arrow for arrow in self.recorder.since(start) if arrow.message not in hidden]
+        return chart(drawn, columns, scale)
 
 
 def _has_tunnel(node: SimNode, peer: SimNode) -> bool:

@@ -11,7 +11,8 @@ Header (28 bytes, big-endian; the AEAD's associated data)::
     counter     8   nonce, and place in the replay window
 
 Then the ciphertext of the envelope, a msgpack array `[transaction, token, message]`, which a
-request fills up to the size of a Challenge, and a 16-byte tag. At most 1200 bytes in all.
+request fills up to the size of a Challenge, and a 16-byte tag. At most 1200 bytes in all, 1300
+where a Notification carries another datagram.
 Ours: the paper gives no formats.
 """
 
@@ -23,10 +24,12 @@ from typing import Annotated, Self
 import msgspec
 
 from ntmobile.errors import DecodeError
-from ntmobile.wire import direction, registration, tunnel
+from ntmobile.wire import direction, notification, registration, tunnel
 from ntmobile.wire.message import Token, decode, decoder, encode
 
 MAX_DATAGRAM = 1200
+MAX_CARRYING = 1300
+"""Of what carries a whole datagram: a Notification, between servers or in a connection."""
 HEADER_SIZE = 28
 TAG_SIZE = 16
 VERSION = 1
@@ -79,9 +82,9 @@ class Header:
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Parse the header of a whole datagram; raises DecodeError."""
-        if not HEADER_SIZE + TAG_SIZE < len(data) <= MAX_DATAGRAM:
+    def decode(cls, data: bytes, most: int = MAX_DATAGRAM) -> Self:
+        """Parse the header of a whole datagram of that many bytes at most; raises DecodeError."""
+        if not HEADER_SIZE + TAG_SIZE < len(data) <= most:
             raise DecodeError(f"datagram of {len(data)} bytes")
         kind, version, sender, identifier, salt, counter = _HEADER.unpack_from(data)
         if kind != Kind.SIGNALLING:
@@ -112,6 +115,10 @@ Signal = (
     | direction.RouteDirection
     | direction.ReachabilityProbe
     | direction.Withdrawal
+    | notification.NotificationDirection
+    | notification.NotificationRegistration
+    | notification.TcpKeepAlive
+    | notification.Notification
     | tunnel.HolePunching
     | tunnel.TunnelRequest
     | tunnel.TunnelResponse

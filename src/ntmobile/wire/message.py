@@ -2,7 +2,7 @@
 
 A message is a msgpack array `[tag, field, field, ...]`; fields are added at the end only, and
 unknown trailing ones are ignored (forward compatibility). Tags by family: 1-15 registration,
-16-31 direction, 32-47 tunnel.
+16-31 direction, 32-47 tunnel, 48-63 login, 64-79 between servers, 80-95 notification.
 """
 
 from ipaddress import IPv4Address, IPv6Address

@@ -26,6 +26,7 @@ from ntmobile.wire.message import (
     Sequence,
     Token,
 )
+from ntmobile.wire.notification import NotificationPlace
 
 MAX_RELAYS_TOLD = 8
 LONGEST_RELAY_NAME = 72
@@ -85,6 +86,8 @@ class Reason(StrEnum):
     """The peer sleeps, and its push service refuses the settings of the peer's domain."""
     TOKEN_GONE = "device-token-gone"
     """The push service knows the node's device token no more, or the node gave none."""
+    NO_NOTIFICATION = "no-notification-server"
+    """No NS of the node's domain answers."""
     NOT_WOKEN = "not-woken"
     """The push service took the wake-up, and the node did not contact its DC in time."""
 
@@ -111,6 +114,10 @@ class RegistrationRequest(Message, frozen=True, tag=1):
     """Whether the node has AES instructions; without them ChaCha20-Poly1305 is offered first."""
     certificate: FoldedCertificate = b""
     """What the DC tells peers of this node from now. Source: paper, Node authentication."""
+    kntmns: KeyIdentifier | None = None
+    """The Kntmns that the node holds and is content with."""
+    failed: Annotated[tuple[Fqdn, ...], msgspec.Meta(max_length=4)] = ()
+    """NS that it could not reach, or that did not know it."""
 
 
 class RegistrationResponse(Message, frozen=True, tag=2):
@@ -130,6 +137,8 @@ class RegistrationResponse(Message, frozen=True, tag=2):
     """How the DC will reach the node: what it chose, or UDP where that is not to be had."""
     problem: Reason | None = None
     """Why it is not what the node chose."""
+    notification: NotificationPlace | None = None
+    """Where to hold the connection, and under what; None: the one that the request named stands."""
 
 
 class UdpKeepAlive(Message, frozen=True, tag=3):

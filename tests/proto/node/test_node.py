@@ -36,7 +36,8 @@ from ntmobile.proto.node.events import (
     TunnelClosed,
     TunnelEstablished,
 )
-from ntmobile.proto.node.node import ASKED_NS, FINAL, MAX_KNOCKS
+from ntmobile.proto.node.knocks import MAX_KNOCKS
+from ntmobile.proto.node.node import ASKED_NS, FINAL
 from ntmobile.time import SECOND
 from ntmobile.wire.datagram import encode_control
 from ntmobile.wire.direction import DirectionRequest, Purpose, Withdrawal

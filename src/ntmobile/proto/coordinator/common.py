@@ -1,6 +1,7 @@
 """What the parts of a coordinator share: settings, nodes, keys and the queues to the driver."""
 
 from collections import deque
+from typing import Protocol
 
 from ntmobile.keys.table import CommonKey, Keyring, Party
 from ntmobile.proto.conversation import Challenger, Conversation
@@ -18,6 +19,7 @@ from ntmobile.proto.io import Entropy, Reply, Request, Transmit
 from ntmobile.proto.journal import Journal, Step
 from ntmobile.time import Instant
 from ntmobile.wire.datagram import Sender, Signal
+from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import Reason
 
 MAX_PARTNERS = 65_536
@@ -27,8 +29,27 @@ Event = NodeStored | Audit | WakeUpFailed | Step
 """What a coordinator tells its driver."""
 
 
+class Carrier(Protocol):
+    """Brings datagrams to nodes that hold a connection to an NS."""
+
+    def through(self, node: Node, now: Instant) -> Endpoint | None:
+        """Where that NS is; None where there is none."""
+        ...
+
+    def stands_for(self, destination: Endpoint) -> bool:
+        """Whether what goes there is for a node behind an NS."""
+        ...
+
+    def notify(self, node: Node, payload: bytes, now: Instant) -> None:
+        """Have it bring the node these bytes."""
+        ...
+
+
 class Common:
     """One per coordinator."""
+
+    carrier: Carrier
+    """Set by the coordinator once it is made."""
 
     def __init__(self, settings: CoordinatorSettings, policy: Policy, entropy: Entropy) -> None:
         """Starts without nodes."""
@@ -74,14 +95,29 @@ class Common:
         """
         if node.is_asleep(now, self.settings.registration_s):
             return self.waking.keep(node, message, tag, now)
-        node.conversation.ask(message, node.sources(now), now, tag)
+        node.conversation.ask(message, self.places(node, now), now, tag)
         self.busy[node.fqdn] = node
-        return self.drain(node.conversation)
+        return self.drain(node, now)
 
-    def drain(self, conversation: Conversation[NodeTag]) -> None:
-        """Hand what a conversation wants sent to the driver."""
-        while (transmit := conversation.poll_transmit()) is not None:
-            self.transmits.append(transmit)
+    def places(self, node: Node, now: Instant) -> tuple[Endpoint, ...]:
+        """Where to send what is for a node: its NS stands among them with its own address."""
+        through = self.carrier.through(node, now)
+        if through is None:
+            return node.sources(now)
+        if node.is_awake(now):
+            return (*node.sources(now), through)
+        return (through, *node.sources(now))
+
+    def drain(
+        self, node: Node, now: Instant, conversation: Conversation[NodeTag] | None = None
+    ) -> None:
+        """Hand on what the node's conversation wants sent: to the driver, or to its NS."""
+        speaking = node.conversation if conversation is None else conversation
+        while (transmit := speaking.poll_transmit()) is not None:
+            if self.carrier.stands_for(transmit.destination):
+                self.carrier.notify(node, transmit.payload, now)
+            else:
+                self.transmits.append(transmit)
 
     def judge(self, mn: Subject, cn: Subject, now: Instant) -> Reason | None:
         """Ask policy, and write the verdict down."""

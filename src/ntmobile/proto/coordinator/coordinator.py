@@ -6,12 +6,15 @@ Source: paper, Figs. 2 to 7. The two halves of directing are in `directions` and
 from collections.abc import Iterable
 from dataclasses import replace
 
+import msgspec
+
 from ntmobile.errors import DecodeError
 from ntmobile.keys.table import Keyring, Kntmdc
 from ntmobile.proto.conversation import Answered, Asked, Conversation
 from ntmobile.proto.coordinator.carriage import Carriage
 from ntmobile.proto.coordinator.common import Common, Event
 from ntmobile.proto.coordinator.directions import Directions
+from ntmobile.proto.coordinator.notifying import Assigned, Notifying
 from ntmobile.proto.coordinator.policy import Policy, is_below
 from ntmobile.proto.coordinator.reachability import Reachability
 from ntmobile.proto.coordinator.registry import (
@@ -25,6 +28,7 @@ from ntmobile.proto.coordinator.registry import (
 from ntmobile.proto.coordinator.settings import (
     CoordinatorSettings,
     NodeStored,
+    Notifier,
     Relay,
     StoredNode,
 )
@@ -87,6 +91,8 @@ class Coordinator:
         self._directions = Directions(self._common)
         self._reachability = Reachability(self._common, self._directions)
         self._carriage = Carriage(self._common)
+        self._notifying = Notifying(self._common)
+        self._common.carrier = self._notifying
         self._boot = entropy.getrandbits(62)
         self._sweep_at = Instant(now + EXPIRY_SWEEP_NS)
         for node in stored_of(stored, now):
@@ -137,6 +143,10 @@ class Coordinator:
         """Take device tokens of these kinds from now."""
         self._common.settings = replace(self._common.settings, push=kinds)
 
+    def set_notifiers(self, notifiers: tuple[Notifier, ...]) -> None:
+        """Use these NS from now."""
+        self._common.settings = replace(self._common.settings, notifiers=notifiers)
+
     def withdraw(self, fqdn: str, now: Instant) -> None:
         """Revoke a node: it, its partners and their DCs are told at once."""
         common = self._common
@@ -150,9 +160,10 @@ class Coordinator:
                     self._directions.withdraw(fqdn, domain, now)
         node = common.registry.named(fqdn)
         if node is not None:
-            for source in node.sources(now):
-                node.conversation.tell(Refusal(Reason.REVOKED), source, now)
-            common.drain(node.conversation)
+            for place in common.places(node, now):
+                node.conversation.tell(Refusal(Reason.REVOKED), place, now)
+            common.drain(node, now)
+            self._notifying.dismiss(node, now)
             self._forget(node, now)
 
     def handle_request(self, id: int, caller: Caller, message: Message, now: Instant) -> None:
@@ -175,9 +186,9 @@ class Coordinator:
         waking = self._common.waking
         if (fqdn := waking.whose(id)) is not None:
             waking.handle_reply(id, reply, self._common.registry.named(fqdn), now)
-        else:
+        elif not self._notifying.handle_reply(id, reply, now):
             self._directions.handle_reply(id, reply, now)
-        self._drain_waking(now)
+        self._drain_parts(now)
 
     def handle_datagram(
         self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
@@ -197,9 +208,10 @@ class Coordinator:
         elif not (
             self._carriage.handle_datagram(header, source, data, now)
             or self._directions.handle_datagram(header, source, data, now)
+            or self._notifying.handle_datagram(header, source, data, now)
         ):
             self._common.rejected["unknown key"] += 1
-        self._drain_waking(now)
+        self._drain_parts(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -208,12 +220,13 @@ class Coordinator:
             node.conversation.handle_timeout(now)
             while (lost := node.conversation.poll_unanswered()) is not None:
                 self._handle_node_answer(lost.tag, None, now)
-            common.drain(node.conversation)
+            common.drain(node, now)
             if node.conversation.poll_timeout() is None:
                 common.busy.pop(node.fqdn, None)
         self._directions.handle_timeout(now)
         common.waking.handle_timeout(now)
-        self._drain_waking(now)
+        self._notifying.handle_timeout(now)
+        self._drain_parts(now)
         if now >= self._sweep_at:
             self._sweep_at = Instant(now + EXPIRY_SWEEP_NS)
             self._carriage.sweep(now)
@@ -244,14 +257,17 @@ class Coordinator:
         wanted = [
             Timeout(self._sweep_at, "key expiry sweep"),
             *self._directions.poll_timeouts(),
+            *self._notifying.poll_timeouts(),
             *(timeout for timeout in asking if timeout is not None),
         ]
         if (waking := self._common.waking.poll_timeout()) is not None:
             wanted.append(waking)
         return min(wanted)
 
-    def _drain_waking(self, now: Instant) -> None:
-        """Hand on wake-ups, and to whoever waits what came to nothing."""
+    def _drain_parts(self, now: Instant) -> None:
+        """Hand on wake-ups, and to whoever waits what came to nothing or can be answered now."""
+        while (assigned := self._notifying.poll_assigned()) is not None:
+            self._answer_assigned(assigned, now)
         waking = self._common.waking
         while (wake_up := waking.poll_wake_up()) is not None:
             self._common.requests.append(wake_up)
@@ -352,7 +368,7 @@ class Coordinator:
                 self._handle_node_answer(tag, message, now)
             case None:
                 pass
-        return self._common.drain(node.conversation)
+        return self._common.drain(node, now)
 
     def _handle_superseded(
         self,
@@ -371,10 +387,10 @@ class Coordinator:
                     previous.answer(heard, Superseded(node.superseded), now)
             case _:
                 pass
-        self._common.drain(previous)
+        self._common.drain(node, now, previous)
 
     def _handle_asked(self, node: Node, asked: Asked, now: Instant) -> None:
-        node.heard = asked.source, now
+        node.heard, node.missed = (asked.source, now), None
         match asked.message:
             case RegistrationRequest() as request:
                 self._register(node, asked, request, now)
@@ -428,10 +444,13 @@ class Coordinator:
                 node.move(stored)
                 node.untold = False
                 if moved:
-                    node.conversation.readdress(node.sources(now), now)
+                    node.conversation.readdress(self._common.places(node, now), now)
                 node.last_seen = now if request.endpoints else None
                 self._common.events.append(NodeStored(stored))
-                node.conversation.answer(asked, self._response(node, asked), now)
+                if stored.keepalive is KeepAliveChoice.TCP and request.endpoints:
+                    self._notifying.assign(node, asked, request, now)
+                else:
+                    node.conversation.answer(asked, self._response(node, asked), now)
                 self._directions.warm_relays(now)
                 self._reachability.check(node, now)
                 self._deliver_kept(node, now)
@@ -447,14 +466,25 @@ class Coordinator:
         node.superseded = node.stored.instance
         notice = Superseded(node.stored.instance)
         conversation = node.previous or node.conversation
-        for source in node.sources(now):
-            conversation.tell(notice, source, now)
-        self._common.drain(conversation)
+        for place in self._common.places(node, now):
+            conversation.tell(notice, place, now)
+        self._common.drain(node, now, conversation)
 
     def _forget_previous(self, node: Node, now: Instant) -> None:
         key = self._common.registry.forget_previous(node)
         if key is not None:
             self._common.keyring.erase(key, now)
+
+    def _answer_assigned(self, assigned: Assigned, now: Instant) -> None:
+        """The node's NS is found, or none is. Source: paper, Fig. 4."""
+        node = self._common.registry.named(assigned.fqdn)
+        if node is not None:
+            response = self._response(node, assigned.asked)
+            response = msgspec.structs.replace(
+                response, notification=assigned.place, problem=assigned.problem
+            )
+            node.conversation.answer(assigned.asked, response, now)
+            self._common.drain(node, now)
 
     def _response(self, node: Node, asked: Asked) -> RegistrationResponse:
         settings = self._common.settings
@@ -506,5 +536,7 @@ def _reached(node: Node) -> tuple[KeepAliveChoice, Reason | None]:
             return KeepAliveChoice.PUSH, None
         case KeepAliveChoice.PUSH:
             return KeepAliveChoice.UDP, node.refused or Reason.TOKEN_GONE
+        case KeepAliveChoice.TCP if node.stored.is_held:
+            return KeepAliveChoice.TCP, None
         case _:
             return KeepAliveChoice.UDP, None

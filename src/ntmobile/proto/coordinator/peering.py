@@ -5,7 +5,7 @@ States::
     Strange --ask--> Sharing --NTM ACK--> Shared --unanswered, or key expired--> Sharing
 
 A server that does not answer may have restarted and lost the key, so the key is shared again before
-a request is given up. Source: paper, Figs. 5 and 7 ("if necessary").
+a request is given up. Source: paper, Figs. 4, 5 and 7 ("if necessary").
 """
 
 from collections import deque
@@ -17,6 +17,7 @@ from ntmobile.keys.table import (
     IDENTIFIER_SIZE,
     SECRET_SIZE,
     Kdcdc,
+    Kdcns,
     Kdcrs,
     Keyring,
 )
@@ -26,6 +27,7 @@ from ntmobile.proto.io import (
     Entropy,
     Failed,
     ForeignCoordinator,
+    NotificationServer,
     RelayServer,
     Timeout,
     Transmit,
@@ -40,6 +42,8 @@ from ntmobile.wire.message import Message
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
 
 Tag = TypeVar("Tag")
+ServerKey = Kdcdc | Kdcrs | Kdcns
+Server = ForeignCoordinator | RelayServer | NotificationServer
 
 TRIES = 4
 FIRST_RETRY_NS = 250_000_000
@@ -84,7 +88,7 @@ class Sharing(Generic[Tag]):
     """Key Sharing is on its way."""
 
     call: int
-    key: Kdcdc | Kdcrs
+    key: ServerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class Shared(Generic[Tag]):
     """A valid key is shared."""
 
     conversation: Conversation[_Wanted[Tag]]
-    key: Kdcdc | Kdcrs
+    key: ServerKey
     since: Instant
     answered: bool = False
     """A datagram came back under this key."""
@@ -103,14 +107,14 @@ class Peering(Generic[Tag]):
 
     def __init__(
         self,
-        target: ForeignCoordinator | RelayServer,
+        target: Server,
         endpoints: tuple[Endpoint, ...],
         domain: str,
         lifetime_s: int,
         keyring: Keyring,
         entropy: Entropy,
         journal: Journal,
-        converse: Callable[[Kdcdc | Kdcrs], Conversation[_Wanted[Tag]]],
+        converse: Callable[[ServerKey], Conversation[_Wanted[Tag]]],
         next_call: Callable[[], int],
     ) -> None:
         """Talks as a DC of domain; converse opens a conversation under a key."""
@@ -302,7 +306,7 @@ class Peering(Generic[Tag]):
         expires = Instant(now + self._lifetime_s * SECOND)
         secret = random_bytes(self._entropy, SECRET_SIZE)
         identifier = random_bytes(self._entropy, IDENTIFIER_SIZE)
-        kind = Kdcdc if isinstance(self.target, ForeignCoordinator) else Kdcrs
+        kind, _ = _key_of(self.target)
         key = self._keyring.create(kind(secret, identifier, expires), now)
         self._keyring.own(key, now)
         message = KeySharing(
@@ -320,4 +324,15 @@ class Peering(Generic[Tag]):
                 self._outcomes.append(PeerFailed(wanted.tag, reason))
 
     def _name(self) -> str:
-        return "DCcn" if isinstance(self.target, ForeignCoordinator) else "RS"
+        return _key_of(self.target)[1]
+
+
+def _key_of(target: Server) -> tuple[type[ServerKey], str]:
+    """Return which key of Table 1 is shared with whom, and the paper's name of that one."""
+    match target:
+        case ForeignCoordinator():
+            return Kdcdc, "DCcn"
+        case RelayServer():
+            return Kdcrs, "RS"
+        case NotificationServer():
+            return Kdcns, "NS"

@@ -29,6 +29,8 @@ KNOCK_LOST_NS = 2 * SECOND
 """A knock that got in is reported long before."""
 AWAKE_NS = 5 * SECOND
 """Half of the shortest mapping lifetime that is met."""
+MISSED_NS = 30 * SECOND
+"""A node that lost its connection shows itself to its DC long before."""
 CREATED_FIRST = 16
 """Host numbers below this stay free for the network itself."""
 
@@ -55,6 +57,10 @@ class Node:
     """Why its device token was not taken."""
     untold: bool = False
     """Its device token is gone and it does not know yet: it sleeps on, and nothing wakes it."""
+    directed: Instant | None = None
+    """When an NS was last told of it, or none was found."""
+    missed: Instant | None = None
+    """Since when its NS knows of no connection, while it was not heard otherwise either."""
     superseded: bytes | None = None
     """The instance that the previous key belongs to, once a newer one registered."""
 
@@ -67,16 +73,18 @@ class Node:
         """Whether it showed itself lately; one that may sleep need not."""
         if self.last_seen is None:
             return False
-        return self.may_sleep or now - self.last_seen <= patience_s * SECOND
+        missed = self.missed is not None and now - self.missed > MISSED_NS
+        silent = now - self.last_seen > patience_s * SECOND
+        return not silent or (self.may_sleep and not missed)
 
     @property
     def may_sleep(self) -> bool:
         """Whether it keeps no UDP mapping alive: its mapped addresses are hearsay."""
-        return self.stored.keepalive is KeepAliveChoice.PUSH
+        return self.stored.keepalive is KeepAliveChoice.PUSH or self.stored.is_held
 
     def is_asleep(self, now: Instant, patience_s: int) -> bool:
         """Whether only a wake-up reaches it."""
-        if not self.may_sleep or self.is_awake(now):
+        if self.stored.keepalive is not KeepAliveChoice.PUSH or self.is_awake(now):
             return False
         # Without a token that works it keeps its mapping alive, once it was told so.
         silent = self.last_seen is None or now - self.last_seen > patience_s * SECOND

@@ -25,6 +25,16 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class Notifier:
+    """An NS of this domain."""
+
+    name: str
+    """FQDNns."""
+    endpoints: tuple[Endpoint, ...]
+    """Where the DC reaches it by UDP, and nodes by TCP: at most one a family."""
+
+
+@dataclass(frozen=True, slots=True)
 class CoordinatorSettings:
     """A DC's configuration."""
 
@@ -43,11 +53,12 @@ class CoordinatorSettings:
     relay_rate: int = 0
     """Bytes a second per relayed path; 0 for no bound."""
     server_key_s: int = 86400
-    """Lifetime of Kdcdc and Kdcrs."""
+    """Lifetime of Kdcdc, Kdcrs, Kdcns and Kntmns."""
     domain_key: bytes = bytes(32)
     """Public: it vouches for the certificates of the domain's servers."""
     push: frozenset[str] | None = None
     """Kinds of device tokens ("fcm") whose services are set up; None: any."""
+    notifiers: tuple[Notifier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,16 @@ class StoredNode:
     device_token: str | None = field(default=None, repr=False)
     gone_token: str | None = field(default=None, repr=False)
     """A device token that its push service disowned: never used again."""
+
+    notifier: str = ""
+    """FQDNns of the NS that holds its connection."""
+    kntmns: bytes = b""
+    """Identifier of the key for that, never the key."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether an NS was given this node."""
+        return self.keepalive is KeepAliveChoice.TCP and bool(self.kntmns)
 
     @property
     def push_token(self) -> str | None:

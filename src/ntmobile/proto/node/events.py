@@ -11,7 +11,7 @@ from typing import Protocol
 from ntmobile.proto.journal import Step
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.registration import Reason, RelayPlace
+from ntmobile.wire.registration import KeepAliveChoice, Reason, RelayPlace
 from ntmobile.wire.tunnel import CloseReason, ReceiveState
 from ntmobile.wire.web import WebPlace
 
@@ -224,6 +224,17 @@ class RegistrationLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ReachedBy:
+    """The way by which the DC reaches this node changed. Source: paper, Fig. 4."""
+
+    keepalive: KeepAliveChoice
+    server: str = ""
+    """FQDNns, for TCP."""
+    problem: Reason | None = None
+    """Why it is not what the user chose."""
+
+
+@dataclass(frozen=True, slots=True)
 class NameResolved:
     """Answers `resolve`: the application may have these addresses."""
 
@@ -324,6 +335,7 @@ Event = (
     | LoginFailed
     | Registered
     | RegistrationLost
+    | ReachedBy
     | NameResolved
     | NameRefused
     | PeerPinned

@@ -19,7 +19,7 @@ import msgspec
 
 from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Kntmdc
-from ntmobile.proto.io import Call, Failed, OwnAccount, Timeout
+from ntmobile.proto.io import Call, Entropy, Failed, OwnAccount, Timeout
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.events import LoginFailed
 from ntmobile.time import SECOND, Instant
@@ -36,6 +36,8 @@ from ntmobile.wire.message import Message
 
 FIRST_RETRY_NS = SECOND
 LONGEST_RETRY_NS = 60 * SECOND
+DOUBT_NS = 10 * SECOND
+LONGEST_DOUBT_NS = 600 * SECOND
 EAGER_TRIES = 30
 """Tries before the wait begins to double: an AS that restarts finds its nodes back at once."""
 MIN_LIFETIME_S = 60
@@ -278,3 +280,10 @@ def _explain(reply: object) -> tuple[str, str, bool, int]:
             return str(failure), detail, True, 0
         case _:
             return "unexpected", f"the AS answered with {type(reply).__name__}", True, 0
+
+
+def after_doubts(doubts: int, entropy: Entropy, now: Instant) -> Instant:
+    """Return when to log in again, after so many times that this was done in vain."""
+    wait_ns = min(DOUBT_NS << min(doubts, 8), LONGEST_DOUBT_NS)
+    # Spread: all nodes of a domain begin to doubt at the same time.
+    return Instant(now + wait_ns // 2 + entropy.getrandbits(32) * wait_ns // (2 << 32))

@@ -6,14 +6,13 @@ answer and timeout to the part it belongs to and gathers what they want done.
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ntmobile.errors import DecodeError
 from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Keyring, Kntmdc, Party
 from ntmobile.proto.conversation import Answered, Asked, Challenger, Conversation
-from ntmobile.proto.io import Call, Entropy, Failed, Timeout, Transmit
+from ntmobile.proto.io import Call, Entropy, Failed, StreamCommand, Timeout, Transmit
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.credentials import Certificates, Credentials
 from ntmobile.proto.node.events import (
@@ -24,6 +23,7 @@ from ntmobile.proto.node.events import (
     LoggedIn,
     LoginFailed,
     Observations,
+    ReachedBy,
     Registered,
     RegistrationLost,
     ServersTold,
@@ -31,12 +31,17 @@ from ntmobile.proto.node.events import (
 )
 from ntmobile.proto.node.fallback import Fallback
 from ntmobile.proto.node.introductions import Introductions
-from ntmobile.proto.node.login import Granted, Login, Proof
+from ntmobile.proto.node.knocks import Knocks
+from ntmobile.proto.node.login import Granted, Login, Proof, after_doubts
+from ntmobile.proto.node.notification import LinkWanted, NotificationLink
 from ntmobile.proto.node.peers import Peers
 from ntmobile.proto.node.queries import Queries
+from ntmobile.proto.node.reach import Reach
 from ntmobile.proto.node.registration import Overtaken, Registration, RegistrationStood
 from ntmobile.proto.node.settings import NodeSettings, NodeView, PeerView, Pin
+from ntmobile.proto.node.standing import node_view
 from ntmobile.proto.node.tags import (
+    Asking,
     AskingServers,
     DCTag,
     Directing,
@@ -58,10 +63,8 @@ from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.hint import Hint
 from ntmobile.wire.identity import Authentication
 from ntmobile.wire.message import Message
-from ntmobile.wire.probe import Knock
 from ntmobile.wire.registration import (
     NtmAck,
-    ReachabilityReport,
     Reason,
     Refusal,
     ServersRequest,
@@ -73,22 +76,8 @@ from ntmobile.wire.tunnel import CloseReason
 from ntmobile.wire.web import WebPlace
 
 ASKED_NS = 15 * SECOND
-KNOCK_NS = SECOND
-MAX_KNOCKS = 4
-"""Reports a second: a stranger can make the node send no more than these, and only to its DC."""
-DOUBT_NS = 10 * SECOND
-LONGEST_DOUBT_NS = 600 * SECOND
 FINAL = {Reason.NOT_ALLOWED, Reason.REVOKED, Reason.UNKNOWN_NAME, Reason.FOREIGN_DOMAIN}
 """Refusals that also end a tunnel that stands."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asking:
-    """A Direction Request of ours, until its negotiation begins or is refused."""
-
-    fqdn: str
-    purpose: Purpose
-    began: Instant
 
 
 class Node:
@@ -142,12 +131,15 @@ class Node:
             self._trust,
             self._credentials,
         )
+        self._link = NotificationLink(
+            settings.fqdn, self.keyring, entropy, self._journal, self._peers.usable
+        )
+        self._reach = Reach(self._registration, self._link)
         self._conversation: Conversation[DCTag] | None = None
         self._coordinators: tuple[Endpoint, ...] = ()
         self._coordinator = ""
-        self._asking: dict[bytes, _Asking] = {}
-        self._knocked_at = Instant(0)
-        self._knocks: set[int] = set()
+        self._asking: dict[bytes, Asking] = {}
+        self._knocks = Knocks(self._journal)
         self._trouble = ""
         self._told: tuple[IPv4Address, IPv6Address] | None = None
         """The own virtual addresses as the driver knows them."""
@@ -229,6 +221,7 @@ class Node:
         self._stopped, self._trouble = True, ""
         self._peers.close(CloseReason.LEAVING, now)
         self._registration.end(now)
+        self._link.stop(now)
         self._login.stop()
         self._drain(now)
 
@@ -240,6 +233,7 @@ class Node:
         self._peers.leave_web()
         self._peers.handle_links(local, now)
         self._fallback.move(self._peers.of_family(self._coordinators))
+        self._link.move(now)
         if not self._stopped and not self._login.is_over:
             self._registration.register(self._own_endpoints(), now, moved=True)
         self._drain(now)
@@ -290,6 +284,21 @@ class Node:
             self._journal.rejected["unknown key"] += 1
         self._drain(now)
 
+    def handle_stream_opened(self, stream: int, source: Endpoint, now: Instant) -> None:
+        """A connection that was asked for stands."""
+        self._link.handle_stream_opened(stream, now)
+        self._drain(now)
+
+    def handle_stream(self, stream: int, data: bytes, now: Instant) -> None:
+        """Take what came over a connection."""
+        self._link.handle_stream(stream, data, now)
+        self._drain(now)
+
+    def handle_stream_closed(self, stream: int, now: Instant) -> None:
+        """A connection broke, or could not be made."""
+        self._link.handle_stream_closed(stream, now)
+        self._drain(now)
+
     def handle_reply(self, id: int, reply: Message | Failed, now: Instant) -> None:
         """Take the outcome of a request of poll_request."""
         released = self._introductions.handle_reply(id, reply, now)
@@ -333,6 +342,7 @@ class Node:
         self._login.handle_timeout(now)
         self._registration.handle_timeout(now)
         self._fallback.handle_timeout(now)
+        self._link.handle_timeout(now)
         self._queries.handle_timeout(now)
         if self._conversation is not None:
             self._conversation.handle_timeout(now)
@@ -354,6 +364,10 @@ class Node:
         """Next WebSocket to open or to close."""
         return self._fallback.poll_command() or self._peers.poll_web()
 
+    def poll_stream(self) -> StreamCommand | None:
+        """Next thing to do with the connection to NS, in order."""
+        return self._link.poll_stream()
+
     def poll_command(self) -> Command | None:
         """Next command to the packet loops, in order."""
         return self._peers.poll_command()
@@ -374,6 +388,7 @@ class Node:
             self._login.poll_timeout(),
             self._registration.poll_timeout(),
             self._fallback.poll_timeout(),
+            self._link.poll_timeout(),
             self._queries.poll_timeout(),
         ]
         if self._conversation is not None:
@@ -388,23 +403,15 @@ class Node:
 
     def view(self) -> NodeView:
         """Return what `ntm status` says of this node."""
-        responses = self._registration.responses
-        trouble = self._trouble
-        if self._fallback.is_refused:
-            trouble = trouble or str(Reason.TIMED_OUT)
-        at_fault = bool(trouble) or not (responses or self._login.is_over)
-        state = "degraded" if at_fault else "up" if responses else "down"
-        own = self._peers.addresses.own
-        return NodeView(
+        return node_view(
             self.fqdn,
-            state,
-            trouble,
-            None if own is None else own[0],
-            None if own is None else own[1],
-            tuple(response.mapped for response in responses.values()),
+            self._trouble,
             self._coordinator,
-            self._fallback.is_web,
-            self._fallback.is_refused,
+            self._login,
+            self._registration,
+            self._peers,
+            self._reach,
+            self._fallback,
         )
 
     def peers(self) -> tuple[PeerView, ...]:
@@ -445,7 +452,7 @@ class Node:
                 self._queries.refuse(fqdn, Reason.NOT_REGISTERED)
             return
         id = self._entropy.getrandbits(128).to_bytes(16)
-        self._asking[id] = _Asking(fqdn, purpose, now)
+        self._asking[id] = Asking(fqdn, purpose, now)
         self._introductions.ask(self._trust.wants(fqdn, now))
         request = DirectionRequest(fqdn, id, self._credentials.public, purpose)
         self._conversation.ask(request, self._answering_coordinators(), now, Directing(id))
@@ -466,19 +473,8 @@ class Node:
 
     def _handle_knock(self, data: bytes, now: Instant) -> None:
         """A stranger's datagram got in: the DC wants to know."""
-        try:
-            knock = Knock.decode(data)
-        except DecodeError:
-            self._journal.rejected["malformed"] += 1
-            return
-        if self._conversation is None or knock.token >> 63:
-            self._journal.rejected["unasked knock"] += 1
-            return
-        if now - self._knocked_at >= KNOCK_NS:
-            self._knocked_at, self._knocks = now, set()
-        if knock.token not in self._knocks and len(self._knocks) < MAX_KNOCKS:
-            self._knocks.add(knock.token)
-            report = ReachabilityReport(knock.token)
+        report = self._knocks.take(data, now)
+        if report is not None and self._conversation is not None:
             self._conversation.ask(report, self._answering_coordinators(), now, Reporting())
         self._drain(now)
 
@@ -568,6 +564,7 @@ class Node:
         self._stopped = True
         self._peers.close(CloseReason.WITHDRAWN, now)
         self._login.stop()
+        self._link.stop(now)
         self._registration.reset()
         self._fallback.stop()
         self._peers.leave_web()
@@ -578,6 +575,7 @@ class Node:
         self._drain_login(now)
         self._drain_registration(now)
         self._drain_fallback(now)
+        self._drain_reach(now)
         self._peers.drain(now)
         while (wish := self._peers.poll_wish()) is not None:
             self._negotiate(wish.fqdn, wish.purpose, now)
@@ -664,6 +662,7 @@ class Node:
                     )
                     self._trouble, self._doubts = "", 0
                     self._login.trust()
+                    self._reach.take(response, now)
                     if changed:
                         self._told = own
                         self._events.append(Registered(*own, response.mapped))
@@ -688,15 +687,30 @@ class Node:
         while (probe := self._fallback.poll_transmit()) is not None:
             self._transmits.append(probe)
 
+    def _drain_reach(self, now: Instant) -> None:
+        """What the connection to NS brings. Source: paper, Figs. 4 and 6."""
+        while (payload := self._link.poll_payload()) is not None:
+            self._take_payload(payload, now)
+        self._reach.drain(now)
+        while (event := self._reach.poll_event()) is not None:
+            match event:
+                case ReachedBy():
+                    self._events.append(event)
+                case LinkWanted(failed):
+                    self._registration.register(self._own_endpoints(), now, failed)
+
+    def _take_payload(self, payload: bytes, now: Instant) -> None:
+        """A datagram of the DC, brought by NS: the answer goes to the DC itself."""
+        header, places = Header.decode(payload), self._answering_coordinators()
+        if self._conversation is None or header.identifier != self._conversation.identifier:
+            self._journal.rejected["unknown key"] += 1
+        elif places:
+            heard = self._conversation.handle_datagram(header, places[0], payload, now)
+            self._handle_coordinator(heard, now)
+
     def _doubt(self, now: Instant) -> None:
         """A DC that lost our Kntmdc is as silent as one that is down: log in again, seldom."""
-        wait_ns = min(DOUBT_NS << min(self._doubts, 8), LONGEST_DOUBT_NS)
-        # Spread: all nodes of a domain begin to doubt at the same time.
-        again_at = Instant(
-            now + wait_ns // 2 + self._entropy.getrandbits(32) * wait_ns // (2 << 32)
-        )
-        if self._login.doubt(again_at):
-            self._doubts += 1
+        self._doubts += self._login.doubt(after_doubts(self._doubts, self._entropy, now))
 
     def _seek(self, now: Instant) -> None:
         """Registered (again): ask for what waits, and for better paths after a move."""

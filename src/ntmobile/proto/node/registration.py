@@ -82,12 +82,39 @@ class Registration:
         self.silent_since: Instant | None = None
         """Since when the DC leaves requests unanswered; None when it answered the last."""
         self._count = 0
+        self.choice = settings.keepalive
+        """How the node wants to be reached; a change counts from the next `register`."""
+        self.device_token = settings.device_token
+        self._rests = False
+        self._content: Callable[[], bytes | None] = lambda: None
         self._events: deque[RegistrationStood | RegistrationLost | Overtaken] = deque()
 
     @property
     def responses(self) -> dict[int, RegistrationResponse]:
         """The DC's last answer by family (4 or 6)."""
         return dict(self._stood)
+
+    @property
+    def interval_s(self) -> int:
+        """Seconds between UDP keep-alives now; 0 where none is sent."""
+        asked = min((kept.keepalive_s for kept in self._stood.values()), default=20)
+        return 0 if self._keepalive_at is None else max(asked, MIN_KEEPALIVE_S)
+
+    def heed(self, content: Callable[[], bytes | None]) -> None:
+        """content gives the identifier of the Kntmns that the node is content with."""
+        self._content = content
+
+    def rest(self, now: Instant, *, rests: bool) -> None:
+        """NS holds the node (or no more): the UDP mapping may die, or must be made again."""
+        if rests == self._rests:
+            return
+        self._rests = rests
+        if not rests and self._stood:
+            # Answered, so that the DC hears at once of a node that its NS lost.
+            self._count = ANSWERED_EVERY - 1
+            self._keep_alive(now)
+        else:
+            self._keepalive_at = self._next_keepalive(now)
 
     def begin(self, conversation: Conversation[DCTag]) -> None:
         """Use this conversation (a new Kntmdc) from now; `register` comes next."""
@@ -113,10 +140,18 @@ class Registration:
         self._stood.clear()
         self._events.clear()
 
-    def register(self, local: tuple[Endpoint, ...], now: Instant, *, moved: bool = False) -> None:
+    def register(
+        self,
+        local: tuple[Endpoint, ...],
+        now: Instant,
+        failed: tuple[str, ...] = (),
+        *,
+        moved: bool = False,
+    ) -> None:
         """Register these own addresses at once, over each family there is.
 
-        moved: they are in another network, or the way to the DC is another.
+        failed are the NS that were of no use. moved: they are in another network, or the way to
+        the DC is another.
         """
         self._local = local
         self._retry_at = None
@@ -131,7 +166,7 @@ class Registration:
             self.silent_since = now
         for coordinator in coordinators:
             transaction = self._conversation.ask(
-                self._request(local), (coordinator,), now, Registering(coordinator.version)
+                self._request(local, failed), (coordinator,), now, Registering(coordinator.version)
             )
             self._open.setdefault(coordinator.version, []).append(transaction)
 
@@ -188,7 +223,9 @@ class Registration:
                 conversation.cancel(transaction)
         self._open.clear()
 
-    def _request(self, local: tuple[Endpoint, ...]) -> RegistrationRequest:
+    def _request(
+        self, local: tuple[Endpoint, ...], failed: tuple[str, ...] = ()
+    ) -> RegistrationRequest:
         settings = self._settings
         return RegistrationRequest(
             settings.fqdn,
@@ -196,11 +233,13 @@ class Registration:
             settings.started,
             self._sequence,
             local,
-            settings.keepalive,
-            settings.device_token,
+            self.choice,
+            self.device_token,
             relay_only=settings.relay_only,
             aes=settings.aes,
             certificate=self._certificate(),
+            kntmns=self._content(),
+            failed=failed,
         )
 
     def _stand(self, family: int, response: RegistrationResponse, now: Instant) -> None:
@@ -213,8 +252,7 @@ class Registration:
         self._stood[family] = response
         moved = before is not None and before.mapped != response.mapped
         self._count = ANSWERED_EVERY - 1 if moved else 0
-        asleep = response.keepalive is KeepAliveChoice.PUSH
-        self._keepalive_at = None if asleep else self._next_keepalive(now)
+        self._keepalive_at = self._next_keepalive(now)
         self._events.append(RegistrationStood(response, family, changed))
 
     def _lose(self, reason: Reason, now: Instant) -> None:
@@ -239,6 +277,10 @@ class Registration:
                     self._conversation.tell(UdpKeepAlive(), coordinator, now)
         self._keepalive_at = self._next_keepalive(now)
 
-    def _next_keepalive(self, now: Instant) -> Instant:
-        asked = min((kept.keepalive_s for kept in self._stood.values()), default=20)
+    def _next_keepalive(self, now: Instant) -> Instant | None:
+        """None where NS or a wake-up reaches the node. Source: paper, Fig. 4."""
+        asleep = any(kept.keepalive is KeepAliveChoice.PUSH for kept in self._stood.values())
+        if self._rests or asleep or not self._stood:
+            return None
+        asked = min(kept.keepalive_s for kept in self._stood.values())
         return Instant(now + max(asked, MIN_KEEPALIVE_S) * SECOND)

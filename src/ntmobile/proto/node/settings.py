@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from ntmobile.proto.node.events import HandoverDone
+from ntmobile.proto.node.events import HandoverDone, ReachedBy
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.identity import Authentication
@@ -25,7 +25,7 @@ class NodeSettings:
     """Grows with each start."""
     keepalive: KeepAliveChoice = KeepAliveChoice.UDP
     device_token: str | None = None
-    """What wakes this node through its push service, as that service's client gave it."""
+    """What wakes this node through its push service. Source: paper, Device Token Request."""
     relay_only: bool = False
     aes: bool = True
     idle_s: int = IDLE_S
@@ -87,6 +87,12 @@ class NodeView:
     virtual_ipv6: IPv6Address | None
     mapped: tuple[Endpoint, ...]
     coordinator: str
+    keepalive: KeepAliveChoice
+    """As chosen."""
+    reached: ReachedBy
+    """How the DC reaches the node now."""
+    keepalive_s: int
+    """Seconds between keep-alives now; 0 where none is sent."""
     udp_blocked: bool = False
     """All goes by WebSocket."""
     web_refused: bool = False

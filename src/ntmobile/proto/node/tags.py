@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from ntmobile.time import Instant
+from ntmobile.wire.direction import Purpose
+
 
 @dataclass(frozen=True, slots=True)
 class Registering:
@@ -35,3 +38,12 @@ class AskingServers:
 
 
 DCTag = Registering | KeptAlive | Directing | Reporting | AskingServers
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A Direction Request of ours, until its negotiation begins or is refused."""
+
+    fqdn: str
+    purpose: Purpose
+    began: Instant
