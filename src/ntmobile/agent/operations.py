@@ -330,6 +330,8 @@ class Operations:
         session = self._session()
         own = session.account.fqdn
         trace = session.history.standing(own) if name is None else self._tunnel_trace(session, name)
+        if not trace.steps:
+            raise Remedy(f"{own} has not asked its account server yet", remedy="ntm status")
         return trace_view(own, trace, session.clock)
 
     def _tunnel_trace(self, session: Session, name: str) -> Trace:
