@@ -13,6 +13,8 @@ from ntmobile.sockets.server import Server
 from ntmobile.sockets.stream import HIGH_WATER, Stream
 from ntmobile.wire.endpoint import Endpoint
 
+pytestmark = pytest.mark.paper("Implementation models")
+
 if TYPE_CHECKING:
     from conftest import End
 

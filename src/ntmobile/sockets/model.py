@@ -1,6 +1,6 @@
 """The framework built-in type as the node's session sees it: a stack where others have a device.
 
-Source: paper, abstract (implementation models).
+Source: paper, Implementation models (the framework built-in type).
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
