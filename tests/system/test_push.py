@@ -15,7 +15,7 @@ import pytest
 from ntmobile.lab import Nat
 from ntmobile.lab.capture import Capture
 from ntmobile.lab.ntm import NtmNode, Organisation, World, together
-from ntmobile.lab.push.services import CustomerKeys
+from ntmobile.lab.push.services import DEVICE_PORT, CustomerKeys
 from ntmobile.lab.push.site import Phone, PushSite, reload
 from tests.system.conftest import Figure
 from tests.system.failing import newest_log, refusal
@@ -29,8 +29,8 @@ ASLEEP_S = 6.0
 """A DC takes a node for awake for 5 s after it was heard."""
 SILENCE_S = 25.0
 """A node that keeps its mapping alive by UDP does so every 20 s."""
-FROM_NODE = "(udp port 4330 or udp port 4331 or tcp port 443)"
-"""What an agent could send: signalling, and logins."""
+FROM_NODE = f"ip and not tcp port {DEVICE_PORT}"
+"""All but the vendor's own link, which the phone's system holds for every app."""
 
 
 @dataclass

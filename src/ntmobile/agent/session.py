@@ -233,7 +233,9 @@ class Session:
             await self.port_mapper.close()
 
     def _follow_router(self, addresses: tuple[LocalAddress, ...]) -> None:
-        if self.map_port and not self.relay_only:
+        # A node that sleeps keeps nothing alive, at its router neither.
+        sleeps = self.account.keepalive is KeepAlive.PUSH
+        if self.map_port and not self.relay_only and not sleeps:
             self.port_mapper.follow(addresses)
 
     def next_ping(self) -> int:
