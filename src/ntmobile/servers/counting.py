@@ -13,6 +13,9 @@ def count_all(servers: "Servers", metrics: Metrics) -> None:
     """Add the numbers of every role of a process."""
     front = servers.front
     metrics.add(Counted("ntm_https", "answers by HTTP status", "status", lambda: front.counters))
+    doors = servers.doors
+    metrics.add(Measured("ntm_websockets", "WebSockets of nodes without UDP", doors.__len__))
+    metrics.add(Counted("ntm_websocket", "WebSockets asked for", "what", lambda: doors.counters))
     _count_coordinator(servers, metrics)
     _count_relay(servers, metrics)
     _count_notifier(servers, metrics)

@@ -249,7 +249,8 @@ class Servers:
             clock=self._clock,
         )
         certificate, key = self.directory.tls_files(self._settings)
-        self._listener = Listener(self.front.application, certificate, key, self._doors())
+        self.doors = self._open_doors()
+        self._listener = Listener(self.front.application, certificate, key, self.doors)
         self._stack.push_async_callback(self._listener.close)
         for port in dict.fromkeys(site.https for site in self.sites.values()):
             sites = [site for site in self.sites.values() if site.https == port]
@@ -257,7 +258,7 @@ class Servers:
             with explaining(f"TCP port {port}", f"{sites[0].heading} https"):
                 self.https += await self._listener.listen(local_endpoints(addresses, port))
 
-    def _doors(self) -> Doors:
+    def _open_doors(self) -> Doors:
         """Datagrams that come in WebSockets go to the UDP ports of the roles here."""
         doors = Doors()
         if (site := self.sites.get(Role.DC)) is not None and site.udp is not None:

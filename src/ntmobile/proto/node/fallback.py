@@ -30,6 +30,8 @@ PASSED_BEFORE_NS = 6 * SECOND
 """UDP did pass here: more likely the DC restarts, and not all its nodes shall come by TLS then."""
 FIRST_AGAIN_NS = 5 * SECOND
 LONGEST_AGAIN_NS = 60 * SECOND
+SPREAD_NS = SECOND
+"""Of the first try after a WebSocket broke."""
 FIRST_PROBE_NS = SECOND
 """After the WebSocket stands; doubles. A DC that was merely restarting is found at once."""
 LONGEST_PROBE_NS = 60 * SECOND
@@ -234,7 +236,9 @@ class Fallback:
     def _wait(self, tries: int, now: Instant) -> None:
         self._close()
         wait_ns = min(FIRST_AGAIN_NS << min(tries - 1, 8), LONGEST_AGAIN_NS) if tries else 0
-        self._state = Refused(Instant(now + wait_ns), tries)
+        # Spread: when a DC restarts, the WebSockets of all its nodes break at the same time.
+        spread_ns = self._entropy.randrange(wait_ns // 2 or SPREAD_NS)
+        self._state = Refused(Instant(now + wait_ns + spread_ns), tries)
 
     def _close(self) -> None:
         if self._remote is not None:
