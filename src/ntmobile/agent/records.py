@@ -126,6 +126,10 @@ class Choices(msgspec.Struct, frozen=True):
         """The proxy to use."""
         return proxy_of_environment() if self.proxy is None else Proxy.parse(self.proxy)
 
+    def __repr__(self) -> str:
+        # The proxy's URL may hold a password.
+        return "Choices(...)"
+
 
 class SavedIdentity(msgspec.Struct, frozen=True):
     """The private keys: 32 random bytes each. Only in a file of mode 0600."""
