@@ -47,6 +47,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: not item.nodeid.startswith(LONGEST_FIRST))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name failures as they happen, for who sees a run that was cut off."""
+    config.pluginmanager.register(Failures(config))
+
+
+class Failures:
+    """Writes one line for each failure at once; the whole of it comes at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            [why, *_] = (crash.message if crash else str(report.longrepr)).splitlines() or [""]
+            terminal.write(f"\nFAILED {report.nodeid} ({report.when}): {why[:200]}\n")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show every figure that was measured."""
     reports = (terminalreporter.stats.get(outcome, ()) for outcome in ("passed", "failed"))
