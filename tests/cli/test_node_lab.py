@@ -127,10 +127,10 @@ def test_status_has_every_field_that_programs_rely_on(pair: Pair) -> None:
         "AS": True,
         "DC": True,
     }
-    assert peer["authenticated"] == "device-key"
+    assert peer["authenticated"] == "certificate"
     assert peer["cipher"] in ("aes-256-gcm", "chacha20-poly1305")
     assert peer["peer_key"].startswith("SHA256:")
-    assert set(peer["path"]) == {"kind", "local", "remote", "family", "rtt_ms", "mtu"}
+    assert {"kind", "local", "remote", "family", "rtt_ms", "mtu"} <= set(peer["path"])
     assert peer["path"]["family"] == "ipv4"
     assert {"tx_bytes", "rx_bytes", "established_ms", "last_handover"} <= set(peer)
 
@@ -319,11 +319,8 @@ def test_settings_are_shown_changed_and_kept(new_node: NewNode) -> None:
     assert "takes effect at the next" in done.stderr
     node.ntm("down")
     node.ntm("up")
-    assert node.json("set")["choices"] == {
-        "operator": "nobody",
-        "accept-dns": "yes",
-        "relay-only": "yes",
-    }
+    kept = {"operator": "nobody", "accept-dns": "yes", "relay-only": "yes"}
+    assert kept.items() <= node.json("set")["choices"].items()
 
 
 @pytest.mark.parametrize("change", ["colour=red", "relay-only=perhaps", "operator=no such user"])
@@ -343,7 +340,9 @@ def test_bugreport_holds_no_secret(pair: Pair) -> None:
     identity = json.loads((laptop.state / "identity.json").read_text())
     assert LAPTOP in report
     assert PASSWORD not in report
-    assert not any(secret in report for secret in identity.values())
+    secrets = [secret for secret in identity.values() if secret is not None]
+    assert len(secrets) >= 2
+    assert not any(secret in report for secret in secrets)
 
 
 def test_a_node_whose_servers_are_down_goes_on_trying(new_node: NewNode, world: "World") -> None:
@@ -362,18 +361,36 @@ def test_a_node_whose_servers_are_down_goes_on_trying(new_node: NewNode, world: 
     assert node.json("status")["state"] == "up"
 
 
-def test_a_coordinator_that_cannot_be_reached_is_told_apart(new_node: NewNode) -> None:
-    node = new_node("walled")
-    node.host.run(["nft", "add table inet wall"])
-    node.host.run(["nft", "add chain inet wall out { type filter hook output priority 0; }"])
-    node.host.run(["nft", "add rule inet wall out udp dport 4330 drop"])
+ONLY_THE_AS = """
+table ip wall {{
+  chain aside {{
+    type nat hook output priority -100;
+    ip daddr 198.51.100.7 tcp dport 443 dnat to {server}
+  }}
+  chain out {{
+    type filter hook output priority 0;
+    udp dport 4330 drop
+    ct original ip daddr {server} tcp dport 443 drop
+  }}
+}}
+"""
+"""The AS answers at another address; the DC neither by UDP nor by WebSocket."""
 
-    done = node.login()
+
+def test_a_coordinator_that_cannot_be_reached_is_told_apart(
+    new_node: NewNode, world: "World"
+) -> None:
+    node = new_node("walled")
+    node.host.nft(ONLY_THE_AS.format(server=world.server.ipv4))
+    shown = world.run(world.server, "server", "show", str(world.organisation), "--json").stdout
+    fingerprint = json.loads(shown)["tls_fingerprint"]
+
+    done = node.login("alice", "--as", "https://198.51.100.7:443", "--fingerprint", fingerprint)
 
     assert done.returncode == 1
     assert "logged in and not registered" in done.stderr
     assert "goes on trying" in done.stderr
-    node.host.run(["nft", "delete table inet wall"])
+    node.host.run(["nft", "delete table ip wall"])
     assert node.ntm("wait", "--timeout", "60").returncode == 0
 
 
