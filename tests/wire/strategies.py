@@ -136,6 +136,7 @@ controls: st.SearchStrategy[tunnel.Control] = st.one_of(
     st.builds(tunnel.EchoRequest, sequences, st.binary(max_size=64)),
     st.builds(tunnel.EchoReply, sequences, st.binary(max_size=64)),
     st.builds(tunnel.TunnelKeepAlive),
+    st.builds(tunnel.Candidates, sequences, st.lists(endpoints, max_size=16).map(tuple)),
 )
 
 senders = st.sampled_from(Sender)

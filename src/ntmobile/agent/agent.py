@@ -117,8 +117,16 @@ class Agent:
             return ()
         await session.set_map_port(choices.map_port)
         session.set_trust(choices)
-        began = {"relay-only": session.relay_only, "accept-dns": session.accept_dns}
-        wanted = {"relay-only": choices.relay_only, "accept-dns": choices.accept_dns}
+        began = {
+            "relay-only": session.relay_only,
+            "accept-dns": session.accept_dns,
+            "seek-direct": session.node.settings.optimise,
+        }
+        wanted = {
+            "relay-only": choices.relay_only,
+            "accept-dns": choices.accept_dns,
+            "seek-direct": choices.seek_direct,
+        }
         late = [name for name in wanted if wanted[name] != began[name]]
         return tuple(f"{name} takes effect at the next ntm down, ntm up" for name in late)
 

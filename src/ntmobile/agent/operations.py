@@ -393,6 +393,8 @@ def changed_choice(choices: Choices, name: str, value: str) -> Choices:
             return msgspec.structs.replace(choices, relay_only=_flag(name, value))
         case "proxy":
             return msgspec.structs.replace(choices, proxy=_proxy(value))
+        case "seek-direct":
+            return msgspec.structs.replace(choices, seek_direct=_flag(name, value))
         case "map-port":
             return msgspec.structs.replace(choices, map_port=_flag(name, value))
         case "authentication":
@@ -403,7 +405,7 @@ def changed_choice(choices: Choices, name: str, value: str) -> Choices:
         case _:
             raise Remedy(
                 f"there is no setting {name!r}; there are operator, accept-dns, map-port, "
-                "relay-only, proxy, authentication, trusted-ca and forget",
+                "seek-direct, relay-only, proxy, authentication, trusted-ca and forget",
                 remedy="ntm set",
             )
 
@@ -414,6 +416,7 @@ def shown_choices(choices: Choices) -> dict[str, str]:
         "operator": choices.operator or "",
         "accept-dns": "yes" if choices.accept_dns else "no",
         "map-port": "yes" if choices.map_port else "no",
+        "seek-direct": "yes" if choices.seek_direct else "no",
         "relay-only": "yes" if choices.relay_only else "no",
         # Without the password.
         "proxy": "" if choices.proxy is None else str(Proxy.parse(choices.proxy)),

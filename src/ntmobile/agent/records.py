@@ -112,6 +112,8 @@ class Choices(msgspec.Struct, frozen=True):
     """Hook the applications' DNS queries."""
     relay_only: bool = False
     """Tell no address of this node to anyone; all traffic goes through the relay."""
+    seek_direct: bool = False
+    """Search a direct path where the first one goes through the relay."""
     map_port: bool = True
     """Ask the router to let others in at the node's UDP port (PCP, NAT-PMP, UPnP)."""
     proxy: str | None = None

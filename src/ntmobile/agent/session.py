@@ -254,6 +254,7 @@ class Session:
             keepalive=_reach(account.keepalive),
             device_token=account.device_token,
             relay_only=self.relay_only,
+            optimise=state.choices.seek_direct,
             aes=has_aes(),
             avoid=self._model.avoid,
         )

@@ -87,6 +87,7 @@ class NodeOptions:
     """What a scenario may choose of NodeSettings."""
 
     relay_only: bool = False
+    optimise: bool = False
     aes: bool = True
     idle_s: int = 600
     keepalive: KeepAliveChoice = KeepAliveChoice.UDP
@@ -210,6 +211,7 @@ class SimNode(Process):
             self.options.keepalive,
             self._device_token(),
             relay_only=self.options.relay_only,
+            optimise=self.options.optimise,
             aes=self.options.aes,
             idle_s=self.options.idle_s,
             avoid=self.options.avoid,

@@ -3,7 +3,7 @@
 Sealed under Ktun as datagrams: 32 Hole Punching, 33 Tunnel Request, 34 Tunnel Response.
 Inside control capsules, sealed under Kmncn: 33 and 34 again (rekey), 35 Path Update,
 36 Path Challenge, 37 Path Response, 38 Tunnel Close, 39 Echo Request, 40 Echo Reply,
-41 Tunnel Keep Alive. Source: paper, Figs. 6 and 7; 35 to 41 are ours.
+41 Tunnel Keep Alive, 42 Candidates. Source: paper, Figs. 6 and 7; 35 to 42 are ours.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ import msgspec
 
 from ntmobile.wire.direction import Role
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.message import Id128, Index, Message, Sequence
+from ntmobile.wire.message import Endpoints, Id128, Index, Message, Sequence
 
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=3)]
 NoiseMessage = Annotated[bytes, msgspec.Meta(min_length=32, max_length=512)]
@@ -122,6 +122,14 @@ class TunnelKeepAlive(Message, frozen=True, tag=41):
     """Keeps the mappings of both NATs on a path where nothing else flows."""
 
 
+class Candidates(Message, frozen=True, tag=42):
+    """Here I may be reached without RS: probe there, and I shall probe where you may be."""
+
+    number: Sequence
+    """Echoed in the Path Response that acknowledges it."""
+    endpoints: Endpoints
+
+
 Control = (
     TunnelRequest
     | TunnelResponse
@@ -132,5 +140,6 @@ Control = (
     | EchoRequest
     | EchoReply
     | TunnelKeepAlive
+    | Candidates
 )
 """What travels in control capsules."""

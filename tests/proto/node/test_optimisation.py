@@ -19,7 +19,7 @@ from ntmobile.proto.node.optimisation import (
     Optimisation,
     PathFound,
     Probe,
-    offered,
+    Surroundings,
 )
 from ntmobile.proto.oracle import NatKind
 from ntmobile.sim.nat import NatBehaviour
@@ -131,17 +131,18 @@ def test_a_hopeless_pair_costs_nothing_until_a_network_changes() -> None:
 
 def test_offers_hold_nothing_that_is_no_uplinks_address() -> None:
     virtual = (IPv4Network("100.64.0.0/10"), IPv6Network("fd00::/8"))
+    here = Surroundings(is_virtual=lambda host: any(host in network for network in virtual))
     refused = ["127.0.0.1", "::1", "224.0.0.1", "ff02::1", "0.0.0.0", "169.254.1.1", "fe80::1"]
     refused += ["100.64.0.9", "fd12::1"]
     good = ["192.168.1.2", "192.168.1.2", "2001:db8::1"]
     told = [Endpoint(host, 40000) for host in (*refused, *good)]
 
-    assert offered([*told, Endpoint("192.168.1.3", 0)], virtual) == (
+    assert here.offered([*told, Endpoint("192.168.1.3", 0)]) == (
         Endpoint("192.168.1.2", 40000),
         Endpoint("2001:db8::1", 40000),
     )
     many = [Endpoint("192.168.1.2", port) for port in range(1, 100)]
-    assert len(offered(many, virtual)) == MAX_CANDIDATES
+    assert len(here.offered(many)) == MAX_CANDIDATES
 
 
 @pytest.mark.parametrize(

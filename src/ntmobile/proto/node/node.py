@@ -660,6 +660,7 @@ class Node:
                     own = self._peers.addresses.take_own(
                         response.virtual_ipv4, response.virtual_ipv6
                     )
+                    self._peers.show_mapped(self._registration.mapped, now)
                     self._trouble, self._doubts = "", 0
                     self._login.trust()
                     self._reach.take(response, now)

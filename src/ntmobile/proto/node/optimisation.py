@@ -17,16 +17,15 @@ Source: RFC 8445 for the idea, not for the procedure. Ours: docs/protocol.md sec
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import assert_never
 
 from ntmobile.proto.io import Entropy, Timeout
 from ntmobile.proto.nat import Behaviour
 from ntmobile.proto.oracle import WINDOW, NatKind, Verdict, Way, oracle
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.message import MAX_CANDIDATES
 
 _MS = SECOND // 1000
@@ -128,9 +127,11 @@ class _Attempt:
 class Optimisation:
     """One end's search for one tunnel. Call the verbs, then drain poll_probe and poll_event."""
 
-    def __init__(self, entropy: Entropy) -> None:
-        """Waits for the offers of both ends."""
+    def __init__(self, entropy: Entropy, *, leads: bool = True) -> None:
+        """Waits for the offers of both ends. The one that leads chooses, the other only when it
+        hears nothing of a choice."""
         self._entropy = entropy
+        self._settle_ns = SETTLE_NS if leads else 6 * SETTLE_NS
         self._own: Offer | None = None
         self._peer: Offer | None = None
         self._state: _State = _Waiting()
@@ -140,6 +141,11 @@ class Optimisation:
         self._events: deque[PathFound] = deque()
         self.spent = 0
         """Probes sent in this attempt."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether this end searches at all."""
+        return self._own is not None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -178,7 +184,18 @@ class Optimisation:
         path = PathFound(sent.destination, source, now - sent.at)
         self._attempt.found.append(path)
         if isinstance(self._state, _Probing):
-            self._state = _Settling(Instant(now + SETTLE_NS))
+            self._state = _Settling(Instant(now + self._settle_ns))
+
+    def stop(self) -> None:
+        """The path is direct: no probe until the next `begin` or `fail`."""
+        if not isinstance(self._state, _Found):
+            self._state = _Resting(None)
+        self._probes.clear()
+
+    def fail(self, now: Instant) -> None:
+        """The path that was found does not carry: rest, and search again."""
+        if self._own is not None and self._peer is not None:
+            self._rest(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Probe again, choose, rest, or try anew."""
@@ -279,16 +296,22 @@ def _rank(path: PathFound) -> tuple[bool, int]:
     return path.hears != path.remote, path.rtt_ns
 
 
-def offered(
-    endpoints: Iterable[Endpoint], virtual: Iterable[IPv4Network | IPv6Network]
-) -> tuple[Endpoint, ...]:
-    """Return what may be told or probed: no more than 16, nothing that cannot be an uplink."""
-    inside = tuple(virtual)
-    kept = [each for each in dict.fromkeys(endpoints) if _may_be_probed(each, inside)]
-    return tuple(kept[:MAX_CANDIDATES])
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a tunnel must know of its node to search."""
 
+    own: Callable[[], tuple[Endpoint, ...]] = lambda: ()
+    """Where the node may be reached now; none where nothing may be told."""
+    is_virtual: Callable[[Host], bool] = lambda host: False
+    """Whether an address leads into a tunnel: a path through a tunnel would be a ring."""
 
-def _may_be_probed(endpoint: Endpoint, virtual: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    host = endpoint.host
-    special = host.is_loopback or host.is_multicast or host.is_unspecified or host.is_link_local
-    return endpoint.port > 0 and not special and not any(host in network for network in virtual)
+    def offered(self, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+        """Return what may be told or probed: no more than 16, nothing that cannot be an uplink."""
+        kept = [each for each in dict.fromkeys(endpoints) if self.may_be_probed(each)]
+        return tuple(kept[:MAX_CANDIDATES])
+
+    def may_be_probed(self, endpoint: Endpoint) -> bool:
+        """Whether an address can be an uplink's."""
+        host = endpoint.host
+        special = host.is_loopback or host.is_multicast or host.is_unspecified or host.is_link_local
+        return endpoint.port > 0 and not special and not self.is_virtual(host)

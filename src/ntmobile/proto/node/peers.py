@@ -42,6 +42,7 @@ from ntmobile.proto.node.negotiation import (
     Punched,
     Undirected,
 )
+from ntmobile.proto.node.optimisation import Surroundings
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
 from ntmobile.proto.node.trust import Trust, Unknown
@@ -49,7 +50,7 @@ from ntmobile.proto.node.tunnel import Ends, PathDead, PathDoubted, Tunnel
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header
 from ntmobile.wire.direction import Action, Mode, Purpose, Role, RouteDirection
-from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.hint import Hint, What
 from ntmobile.wire.identity import Authentication, PublicIdentity
 from ntmobile.wire.registration import Reason
@@ -126,6 +127,8 @@ class Peers:
         self.addresses = Addresses(settings.avoid, pins)
         self.local: tuple[LocalAddress, ...] = ()
         self._moved_at = EVER
+        self._mapped: tuple[Endpoint, ...] = ()
+        """Where the DC sees this node."""
         self._settings = settings
         self._identity = identity
         self._observations = observations
@@ -479,10 +482,29 @@ class Peers:
             self._mtu,
             self._settings.idle_s * SECOND,
             now,
+            Surroundings(self._candidates, self._is_virtual),
         )
         self._tunnels[peer.fqdn] = tunnel
         self._by_index[tunnel.index] = tunnel
         return tunnel
+
+    def show_mapped(self, mapped: tuple[Endpoint, ...], now: Instant) -> None:
+        """Tell the peers behind RS where the DC sees this node now."""
+        if mapped == self._mapped:
+            return
+        self._mapped = mapped
+        for tunnel in self._tunnels.values():
+            tunnel.offer(now)
+            self._drain_tunnel(tunnel, now)
+
+    def _candidates(self) -> tuple[Endpoint, ...]:
+        if self._settings.relay_only or not self._settings.optimise:
+            return ()
+        return Surroundings(is_virtual=self._is_virtual).offered(self._mapped)
+
+    def _is_virtual(self, host: Host) -> bool:
+        own = self.addresses.own
+        return self.addresses.name(host) is not None or (own is not None and host in own)
 
     def _new_index(self) -> int:
         index = self._entropy.getrandbits(32)

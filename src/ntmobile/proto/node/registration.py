@@ -95,6 +95,11 @@ class Registration:
         return dict(self._stood)
 
     @property
+    def mapped(self) -> tuple[Endpoint, ...]:
+        """Where the DC sees this node, an address a family."""
+        return tuple(response.mapped for response in self._stood.values())
+
+    @property
     def interval_s(self) -> int:
         """Seconds between UDP keep-alives now; 0 where none is sent."""
         asked = min((kept.keepalive_s for kept in self._stood.values()), default=20)

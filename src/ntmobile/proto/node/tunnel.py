@@ -19,6 +19,7 @@ from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Keyring
 from ntmobile.proto.io import Entropy, Timeout
 from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.chase import Chase
 from ntmobile.proto.node.control import FIRST_RETRY_NS, ControlRequests, Pending
 from ntmobile.proto.node.epochs import GLARE_NS, Epochs
 from ntmobile.proto.node.events import (
@@ -38,11 +39,13 @@ from ntmobile.proto.node.events import (
 from ntmobile.proto.node.handshake import Handshake, HandshakeError, Terms, rekey_psk
 from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict, again_ns
 from ntmobile.proto.node.negotiation import Agreed
+from ntmobile.proto.node.optimisation import ATTEMPT_NS, Offer, Optimisation, Surroundings
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.direction import Cipher, Mode, NodeInformation, Role
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.tunnel import (
+    Candidates,
     CloseReason,
     Control,
     EchoReply,
@@ -56,6 +59,8 @@ from ntmobile.wire.tunnel import (
     TunnelResponse,
 )
 
+NOWHERE = Surroundings()
+"""Of a node that tells nothing: no direct path is searched."""
 REKEY_NS = 120 * SECOND
 IDLE_CHECK_NS = 5 * SECOND
 KEEPALIVE_NS = 20 * SECOND
@@ -81,6 +86,7 @@ class Purpose(Enum):
     REKEY = auto()
     PROBE = auto()
     PING = auto()
+    OFFER = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ class Path:
     remote: Endpoint
     relayed: bool
     interface: int = 0
+    hears: Endpoint | None = None
+    """Where the peer's capsules come from, when its NAT maps each way anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +174,12 @@ class Tunnel:
         mtu: Callable[[Endpoint], int],
         idle_ns: int,
         now: Instant,
+        surroundings: Surroundings = NOWHERE,
     ) -> None:
-        """index is this end's receiver index; mtu gives the largest inner packet to a remote."""
+        """index is this end's receiver index; mtu gives the largest inner packet to a remote.
+
+        surroundings say where the node may be reached, for the search of a direct path.
+        """
         self.ends = ends
         self.index = index
         self._relays: tuple[tuple[Endpoint, ...], ...] = ()
@@ -207,6 +219,9 @@ class Tunnel:
         self._commands: deque[Command] = deque()
         self._epochs = Epochs(index, ends.cipher.value, keyring, self._commands, leads=ends.leads)
         self._notes: deque[Note] = deque()
+        self._surroundings = surroundings
+        self._search = Optimisation(entropy, leads=ends.leads)
+        self._chase = Chase(now)
         self._commands.append(
             OpenTunnel(index, self.fqdn, *ends.own_here, *ends.peer_here),
         )
@@ -255,6 +270,17 @@ class Tunnel:
         self._active_at = self.adopted_at = now
         if agreed.sent_request or self.is_moving:
             self._send_update(now)
+        self.offer(now)
+
+    def offer(self, now: Instant) -> None:
+        """Where the path is relayed, tell the peer where this node may be reached directly."""
+        own = self._surroundings.own()
+        if self.path is None or not self.path.relayed or not own:
+            return
+        self._search.begin(Offer(own), now)
+        self._requests.drop(Purpose.OFFER)
+        number = self._number()
+        self._ask(number, Candidates(number, own), Purpose.OFFER, now)
 
     def move(self, families: set[int], now: Instant) -> None:
         """This node's addresses changed; families are those it has now."""
@@ -300,9 +326,14 @@ class Tunnel:
 
     def handle_moved(self, source: Endpoint, interface: int, now: Instant) -> None:
         """An authentic capsule came from elsewhere than the path: its NAT may have changed."""
-        if self.path is not None and self._relay_at(source) and not self.path.relayed:
+        path, relay = self.path, bool(self._relay_at(source))
+        if path is not None and source in (path.remote, path.hears):
             return
-        self._rebind(source, interface, now)
+        # From off the relay: a probe, or the peer's choice, which its Path Update tells.
+        if path is not None and path.relayed is not relay and (relay or self._search.is_on):
+            return
+        if self._chase.follows(now):
+            self._rebind(source, interface, now)
 
     def handle_control(
         self, epoch: int, source: Endpoint, interface: int, payload: bytes, now: Instant
@@ -320,8 +351,15 @@ class Tunnel:
                 self._handle_update(message, source, interface, now)
             case PathChallenge(challenge):
                 self._send(PathResponse(challenge, source), now, source, interface)
+                if not self._relay_at(source) and self._surroundings.may_be_probed(source):
+                    self._search.handle_probe(source, now)
             case PathResponse():
+                self._search.handle_answer(message.challenge, source, now)
                 self._handle_path_response(message, now)
+            case Candidates(number, endpoints):
+                self._send(PathResponse(number, source), now, source, interface)
+                told = self._surroundings.offered(endpoints)
+                self._search.handle_offer(Offer(told), now)
             case EchoRequest(sequence, padding):
                 self._send(EchoReply(sequence, padding), now, source, interface)
             case EchoReply(sequence):
@@ -334,6 +372,7 @@ class Tunnel:
                 self._end(reason, now)
             case TunnelKeepAlive():
                 pass
+        self._go_direct(now)
 
     def ping(self, sequence: int, now: Instant) -> None:
         """Send an Echo Request; its answer is a Pong, and silence starts the search for a path."""
@@ -383,6 +422,8 @@ class Tunnel:
         self._epochs.handle_timeout(now)
         if now >= self._check_at:
             self._check(now)
+        self._search.handle_timeout(now)
+        self._go_direct(now)
 
     def poll_command(self) -> Command | None:
         """Next command to the packet loops."""
@@ -401,6 +442,8 @@ class Tunnel:
             timeouts.append(request)
         if (over := self._epochs.poll_timeout()) is not None:
             timeouts.append(over)
+        if (search := self._search.poll_timeout()) is not None:
+            timeouts.append(search)
         return min(timeouts)
 
     def _relay_at(self, place: Endpoint) -> tuple[Endpoint, ...]:
@@ -438,14 +481,29 @@ class Tunnel:
         for state in update.received:
             self._commands.append(Resend(self.index, state))
 
-    def _rebind(self, source: Endpoint, interface: int, now: Instant) -> None:
+    def _go_direct(self, now: Instant) -> None:
+        """Probe where the search wants it, and take the path that it found."""
+        while (probe := self._search.poll_probe()) is not None:
+            self._send(PathChallenge(probe.number), now, probe.destination)
+        found = self._search.poll_event()
+        if found is None or self.path is None or not self.path.relayed:
+            return
+        self._rebind(found.remote, 0, now, found.hears)
+        self._send_update(now)
+
+    def _rebind(
+        self, source: Endpoint, interface: int, now: Instant, hears: Endpoint | None = None
+    ) -> None:
         """Send there from now; go back unless the new address answers."""
         if self.path is not None and self.path.remote == source:
             return
         if self._before is None:
             self._before = self.path
         self._requests.drop(Purpose.REBIND)
-        self._set_path(Path(source, bool(self._relay_at(source))))
+        if self.path is not None and self.path.relayed and not self._relay_at(source):
+            self._search.stop()
+            self._chase.pause(Instant(now + ATTEMPT_NS))
+        self._set_path(Path(source, bool(self._relay_at(source)), hears=hears))
         number = self._number()
         self._ask(number, PathChallenge(number), Purpose.REBIND, now, destination=source)
 
@@ -536,6 +594,7 @@ class Tunnel:
             case Purpose.REBIND if self._before is not None:
                 self._set_path(self._before)
                 self._before = None
+                self._search.fail(now)
             case Purpose.REKEY:
                 self._rekeying = None
             case Purpose.UPDATE if self.is_moving:
