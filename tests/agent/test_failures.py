@@ -4,6 +4,7 @@ from ntmobile.agent.failures import (
     FOR_GOOD,
     login_failure,
     name_failure,
+    reach_troubles,
     registration_failure,
 )
 from ntmobile.agent.records import SavedAccount
@@ -67,3 +68,14 @@ def test_every_refusal_of_a_name_has_words_and_a_next_step(reason: Reason) -> No
 
     assert remedy.problem.startswith("pc.bob.ntm.example.net: ")
     assert remedy.remedy
+
+
+@pytest.mark.parametrize("reason", [Reason.TOKEN_GONE, Reason.PUSH_REFUSED])
+def test_a_node_that_is_not_reached_as_chosen_is_told_why_and_what_to_do(reason: Reason) -> None:
+    (text,) = reach_troubles(reason)
+
+    assert "keeps alive by UDP; next: " in text
+
+
+def test_a_node_that_is_reached_as_chosen_is_told_nothing() -> None:
+    assert reach_troubles(None) == ()

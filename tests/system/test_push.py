@@ -167,8 +167,10 @@ def test_a_token_that_is_gone_is_named_and_a_new_one_wakes_the_node(
     assert refused(place, "web") == said
     assert place.site.counts("web")["410"] == 1
     place.phones["web"] = place.site.phone(node, "web")
-    node.ntm("down")
-    node.ntm("up", "--push", place.phones["web"].option)
+    told = node.ntm("wake", "--json").stdout
+    assert "does not know this node's device token any more" in told
+    told = node.ntm("up", "--push", place.phones["web"].option, "--json").stdout
+    assert "device token" not in told
     fall_asleep(place)
     with Capture(place.home, f"host {node.host.ipv4} and {FROM_NODE}") as capture:
         took = reach(place, "web")

@@ -217,6 +217,23 @@ _NAMES: dict[Reason, tuple[str, str]] = {
 }
 
 
+_REACH: dict[Reason, str] = {
+    Reason.TOKEN_GONE: (
+        "the push service does not know this node's device token any more, so it keeps alive by "
+        "UDP; next: ntm up --push with a new device token"
+    ),
+    Reason.PUSH_REFUSED: (
+        "the domain does not use the push service of this node's device token, so it keeps alive "
+        "by UDP; next: tell the operator, or ntm up --keepalive udp"
+    ),
+}
+
+
+def reach_troubles(reason: Reason | None) -> tuple[str, ...]:
+    """Explain why a node is not reached as its user chose; nothing where it is."""
+    return (_REACH[reason],) if reason in _REACH else ()
+
+
 def login_failure(account: SavedAccount, event: LoginFailed) -> Remedy:
     """Explain a failed login."""
     problem, remedy = _REFUSALS.get(

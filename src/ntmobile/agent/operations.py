@@ -202,6 +202,10 @@ class Operations:
             session = await self._open(account)
             session.login(request.password, request.authority)
         session = self._session()
+        if request.account is not None and _is_reached_otherwise(request.account, session):
+            before = session.answers
+            await session.reach(request.account)
+            await self._answered(session, before)
         if _may_help(request, session):
             yield Said(f"logging in again as {session.account.fqdn}")
             session.login(request.password, request.authority)
@@ -271,6 +275,11 @@ class Operations:
         session = self._session()
         before = session.answers
         session.driver.do(session.node.wake)
+        await self._answered(session, before)
+        yield done(self._status())
+
+    async def _answered(self, session: Session, before: int) -> None:
+        """Return when the DC has answered more often than before; raises Remedy."""
         try:
             async with asyncio.timeout(WAKE_S):
                 await self._changed(
@@ -284,7 +293,6 @@ class Operations:
             ) from None
         if _has_stopped(session):
             raise registration_failure(session.account, session.node.view().reason)
-        yield done(self._status())
 
     async def _tunnel(self, session: Session, fqdn: str) -> None:
         """Return when a tunnel to a peer stands; raises Remedy when none comes."""
@@ -478,6 +486,11 @@ def _has_path(session: Session, fqdn: str) -> bool:
 
 def _failed(session: Session) -> bool:
     return session.login_failure is not None
+
+
+def _is_reached_otherwise(account: SavedAccount, session: Session) -> bool:
+    now = session.account
+    return (account.keepalive, account.device_token) != (now.keepalive, now.device_token)
 
 
 def _may_help(request: Up, session: Session) -> bool:

@@ -232,6 +232,19 @@ class Session:
         else:
             await self.port_mapper.close()
 
+    async def reach(self, account: SavedAccount) -> None:
+        """Be reached as this account says from now; all else of it is as before."""
+        self.account = msgspec.structs.replace(
+            self.account, keepalive=account.keepalive, device_token=account.device_token
+        )
+        self._state.keep_account(self.account)
+        choice, token = _reach(account.keepalive), account.device_token
+        self.driver.do(lambda now: self.node.choose(choice, token, now))
+        if choice is KeepAliveChoice.PUSH:
+            await self.port_mapper.close()
+        else:
+            self._follow_router(self.links.addresses)
+
     def _follow_router(self, addresses: tuple[LocalAddress, ...]) -> None:
         # A node that sleeps keeps nothing alive, at its router neither.
         sleeps = self.account.keepalive is KeepAlive.PUSH

@@ -11,7 +11,13 @@ from ntmobile.agent.certificates import (
     certificate_view,
     refused_views,
 )
-from ntmobile.agent.failures import FOR_GOOD, login_failure, reason_text, registration_failure
+from ntmobile.agent.failures import (
+    FOR_GOOD,
+    login_failure,
+    reach_troubles,
+    reason_text,
+    registration_failure,
+)
 from ntmobile.agent.history import Move, Trace
 from ntmobile.agent.names import owner_of
 from ntmobile.agent.session import Session
@@ -67,6 +73,7 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
     view = session.node.view()
     wall_s = session.clock.wall()
     reasons = [*_reasons(session, view.reason), *certificate_troubles(state, wall_s), *troubles]
+    reasons += reach_troubles(view.reached.problem)
     standing: Literal["up", "down", "degraded"] = "degraded" if reasons else "up"
     return StatusView(
         fqdn=view.fqdn,

@@ -40,6 +40,13 @@ def reached(account: SavedAccount, keepalive: KeepAlive | None, push: str | None
     return msgspec.structs.replace(account, keepalive=choice, device_token=token)
 
 
+def reached_as(account: SavedAccount, other: SavedAccount) -> SavedAccount:
+    """Return the account, to be reached as the other one is."""
+    return msgspec.structs.replace(
+        account, keepalive=other.keepalive, device_token=other.device_token
+    )
+
+
 def device_token(text: str) -> str:
     """Return a device token as it is registered; `web:FILE` names a subscription's JSON."""
     kind, _, value = text.partition(":")

@@ -26,7 +26,7 @@ from ntmobile.cli.node_output import (
     show,
     show_json,
 )
-from ntmobile.cli.node_reach import chosen_keepalive, reached
+from ntmobile.cli.node_reach import chosen_keepalive, reached, reached_as
 from ntmobile.cli.node_show import show_status
 from ntmobile.cli.node_unbuilt import not_built
 from ntmobile.errors import Remedy
@@ -216,9 +216,14 @@ def _check_labels(who: str, name: str, labels: tuple[str, ...]) -> None:
 
 
 def _running(account: SavedAccount, saved: SavedAccount | None) -> SavedAccount | None:
-    """What to tell an agent that runs already: nothing, unless it is to be another node."""
+    """What to tell an agent that runs already: nothing, unless it is to be another node.
+
+    A phone's app gets a new device token now and then: that changes while it runs.
+    """
     if saved is None or account == saved:
         return None if saved else account
+    if account == reached_as(saved, account):
+        return account
     raise Remedy(
         f"the agent runs as {saved.fqdn} and keeps its account while it does",
         remedy="ntm down, then the same command again",

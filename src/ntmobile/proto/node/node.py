@@ -64,6 +64,7 @@ from ntmobile.wire.hint import Hint
 from ntmobile.wire.identity import Authentication
 from ntmobile.wire.message import Message
 from ntmobile.wire.registration import (
+    KeepAliveChoice,
     NtmAck,
     Reason,
     Refusal,
@@ -251,6 +252,11 @@ class Node:
         if not self._fallback.handle_web(remote, stands=stands, now=now) and stands:
             self._peers.handle_web(remote, now)
         self._drain(now)
+
+    def choose(self, keepalive: KeepAliveChoice, device_token: str | None, now: Instant) -> None:
+        """Be reached this way from now. Source: paper, Fig. 4 (the user chooses)."""
+        self._registration.choice, self._registration.device_token = keepalive, device_token
+        self.wake(now)
 
     def wake(self, now: Instant) -> None:
         """A wake-up arrived: contact the DC, which has something for this node. Paper, Fig. 6."""
