@@ -41,7 +41,6 @@ def enrolled(state: Path) -> Path:
     [
         ("--keepalive", "tcp"),
         ("--keepalive", "auto"),
-        ("--model", "proxy"),
     ],
 )
 def test_what_is_not_built_is_refused_with_a_word(state: Path, option: str, value: str) -> None:
@@ -52,12 +51,19 @@ def test_what_is_not_built_is_refused_with_a_word(state: Path, option: str, valu
     assert not state.exists()
 
 
-@pytest.mark.parametrize("command", [["proxy"], ["expose", "80"]])
-def test_a_command_that_is_not_built_is_refused_with_a_word(command: list[str]) -> None:
-    done = CliRunner().invoke(application(command[0]), command)
+def test_a_proxy_without_an_account_says_how_to_get_one(state: Path) -> None:
+    done = ntm(state, "proxy")
 
     assert done.exit_code == 1
-    assert "not built yet" in done.stderr
+    assert "ntm up USER@DOMAIN --name NAME --model proxy" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["1055", "localhost:1055", "127.0.0.1:port"])
+def test_a_proxy_listens_on_an_address_and_a_port(enrolled: Path, place: str) -> None:
+    done = ntm(enrolled, "proxy", "--socks", place)
+
+    assert done.exit_code == 2
+    assert "not ADDRESS:PORT" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,18 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 
+import msgspec
 import structlog
 
 from ntmobile.agent.control import ControlSocket
 from ntmobile.agent.lock import AgentLock
 from ntmobile.agent.operations import Operations, user_id
 from ntmobile.agent.records import Choices, SavedAccount
-from ntmobile.agent.session import Session
-from ntmobile.agent.state import open_state
+from ntmobile.agent.session import Model, Session
+from ntmobile.agent.state import State, open_state
 from ntmobile.agent.system import SystemModel
 from ntmobile.agent.views import DnsView
 from ntmobile.errors import Remedy
@@ -25,7 +28,58 @@ from ntmobile.proto.node.events import Registered
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
+from ntmobile.wire.endpoint import Endpoint
 
+
+class HookedModel(Model, Protocol):
+    """An implementation model: how the node hooks into the machine, or into nothing of it."""
+
+    attached: bool
+
+    @property
+    def servers(self) -> Callable[[], tuple[Endpoint, ...]]:
+        """The ordinary resolvers."""
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Entered before the node starts; raises Remedy."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Gives everything back."""
+        ...
+
+    async def attach(self, session: Session, registered: Registered) -> None:
+        """Hooks the node in, or follows its new addresses; raises Remedy."""
+        ...
+
+    async def detach(self) -> None:
+        """Gives everything back; a second time does nothing."""
+        ...
+
+    def troubles(self) -> list[str]:
+        """What keeps the node from being fully hooked in."""
+        ...
+
+    def dns(self) -> DnsView:
+        """How names are resolved."""
+        ...
+
+    def expose(self, port: int) -> None:
+        """Offers a local port to peers; raises Remedy where that is not its business."""
+        ...
+
+    def conceal(self, port: int) -> None:
+        """Takes that back."""
+        ...
+
+
+MakeModel = Callable[[State], HookedModel]
 FLUSH_S = 10.0
 """How often content that a full disk refused is written again."""
 _LOG = structlog.get_logger(__name__)
@@ -34,8 +88,11 @@ _LOG = structlog.get_logger(__name__)
 class Agent:
     """Runs on one state directory until it is told to end."""
 
-    def __init__(self, directory: Path, entropy: Entropy) -> None:
+    def __init__(
+        self, directory: Path, entropy: Entropy, make_model: MakeModel = SystemModel
+    ) -> None:
         """Takes the directory's lock and reads the state; raises Remedy."""
+        self._make_model = make_model
         self._lock = AgentLock(directory)
         try:
             self.state = open_state(directory, entropy)
@@ -47,7 +104,7 @@ class Agent:
         self._control = ControlSocket(directory, Operations(self))
         self._tasks = Tasks()
         self._stack = AsyncExitStack()
-        self._model: SystemModel | None = None
+        self._model: HookedModel | None = None
         self._session: Session | None = None
         self._changing = asyncio.Lock()
         self.attach_failure: Remedy | None = None
@@ -83,7 +140,7 @@ class Agent:
             if self._session is not None:
                 return self._session
             async with AsyncExitStack() as stack:
-                model = await stack.enter_async_context(SystemModel(self.state))
+                model = await stack.enter_async_context(self._make_model(self.state))
                 resolver = Resolver(model.servers, Clock(), mark=model.mark)
                 session = Session(self.state, account, resolver, self._entropy, model)
                 session.on_registered = self._handle_registered
@@ -143,6 +200,15 @@ class Agent:
         if self._model is None:
             raise Remedy("this node is down", remedy="ntm up")
         return self._model.dns()
+
+    def expose(self, port: int, *, offered: bool) -> None:
+        """Offer a local port to peers, or no longer; raises Remedy."""
+        if self._model is None:
+            raise Remedy("this node is down", remedy="ntm up")
+        (self._model.expose if offered else self._model.conceal)(port)
+        ports = {*self.state.choices.exposed} - {port} | ({port} if offered else set())
+        exposed = tuple(sorted(ports))
+        self.state.keep_choices(msgspec.structs.replace(self.state.choices, exposed=exposed))
 
     def _handle_registered(self, registered: Registered) -> None:
         self._tasks.start(self._attach(registered), "hook into the machine")

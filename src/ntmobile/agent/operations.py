@@ -31,6 +31,7 @@ from ntmobile.agent.requests import (
     AskStatus,
     AskTrace,
     Down,
+    Expose,
     Ping,
     Said,
     Set,
@@ -111,6 +112,10 @@ class Running(Protocol):
         """Make settings effective; returns what takes effect only later."""
         ...
 
+    def expose(self, port: int, *, offered: bool) -> None:
+        """Offer a local port to peers, or no longer; raises Remedy."""
+        ...
+
     def troubles(self) -> list[str]:
         """What the agent itself suffers from."""
         ...
@@ -142,6 +147,8 @@ class Operations:
                 return self._wake()
             case Set(changes):
                 return self._set(changes)
+            case Expose(port, offered):
+                return self._expose(port, offered=offered)
             case AskNetcheck(lifetime):
                 return netcheck(self._session(), lifetime=lifetime)
             case _:
@@ -376,6 +383,10 @@ class Operations:
             self._agent.state.keep_choices(choices)
             notes = await self._agent.apply(choices)
         yield done(ChoicesView(choices=shown_choices(choices), notes=notes))
+
+    async def _expose(self, port: int, *, offered: bool) -> AsyncGenerator[Answer, None]:
+        self._agent.expose(port, offered=offered)
+        yield done()
 
     def _forget(self, given: str) -> None:
         """Forget the pin of a peer, or those of a domain's CAs."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from ntmobile.agent.agent import Agent
+from ntmobile.agent.agent import Agent, MakeModel
 from ntmobile.agent.files import private_directory
 from ntmobile.agent.lock import AgentLock
 from ntmobile.agent.logs import log_to_file, log_to_stderr
@@ -17,16 +17,17 @@ from ntmobile.agent.operations import Operations
 from ntmobile.agent.requests import Done, Said, Up
 from ntmobile.agent.spawn import tell
 from ntmobile.agent.state import open_state
+from ntmobile.agent.system import SystemModel
 from ntmobile.agent.views import StatusView
 from ntmobile.errors import Remedy
 from ntmobile.runtime.tasks import Tasks
 
 
-def run_in_background(directory: Path, ready: int) -> int:
+def run_in_background(directory: Path, ready: int, make_model: MakeModel = SystemModel) -> int:
     """Run an agent until it is told to end; the descriptor ready hears how it began."""
     log_to_file(directory, debug=False)
     try:
-        asyncio.run(_serve(directory, lambda: tell(ready, None)))
+        asyncio.run(_serve(directory, lambda: tell(ready, None), make_model))
     except Remedy as error:
         tell(ready, error)
         return 1
@@ -39,11 +40,12 @@ def run_in_foreground(
     *,
     said: Callable[[str], None],
     up: Callable[[StatusView], None],
+    make_model: MakeModel = SystemModel,
 ) -> None:
     """Run an agent in this process and bring its node up; raises Remedy when that fails."""
     private_directory(directory)
     log_to_stderr(debug=False)
-    asyncio.run(_serve_and_go_up(directory, request, said, up))
+    asyncio.run(_serve_and_go_up(directory, request, said, up, make_model))
 
 
 def forget_account(directory: Path) -> None:
@@ -52,16 +54,20 @@ def forget_account(directory: Path) -> None:
         open_state(directory, secrets.SystemRandom()).forget_account()
 
 
-async def _serve(directory: Path, ready: Callable[[], None]) -> None:
-    agent = Agent(directory, secrets.SystemRandom())
+async def _serve(directory: Path, ready: Callable[[], None], make_model: MakeModel) -> None:
+    agent = Agent(directory, secrets.SystemRandom(), make_model)
     _end_on_signals(agent)
     await agent.run(ready)
 
 
 async def _serve_and_go_up(
-    directory: Path, request: Up, said: Callable[[str], None], up: Callable[[StatusView], None]
+    directory: Path,
+    request: Up,
+    said: Callable[[str], None],
+    up: Callable[[StatusView], None],
+    make_model: MakeModel,
 ) -> None:
-    agent = Agent(directory, secrets.SystemRandom())
+    agent = Agent(directory, secrets.SystemRandom(), make_model)
     _end_on_signals(agent)
     failures: list[Remedy] = []
 
@@ -101,7 +107,7 @@ def _end_on_signals(agent: Agent) -> None:
         loop.add_signal_handler(number, agent.end)
 
 
-def main() -> None:
+def main(make_model: MakeModel = SystemModel) -> None:
     """`python -m ntmobile.agent DIRECTORY READY_DESCRIPTOR`."""
     directory, ready = sys.argv[1:]
-    sys.exit(run_in_background(Path(directory), int(ready)))
+    sys.exit(run_in_background(Path(directory), int(ready), make_model))

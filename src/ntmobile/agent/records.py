@@ -21,6 +21,8 @@ class Model(StrEnum):
 
     SYSTEM = "system"
     """TUN device, routes and DNS hook: every application takes part. Needs root."""
+    PROXY = "proxy"
+    """A SOCKS and an HTTP proxy on loopback: applications that use them take part. No root."""
 
 
 class KeepAlive(StrEnum):
@@ -122,6 +124,9 @@ class Choices(msgspec.Struct, frozen=True):
     """What this node asks of its peers; what its domain asks counts besides."""
     trusted_ca: str = ""
     """PEM text of CAs: where one may speak for a name, only these do."""
+
+    exposed: tuple[int, ...] = ()
+    """TCP ports of this machine's loopback that a node of the proxy model offers to peers."""
 
     @property
     def http_proxy(self) -> Proxy | None:

@@ -107,6 +107,13 @@ class AskBugReport(Request, frozen=True, tag="bugreport"):
     """Answered by a BugReport, which holds no secret."""
 
 
+class Expose(Request, frozen=True, tag="expose"):
+    """Offer a local port to peers, or no longer; answered by nothing."""
+
+    port: int
+    offered: bool = True
+
+
 class AskNetcheck(Request, frozen=True, tag="netcheck"):
     """Examine the network; answered by a NetcheckView, with Said meanwhile."""
 
@@ -130,6 +137,7 @@ AnyRequest = (
     | AskDns
     | AskBugReport
     | AskNetcheck
+    | Expose
 )
 
 

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from ntmobile.agent.files import private_directory, unusable
 from ntmobile.agent.places import LOG
+from ntmobile.agent.records import Model
 from ntmobile.agent.requests import Trouble, decode_answer, encode_line
 from ntmobile.errors import Remedy
 
 READY = b"ready\n"
+PROGRAMS = {Model.SYSTEM: "ntmobile.agent", Model.PROXY: "ntmobile.sockets"}
+"""The module that is the agent."""
 
 
-def start_agent(directory: Path) -> int:
+def start_agent(directory: Path, model: Model = Model.SYSTEM) -> int:
     """Start an agent on a state directory and wait until its control socket answers.
 
     Returns its process id; raises Remedy with the agent's own words when it could not start.
@@ -27,7 +30,7 @@ def start_agent(directory: Path) -> int:
     read_end, write_end = os.pipe()
     try:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ntmobile.agent", str(directory), str(write_end)],
+            [sys.executable, "-P", "-m", PROGRAMS[model], str(directory), str(write_end)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

@@ -122,6 +122,17 @@ class SystemModel:
         missing = self.attached and self._wanted and self._hook == "off"
         return [f"applications cannot look up nodes: {self._hook_detail}"] if missing else []
 
+    def expose(self, port: int) -> None:
+        """Raises Remedy: peers reach every port of a machine of this type."""
+        raise Remedy(
+            f"port {port} needs no offer: peers reach every port that listens on this machine",
+            remedy="let the service listen on all addresses, or on the virtual ones (ntm status)",
+        )
+
+    def conceal(self, port: int) -> None:
+        """Raises Remedy."""
+        self.expose(port)
+
     def dns(self) -> DnsView:
         """The state of the DNS hook."""
         stub = self._stub

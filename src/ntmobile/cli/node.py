@@ -5,10 +5,10 @@ import typer
 from ntmobile.cli import (
     node_live,
     node_netcheck,
+    node_proxy,
     node_reach,
     node_set,
     node_show,
-    node_unbuilt,
     node_up,
 )
 
@@ -34,8 +34,8 @@ def register(app: typer.Typer) -> None:
         node_show.version,
         node_netcheck.netcheck,
         node_reach.wake,
-        node_unbuilt.proxy,
-        node_unbuilt.expose,
+        node_proxy.proxy,
+        node_proxy.expose,
     ):
         app.command()(function)
     app.command("set")(node_set.set_)

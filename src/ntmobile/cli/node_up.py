@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from ntmobile.agent.client import AgentNotRunning, Client
@@ -28,7 +29,6 @@ from ntmobile.cli.node_output import (
 )
 from ntmobile.cli.node_reach import chosen_keepalive, reached, reached_as
 from ntmobile.cli.node_show import show_status
-from ntmobile.cli.node_unbuilt import not_built
 from ntmobile.errors import Remedy
 from ntmobile.keys.identity import public_of
 from ntmobile.keys.node_certificates import read_device_credential
@@ -70,7 +70,12 @@ def up(
             "--keepalive", metavar="udp|tcp|push|auto", help="How the DC reaches this node: udp."
         ),
     ] = None,
-    model: Annotated[str, typer.Option("--model", metavar="system|proxy")] = "system",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="system|proxy", help="system, as root, or proxy, without root."
+        ),
+    ] = None,
     push: Annotated[
         str | None,
         typer.Option(
@@ -96,7 +101,7 @@ def up(
     json: JsonOption = False,
 ) -> None:
     """Start the agent if needed, log in and register; prints the name and the addresses."""
-    _refuse_unbuilt(model)
+    wanted = _model(model)
     choice = chosen_keepalive(keepalive, push)
     directory = directory_of(state)
     report = _reporter(json=json)
@@ -105,6 +110,8 @@ def up(
     _check_server(server)
     account = _account(who, name, server, _trust(ca, fingerprint), saved)
     account = reached(account, choice, push)
+    if wanted is not None:
+        account = msgspec.structs.replace(account, model=wanted)
     proof = _credential(certificate, key, account)
     if client.is_running():
         if proof is not None:
@@ -121,21 +128,28 @@ def up(
     secret = _password(account, password_stdin) if by_password else None
     request = Up(account, secret, auth_key, *(proof or ()))
     if foreground:
-        _run_here(directory, request, report)
+        _run_here(directory, request, report, account.model)
     else:
-        report(_run_apart(client, directory, request))
+        report(_run_apart(client, directory, request, account.model))
 
 
-def _run_here(directory: Path, request: Up, report: Callable[[StatusView], None]) -> None:
+def _run_here(
+    directory: Path, request: Up, report: Callable[[StatusView], None], model: Model
+) -> None:
     # Imported late: no other command needs the agent's half of the program.
     from ntmobile.agent.process import run_in_foreground
 
-    run_in_foreground(directory, request, said=note, up=report)
+    if model is Model.SYSTEM:
+        run_in_foreground(directory, request, said=note, up=report)
+    else:
+        from ntmobile.sockets.proxy.model import ProxyModel
+
+        run_in_foreground(directory, request, said=note, up=report, make_model=ProxyModel)
 
 
-def _run_apart(client: Client, directory: Path, request: Up) -> StatusView:
+def _run_apart(client: Client, directory: Path, request: Up, model: Model) -> StatusView:
     note("starting the agent")
-    start_agent(directory)
+    start_agent(directory, model)
     try:
         return client.ask(request, StatusView, said=note)
     except KeyboardInterrupt:
@@ -167,11 +181,10 @@ def read_text(option: str, file: Path) -> str:
         raise typer.BadParameter(f"--{option} {file}: {error}") from None
 
 
-def _refuse_unbuilt(model: str) -> None:
-    if model not in ("system", "proxy"):
-        raise typer.BadParameter(f"--model is system or proxy, not {model!r}")
-    if model != "system":
-        raise not_built(f"--model {model}", "ntm up --model system, as root")
+def _model(given: str | None) -> Model | None:
+    if given is not None and given not in set(Model):
+        raise typer.BadParameter(f"--model is system or proxy, not {given!r}")
+    return None if given is None else Model(given)
 
 
 def _account(
@@ -187,7 +200,7 @@ def _account(
             domain=saved.domain,
             server=server or saved.server,
             trust=trust if trust != Trust() else saved.trust,
-            model=Model.SYSTEM,
+            model=saved.model,
             enrolled=saved.enrolled and name in (None, saved.name),
             keepalive=saved.keepalive,
             device_token=saved.device_token,

@@ -6,24 +6,20 @@ import socket
 import ssl as tls
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ntmobile.agent.failures import name_failure
-from ntmobile.agent.names import owner_of
 from ntmobile.agent.records import SavedAccount, Trust
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State, take_credential
 from ntmobile.agent.status import status_view
 from ntmobile.agent.views import StatusView
 from ntmobile.errors import Remedy, StateError
-from ntmobile.proto.node.events import NameRefused
 from ntmobile.sockets.connecting import connect
 from ntmobile.sockets.datagrams import Datagrams
-from ntmobile.sockets.errors import NameFailed
 from ntmobile.sockets.events import Events
+from ntmobile.sockets.names import Names
 from ntmobile.sockets.opening import log_in, opened_state, running
 from ntmobile.sockets.secure import client_side, server_side
 from ntmobile.sockets.server import Server
@@ -47,7 +43,7 @@ class Node:
         """Opened by `async with`; see `open`."""
         self._directory = state
         self._stack = AsyncExitStack()
-        self._open: tuple[Session, State, Events] | None = None
+        self._open: tuple[Session, State, Events, Names] | None = None
 
     @classmethod
     def open(cls, state: str | Path) -> Self:
@@ -104,7 +100,7 @@ class Node:
             stack.push_async_callback(_close, events)
             await log_in(session, None, None)
             self._stack = stack.pop_all()
-        self._open = (session, state, events)
+        self._open = (session, state, events, Names(session, state))
         return self
 
     async def __aexit__(
@@ -120,14 +116,17 @@ class Node:
     @property
     def fqdn(self) -> str:
         """The node's permanent name."""
-        return self._session.account.fqdn
+        return self.names.own
 
     @property
     def addresses(self) -> tuple[Host, Host]:
         """The node's permanent virtual addresses, IPv4 and IPv6."""
-        registered = self._session.registered
-        assert registered is not None, "open means registered"
-        return registered.virtual_ipv4, registered.virtual_ipv6
+        return self.names.addresses
+
+    @property
+    def names(self) -> Names:
+        """What the node knows of names."""
+        return self._parts()[3]
 
     @property
     def events(self) -> Events:
@@ -136,7 +135,7 @@ class Node:
 
     def whois(self, address: Host) -> str | None:
         """Return the name of a virtual address's owner, as its tunnel proves it."""
-        return owner_of(address, self.fqdn, self._state.addresses, self._state.peers)
+        return self.names.owner(address)
 
     def status(self) -> StatusView:
         """What `ntm status --json` prints."""
@@ -144,14 +143,7 @@ class Node:
 
     async def resolve(self, host: str) -> tuple[Host, Host]:
         """Return a node's virtual addresses, IPv4 and IPv6; raises NameFailed with the reason."""
-        fqdn = self._full(host)
-        if fqdn == self.fqdn:
-            return self.addresses
-        outcome = await self._session.names.resolve(fqdn)
-        if isinstance(outcome, NameRefused):
-            failure = name_failure(fqdn, outcome.reason)
-            raise NameFailed(failure.problem, remedy=failure.remedy)
-        return outcome.ipv4, outcome.ipv6
+        return await self.names.resolve(host)
 
     async def getaddrinfo(
         self, host: str, port: int, *, family: int = 0, type: int = 0, proto: int = 0
@@ -166,7 +158,7 @@ class Node:
                 "",
                 (str(address), port, *(() if address.version == 4 else (0, 0))),
             )
-            for address in await self._hosts(host, family)
+            for address in await self.names.hosts(host, family)
             for found in [socket.AF_INET if address.version == 4 else socket.AF_INET6]
             for kind, number in kinds.items()
             if type in (0, kind) and proto in (0, number)
@@ -202,7 +194,7 @@ class Node:
         server_hostname: str | None = None,
     ) -> tuple[asyncio.Transport, P]:
         """As loop.create_connection; TLS inside the tunnel is for those who want it."""
-        remote = Endpoint((await self._hosts(host, family))[0], port)
+        remote = Endpoint((await self.names.hosts(host, family))[0], port)
         events, fqdn, protocol = self._events, self.whois(remote.host), protocol_factory()
         if not ssl:
             return await connect(events, remote, protocol, fqdn=fqdn), protocol
@@ -239,8 +231,8 @@ class Node:
         ssl: tls.SSLContext | None = None,
     ) -> Server:
         """As loop.create_server; host is None or this node's own name or address."""
-        if host is not None:
-            self._check_own(host)
+        if host is not None and not self.names.is_own(host):
+            raise Remedy(f"{host} is not this node", remedy=f"use {self.fqdn}, or None")
         factory = protocol_factory if ssl is None else server_side(ssl, protocol_factory)
         return Server(self._events, factory, self.whois, port=port, backlog=backlog)
 
@@ -255,7 +247,7 @@ class Node:
         """As loop.create_datagram_endpoint; remote is a node's name and port."""
         there = None
         if remote is not None:
-            there = Endpoint((await self._hosts(remote[0], family))[0], remote[1])
+            there = Endpoint((await self.names.hosts(remote[0], family))[0], remote[1])
         protocol = protocol_factory()
         transport = Datagrams(
             self._events,
@@ -267,26 +259,6 @@ class Node:
         )
         transport.begin()
         return transport, protocol
-
-    async def _hosts(self, host: str, family: int) -> list[Host]:
-        """A node's virtual addresses of a family, or of both; raises NameFailed."""
-        literal = _literal(host)
-        found = (literal,) if literal is not None else await self.resolve(host)
-        wanted = {0: (4, 6), socket.AF_INET: (4,), socket.AF_INET6: (6,)}.get(family, ())
-        hosts = [each for each in found if each.version in wanted]
-        if not hosts:
-            raise NameFailed(f"{host} has no address of this family", remedy="use family=0")
-        return hosts
-
-    def _check_own(self, host: str) -> None:
-        literal = _literal(host)
-        own = literal in self.addresses if literal is not None else self._full(host) == self.fqdn
-        if not own and (literal is None or not literal.is_unspecified):
-            raise Remedy(f"{host} is not this node", remedy=f"use {self.fqdn}, or None")
-
-    def _full(self, host: str) -> str:
-        fqdn, account = host.lower().rstrip("."), self._session.account
-        return fqdn if "." in fqdn else f"{fqdn}.{account.user}.{account.domain}"
 
     @property
     def _session(self) -> Session:
@@ -300,7 +272,7 @@ class Node:
     def _events(self) -> Events:
         return self._parts()[2]
 
-    def _parts(self) -> tuple[Session, State, Events]:
+    def _parts(self) -> tuple[Session, State, Events, Names]:
         if self._open is None:
             raise StateError("the node is not open: async with ntmobile.Node.open(state) as node")
         return self._open
@@ -318,13 +290,6 @@ def _account(who: str, name: str | None, server: str | None, trust: Trust) -> Sa
     if not user or not domain:
         raise Remedy(f"{who!r} is not USER@DOMAIN", remedy="alice@ntm.example.org")
     return SavedAccount(user=user, name=own, domain=domain.rstrip("."), server=server, trust=trust)
-
-
-def _literal(host: str) -> Host | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
 
 
 def _read(file: str | Path | None) -> str | None:
