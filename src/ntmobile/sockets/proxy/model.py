@@ -7,7 +7,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from types import TracebackType
 from typing import Self
 
@@ -70,6 +70,12 @@ class ProxyModel:
     ) -> None:
         """Gives everything back."""
         await self.detach()
+
+    async def look_around(
+        self, towards: IPv4Address | None
+    ) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Return no network: names decide which way a connection goes, not addresses."""
+        return await self._framework.look_around(towards)
 
     async def attach(self, session: Session, registered: Registered) -> None:
         """Serves, or follows the node's new addresses; raises Remedy."""
