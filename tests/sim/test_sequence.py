@@ -7,7 +7,17 @@ import pytest
 from ntmobile.proto.journal import Step
 from ntmobile.proto.sequence import negotiation, standing
 from ntmobile.proto.testimony import Carried, Seen, Witness, merge
-from ntmobile.sim.figures import CN, MN, Figure, figure_2, figure_3, figure_5, figure_6, figure_7
+from ntmobile.sim.figures import (
+    CN,
+    MN,
+    Figure,
+    figure_2,
+    figure_3,
+    figure_4,
+    figure_5,
+    figure_6,
+    figure_7,
+)
 
 TUNNELS = [figure_5, figure_6, figure_7]
 pytestmark = pytest.mark.paper("Fig. 2", "Fig. 3", "Fig. 5", "Fig. 6", "Fig. 7")
@@ -58,6 +68,26 @@ def test_a_login_and_registration_that_all_tell_of_are_figs_2_and_3() -> None:
         ("DC", "Registration Response", "node"),
         ("node", "UDP Keep Alive", "DC"),
         ("DC", "Keep Alive Answer", "node"),
+    ]
+
+
+@pytest.mark.paper("Fig. 4")
+def test_a_registration_with_ns_that_all_tell_of_is_fig_4() -> None:
+    figure = figure_4()
+
+    told = [Witness(seen(standing(steps(figure, host), CN)), *who(host)) for host in figure.columns]
+
+    drawn = [each for each in dict.fromkeys(merged_messages(merge(told))) if each[1] != "Challenge"]
+    part = drawn[drawn.index(("node", "Registration Request", "DC")) :]
+    assert [each for each in part if "UDP" not in each[1]] == [
+        ("node", "Registration Request", "DC"),
+        ("DC", "Key Sharing", "NS"),
+        ("NS", "NTM ACK", "DC"),
+        ("DC", "Notification Direction", "NS"),
+        ("DC", "Registration Response", "node"),
+        ("node", "Notification Registration", "NS"),
+        ("NS", "NTM ACK", "node"),
+        ("node", "TCP Keep Alive", "NS"),
     ]
 
 

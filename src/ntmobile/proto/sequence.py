@@ -95,7 +95,8 @@ def of_negotiation(steps: Sequence[S], name: str) -> list[S]:
 def standing(steps: Sequence[S], node: str) -> list[S]:
     """Return the newest login of a node and the registration that followed.
 
-    Ends with the first answered keep-alive. Who saw no login tells the newest registration.
+    Ends with the first answered keep-alive, by UDP or TCP. Who saw no login tells the newest
+    registration.
     """
     last = max((n for n, step in enumerate(steps) if _is_login_of(step, node)), default=None)
     chosen = [] if last is None else _nonce_before(steps, last)
@@ -105,7 +106,7 @@ def standing(steps: Sequence[S], node: str) -> list[S]:
             break
         if _is_of(step, node) or (step.message in BARE and _is_at_a_server(step, node)):
             chosen.append(step)
-        if step.message == "Keep Alive Answer" and _is_of(step, node):
+        if chosen and chosen[-1] is step and _answers_a_keep_alive(chosen):
             break
     return chosen
 
@@ -136,7 +137,14 @@ def _is_bare(step: Noted) -> bool:
 def _is_at_a_server(step: Noted, node: str) -> bool:
     """Whether a bare step may belong to a login (at the AS) or a registration (with an NS)."""
     named = (step.here, step.there) == ("AS", "DC") and _names(step, node)
-    return named or step.there == "NS"
+    return named or step.there == "NS" or (step.here, step.there) == ("NS", node)
+
+
+def _answers_a_keep_alive(chosen: Sequence[Noted]) -> bool:
+    """Whether the last step is the answer to a keep-alive."""
+    kept = any(step.message == "TCP Keep Alive" for step in chosen)
+    last = chosen[-1].message
+    return last == "Keep Alive Answer" or (kept and last == "NTM ACK")
 
 
 def _names(step: Noted, node: str) -> bool:

@@ -11,9 +11,9 @@ from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.servers.binding import local_endpoints, udp_hosts
 from ntmobile.servers.config import Site
-from ntmobile.servers.relay import log_step
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
+from ntmobile.servers.steps import Steps
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.message import Message
 
@@ -34,11 +34,12 @@ class NotificationServer:
         self.signalling = Signalling(self.port)
         self.machine = NotificationRole(domain, entropy)
         self._requests = Requests()
+        self.steps = Steps(clock)
         outlets = (
             Outlet[StreamCommand](self.machine.poll_stream, self._command),
             Outlet(self.machine.poll_transmit, self.signalling.send),
             Outlet(self.machine.poll_reply, self._requests.answer),
-            Outlet(self.machine.poll_event, log_step),
+            Outlet(self.machine.poll_event, self.steps.add),
         )
         self.driver = Driver(self.machine, outlets, clock=clock, tasks=tasks)
         self.acceptor = Acceptor(self._opened, self._received, self._closed)

@@ -17,7 +17,6 @@ from ntmobile.servers.relay_memory import RelayMemory
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.signalling import Signalling
 from ntmobile.servers.steps import Steps
-from ntmobile.servers.steps import log_step as log_step
 from ntmobile.wire.message import Message
 
 log = structlog.get_logger()

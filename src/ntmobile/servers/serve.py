@@ -177,7 +177,7 @@ class Servers:
 
     def witness(self) -> bytes:
         """Return what the roles of this process lately sent and got, as JSON of a Witness."""
-        servers = (self.account, self.coordinator, self.relay)
+        servers = (self.account, self.coordinator, self.notifier, self.relay)
         steps = seen((server.steps for server in servers if server is not None), self._clock)
         return msgspec.json.encode(Witness(steps, domain=self.own.name))
 

@@ -72,7 +72,7 @@ class Rig:
         return call
 
 
-@pytest.mark.paper("Login Request", "Key Distribution", "Login Response", "Kntmdc")
+@pytest.mark.paper("Login Request", "Key Distribution", "NTM ACK", "Login Response", "Kntmdc")
 def test_a_good_login_gives_the_dc_and_the_node_the_same_key() -> None:
     rig = Rig()
     login = rig.login()
@@ -91,7 +91,7 @@ def test_a_good_login_gives_the_dc_and_the_node_the_same_key() -> None:
     assert (given_node.coordinator, given_node.coordinator_endpoints) == ("dc.example.org", (DC,))
 
 
-@pytest.mark.paper("NTM ACK", "Key Distribution")
+@pytest.mark.paper("Key Distribution")
 def test_the_node_hears_nothing_before_the_dc_acknowledged() -> None:
     rig = Rig()
     rig.login()
