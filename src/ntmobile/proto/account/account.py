@@ -56,6 +56,8 @@ from ntmobile.wire.web import HTTPS_PORT
 NONCE_PERIOD_NS = 60 * SECOND
 MAX_OPEN = 1024
 """Logins under way at once; one more is told to come back."""
+MAX_FINDING = 64
+"""Of those, strangers' questions about other domains: they keep nobody from a login."""
 LIFETIME_S = 86400
 """Of Kntmdc; the node renews it with its device key."""
 
@@ -206,7 +208,8 @@ class Account:
         return None
 
     def _find(self, request: int, domain: str) -> None:
-        if domain == self._domain or len(self._open) >= MAX_OPEN:
+        finding = sum(isinstance(state, Finding) for state in self._open.values())
+        if domain == self._domain or finding >= MAX_FINDING or len(self._open) >= MAX_OPEN:
             own = self.vouching.authorities if domain == self._domain else ()
             self._replies.append(Reply(request, AuthorityResponse(domain, own)))
             return

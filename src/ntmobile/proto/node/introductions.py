@@ -18,6 +18,9 @@ from ntmobile.wire.direction import RouteDirection
 from ntmobile.wire.login import AuthorityRequest, AuthorityResponse
 from ntmobile.wire.message import Message
 
+MAX_ASKED = 16
+"""Questions to the AS at once, and ten times as many Route Directions that wait: a DC can name any
+domain."""
 PATIENCE_NS = 2 * SECOND
 """As long as an early Tunnel Request is kept."""
 
@@ -44,8 +47,15 @@ class Introductions:
         self._calls: deque[Call] = deque()
         self._events: deque[AuthoritiesPinned] = deque()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more can wait."""
+        return len(self._held) >= 10 * MAX_ASKED
+
     def ask(self, domain: str | None) -> None:
-        """Ask for the CAs of a domain, unless that is under way."""
+        """Ask for the CAs of a domain, unless that is under way or too much is."""
+        if len(self._asked) >= MAX_ASKED:
+            return
         if domain is not None and domain not in self._asked.values():
             id = self._next_id()
             self._asked[id] = domain

@@ -530,6 +530,7 @@ class Node:
 
         Source: paper, Node authentication: CN's certificate rides in its ACK.
         """
+        patient = patient and not self._introductions.is_full
         outcome = self._handle_route(route, now, patient=patient)
         if isinstance(outcome, Unknown):
             return self._introductions.hold(asked, route, outcome.domain, now)

@@ -138,6 +138,8 @@ class Trust:
         """Take what the AS states of a domain; whether it was pinned, as only the first is."""
         if not authorities:
             self._silent[domain] = now
+            if len(self._silent) > MAX_DOMAINS:
+                del self._silent[next(iter(self._silent))]
         elif domain not in self._authorities and len(self._authorities) < MAX_DOMAINS:
             self._authorities[domain] = authorities
             return True
