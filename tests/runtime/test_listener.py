@@ -1,5 +1,7 @@
 import asyncio
 import contextlib
+import gc
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -71,6 +73,22 @@ async def test_a_connection_that_asks_nothing_is_cut(
     writer.close()
 
     assert listener.counters["silent"] == 1
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_connection_that_comes_at_the_very_end_is_closed(files: Files, turns: int) -> None:
+    async def serve_briefly() -> None:
+        listener = Listener(Starlette(), files.certificate, files.key)
+        [endpoint] = await listener.listen([LOCAL])
+        with socket.create_connection((str(endpoint.host), endpoint.port)):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await listener.close()
+
+    asyncio.run(serve_briefly())
+
+    # What is left open warns when it is collected, and a warning is an error.
+    gc.collect()
 
 
 async def test_one_source_holds_only_so_many_connections(

@@ -32,6 +32,8 @@ HANDSHAKE_S = 5.0
 FIRST_REQUEST_S = 10.0
 IDLE_S = 15
 BACKLOG = 1024
+TURNS = 4
+"""Of the event loop, from accepting a connection to the first step of its handshake."""
 STOP_S = 1.0
 HEADER_LIMIT = 16 * 1024
 
@@ -83,6 +85,7 @@ class Listener:
 
     async def close(self) -> None:
         """Stops listening, lets answers under way finish for a second, then cuts."""
+        await self._accept_no_more()
         for server in self._servers:
             server.close()
         self.doors.close()
@@ -94,6 +97,16 @@ class Listener:
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
+
+    async def _accept_no_more(self) -> None:
+        # A server that is closed between accepting a connection and the first step of its TLS
+        # leaves that connection open for ever.
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            for listening in server.sockets:
+                loop.remove_reader(listening.fileno())
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     async def _listen(self, endpoint: Endpoint) -> Endpoint:
         server = await asyncio.get_running_loop().create_server(
