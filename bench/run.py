@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("tunnel.py", "relay.py")
+PARTS = ("tunnel.py", "relay.py", "notification.py")
 
 
 def main() -> int:

@@ -36,21 +36,6 @@ def enrolled(state: Path) -> Path:
     return state
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("--keepalive", "tcp"),
-        ("--keepalive", "auto"),
-    ],
-)
-def test_what_is_not_built_is_refused_with_a_word(state: Path, option: str, value: str) -> None:
-    done = ntm(state, "up", "alice@ntm.example.org", option, value)
-
-    assert done.exit_code == 1
-    assert "not built yet" in done.stderr
-    assert not state.exists()
-
-
 def test_a_proxy_without_an_account_says_how_to_get_one(state: Path) -> None:
     done = ntm(state, "proxy")
 

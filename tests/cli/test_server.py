@@ -71,6 +71,7 @@ def test_rs_on_a_machine_of_its_own_is_told_apart(tmp_path: Path) -> None:
     assert shown["servers"] == {
         "as.ntm.example.org": ["203.0.113.10", "2001:db8::10"],
         "dc.ntm.example.org": ["203.0.113.10", "2001:db8::10"],
+        "ns.ntm.example.org": ["203.0.113.10", "2001:db8::10"],
         "rs.ntm.example.org": ["203.0.113.20"],
     }
 

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.paper("Node authentication"),
     pytest.mark.skipif(shutil.which("openssl") is None, reason="not installed: openssl"),
 ]
-ALL = "as,dc,rs"
+ALL = "as,dc,ns,rs"
 
 
 @dataclass

@@ -73,7 +73,7 @@ def assert_refused(laptop: NtmNode, other: Organisation, why: str) -> None:
 
     assert refused.returncode == 1
     assert "the peer's domain could not prove its key" in refused.stderr
-    assert why in laptop.organisation.log("as,dc,rs").read_text()
+    assert why in laptop.organisation.log("as,dc,ns,rs").read_text()
     assert known(laptop.organisation, other.domain)["key"] is None
 
 

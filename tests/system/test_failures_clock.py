@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.lab,
     pytest.mark.skipif(shutil.which("faketime") is None, reason="not installed: faketime"),
 ]
-ALL = "as,dc,rs"
+ALL = "as,dc,ns,rs"
 DAY_S, MINUTE_S = 86400, 60
 """The way of a request, in whole seconds, is on top of what a clock is off."""
 OFF = {"+1d": "ahead of", "-1d": "behind"}

@@ -24,7 +24,7 @@ from tests.system.failing import (
 pytestmark = pytest.mark.lab
 DISK_KB = 4096
 STALL_S = 1.0
-ALL = "as,dc,rs"
+ALL = "as,dc,ns,rs"
 NO_ROOM = "the store cannot be written"
 ROOM_AGAIN = "the store can be written again"
 

@@ -17,7 +17,7 @@ from tests.system.failing import Download, forget_tunnels, restart, seconds_unti
 from tests.system.programs import await_listening
 
 pytestmark = [pytest.mark.lab, pytest.mark.alone]
-ALL = "as,dc,rs"
+ALL = "as,dc,ns,rs"
 METRICS = "127.0.0.1:9433"
 DC, RS, HTTPS, DNS, IPERF = 4330, 4331, 443, 53, 5201
 GARBAGE = 3000

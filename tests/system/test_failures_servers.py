@@ -29,7 +29,7 @@ BACK_S = 8.0
 """After `ready`, what waited for a server has this long; on a busy machine it must hold too."""
 OUTAGE_S = 6.0
 """Where a server needs longer to start, who waits may be told to try again instead."""
-ALL = "as,dc,rs"
+ALL = "as,dc,ns,rs"
 DC_UDP, RS_UDP, AS_HTTPS, DC_HTTPS = 4330, 4331, 443, 444
 
 

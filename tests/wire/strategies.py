@@ -71,6 +71,7 @@ signals: st.SearchStrategy[Signal] = st.one_of(
         st.booleans(),
         kntmns=st.none() | identifiers,
         failed=st.lists(fqdns, max_size=4).map(tuple),
+        interval_s=seconds,
     ),
     st.builds(
         registration.RegistrationResponse,

@@ -21,6 +21,7 @@ from ntmobile.agent.detours import Detours, only_ipv6, with_ipv4
 from ntmobile.agent.engine import PacketLoops
 from ntmobile.agent.examination import Examination
 from ntmobile.agent.history import History, Move
+from ntmobile.agent.keepalive import Tuner, first_choice
 from ntmobile.agent.links import Links
 from ntmobile.agent.names import NameQueries
 from ntmobile.agent.port_mapper import PortMapper
@@ -35,7 +36,16 @@ from ntmobile.agent.records import (
 from ntmobile.agent.state import State
 from ntmobile.agent.webs import Webs
 from ntmobile.keys.node_certificates import trusted_authorities
-from ntmobile.proto.io import Call, Entropy, Failed, random_bytes
+from ntmobile.proto.io import (
+    Call,
+    Entropy,
+    Failed,
+    StreamCommand,
+    StreamData,
+    StreamEnd,
+    StreamOpen,
+    random_bytes,
+)
 from ntmobile.proto.journal import Step, paper_name
 from ntmobile.proto.node.credentials import Certificates
 from ntmobile.proto.node.events import (
@@ -50,6 +60,7 @@ from ntmobile.proto.node.events import (
     PeerPinned,
     PeerRefused,
     Pong,
+    ReachedBy,
     Registered,
     RegistrationLost,
     ServersTold,
@@ -61,6 +72,7 @@ from ntmobile.proto.node.node import Node
 from ntmobile.proto.node.settings import NodeSettings, Pin
 from ntmobile.proto.node.trust import TrustSettings
 from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.connector import Connector
 from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.https import Place, Way
 from ntmobile.runtime.nat64 import find_prefix
@@ -168,8 +180,13 @@ class Session:
                 self.engine.port, self._way, self.detours, self._handle_web, self._tasks
             )
             stack.callback(self.webs.close)
+            self.connector = self._make_connector()
+            stack.callback(self.connector.close)
             self.driver = self._make_driver()
             stack.callback(self.driver.close)
+            self.tuner = Tuner(
+                self.account.keepalive, self.examination(), self._choose, self._tasks
+            )
             self.names = NameQueries(
                 lambda fqdn: self.driver.do(lambda now: self.node.resolve(fqdn, now))
             )
@@ -238,8 +255,9 @@ class Session:
             self.account, keepalive=account.keepalive, device_token=account.device_token
         )
         self._state.keep_account(self.account)
-        choice, token = _reach(account.keepalive), account.device_token
+        choice, token = first_choice(account.keepalive), account.device_token
         self.driver.do(lambda now: self.node.choose(choice, token, now))
+        self.tuner.set_choice(account.keepalive, self.coordinators_here())
         if choice is KeepAliveChoice.PUSH:
             await self.port_mapper.close()
         else:
@@ -264,7 +282,7 @@ class Session:
             domain=account.domain,
             instance=random_bytes(self._entropy, INSTANCE_SIZE),
             started=state.next_start(int(self.clock.wall())),
-            keepalive=_reach(account.keepalive),
+            keepalive=first_choice(account.keepalive),
             device_token=account.device_token,
             relay_only=self.relay_only,
             optimise=state.choices.seek_direct,
@@ -303,11 +321,43 @@ class Session:
             Outlet(node.poll_command, self.loops.carry_out),
             Outlet(node.poll_web, self.webs.carry_out),
             Outlet(node.poll_transmit, self.loops.transmit),
+            Outlet(node.poll_stream, self._command_stream),
             Outlet(node.poll_event, self._handle_event),
             Outlet(node.poll_request, self._start),
             Outlet(node.keyring.poll_record, self.history.add_key_record),
         )
         return Driver(node, outlets, clock=self.clock, tasks=self._tasks)
+
+    def _make_connector(self) -> Connector:
+        node = self.node
+        return Connector(
+            lambda stream, there: self.driver.do(
+                lambda now: node.handle_stream_opened(stream, there, now)
+            ),
+            lambda stream, data: self.driver.do(lambda now: node.handle_stream(stream, data, now)),
+            lambda stream: self.driver.do(lambda now: node.handle_stream_closed(stream, now)),
+            self._tasks.start,
+            mark=self._model.mark,
+        )
+
+    def _command_stream(self, command: StreamCommand) -> None:
+        match command:
+            case StreamOpen(stream, destination):
+                self.connector.open(stream, destination)
+            case StreamData(stream, data):
+                self.connector.write(stream, data)
+            case StreamEnd(stream):
+                self.connector.end(stream)
+
+    def _choose(self, choice: KeepAliveChoice, interval_s: int) -> None:
+        self.driver.do(lambda now: self.node.reach.choose(choice, interval_s, now))
+        self.driver.do(self.node.wake)
+
+    def coordinators_here(self) -> tuple[Endpoint, ...]:
+        """Where the DC answers this node, one address a family."""
+        families = {mapped.version for mapped in self.node.view().mapped}
+        known = {each.version: each for each in reversed(self.coordinator_endpoints)}
+        return tuple(each for family, each in sorted(known.items()) if family in families)
 
     def _start(self, call: Call) -> None:
         self.driver.perform(self._perform, self.node.handle_reply)(call)
@@ -365,6 +415,9 @@ class Session:
                 _LOG.warning("login failed", code=event.code, again=event.retry_at is not None)
             case Registered():
                 self._keep_registration(event)
+                self.tuner.handle_network(self.coordinators_here())
+            case ReachedBy(keepalive, server, problem):
+                _LOG.info("reached by", keepalive=keepalive, server=server, problem=problem or "")
             case RegistrationLost(reason):
                 _LOG.warning("registration lost", reason=str(reason))
             case NameResolved() | NameRefused():
@@ -457,11 +510,6 @@ class Session:
         )
         if before is not None and (before.ipv4, before.ipv6) != (event.ipv4, event.ipv6):
             self.on_readdressed((before.ipv4, before.ipv6), (event.ipv4, event.ipv6))
-
-
-def _reach(choice: KeepAlive) -> KeepAliveChoice:
-    """What is asked of the DC."""
-    return KeepAliveChoice.UDP if choice is KeepAlive.AUTO else KeepAliveChoice(choice)
 
 
 class _LastPlace:

@@ -25,6 +25,7 @@ from ntmobile.agent.state import State
 from ntmobile.agent.views import (
     HandoversView,
     HandoverView,
+    KeepAliveView,
     KeyActView,
     KeysView,
     KeyView,
@@ -41,12 +42,12 @@ from ntmobile.agent.views import (
 from ntmobile.keys.identity import fingerprint
 from ntmobile.keys.table import CommonKey
 from ntmobile.proto.journal import Step
-from ntmobile.proto.node.settings import PeerView
+from ntmobile.proto.node.settings import NodeView, PeerView
 from ntmobile.proto.sequence import is_negotiation
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint, Host
-from ntmobile.wire.registration import Reason
+from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 _MILLISECOND = 1_000_000
 
@@ -89,6 +90,19 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
         version=__version__,
         certificate=certificate_view(state, wall_s),
         refused=refused_views(session),
+        keepalive=_keepalive(session, view),
+    )
+
+
+def _keepalive(session: Session, view: NodeView) -> KeepAliveView:
+    reached = view.reached
+    return KeepAliveView(
+        chosen=session.tuner.choice.value,
+        now=reached.keepalive.value,
+        server=reached.server or None,
+        interval_s=view.keepalive_s,
+        problem=None if reached.problem is None else reason_text(reached.problem),
+        mapping_s=session.tuner.alive_s,
     )
 
 
@@ -145,7 +159,16 @@ def _servers(session: Session) -> tuple[ServerView, ...]:
         healthy=healthy,
         detail=good if healthy else view.reason or "not registered",
     )
-    return (account, coordinator)
+    if view.reached.keepalive is not KeepAliveChoice.TCP:
+        return (account, coordinator)
+    notifier = ServerView(
+        role="NS",
+        name=view.reached.server,
+        address=None,
+        healthy=True,
+        detail=f"holds this node's connection, one keep-alive in {view.keepalive_s} s",
+    )
+    return (account, coordinator, notifier)
 
 
 def _first(endpoints: tuple[Endpoint, ...]) -> str | None:

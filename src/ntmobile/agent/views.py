@@ -94,6 +94,21 @@ class AuthorityView(View, frozen=True):
     fingerprint: str
 
 
+class KeepAliveView(View, frozen=True):
+    """How the DC reaches this node."""
+
+    chosen: Literal["udp", "tcp", "push", "auto"]
+    now: Literal["udp", "tcp", "push"]
+    server: str | None
+    """FQDNns, while it holds the connection."""
+    interval_s: int
+    """Between keep-alives; 0: none is sent."""
+    problem: str | None
+    """Why it is not as chosen."""
+    mapping_s: int | None
+    """How long idle UDP mappings live in this network, at least, where `auto` measured it."""
+
+
 class StatusView(View, frozen=True):
     """`ntm status`."""
 
@@ -115,6 +130,8 @@ class StatusView(View, frozen=True):
     """Null where the domain gives none."""
     refused: tuple[RefusedView, ...] = ()
     """Peers that were not believed lately."""
+    keepalive: KeepAliveView | None = None
+    """Null while the node is down."""
 
 
 class KnownPeer(View, frozen=True):

@@ -9,12 +9,10 @@ from ntmobile.agent.records import KeepAlive, SavedAccount
 from ntmobile.agent.requests import Wake
 from ntmobile.agent.views import StatusView
 from ntmobile.cli.node_output import JsonOption, StateOption, ask, command, show, show_json
-from ntmobile.cli.node_unbuilt import not_built
 from ntmobile.errors import DecodeError
 from ntmobile.wire.device_token import parse_device_token, parse_subscription
 
 MAX_FILE = 64 * 1024
-_UNBUILT = (KeepAlive.TCP, KeepAlive.AUTO)
 
 
 def chosen_keepalive(keepalive: str | None, push: str | None) -> KeepAlive | None:
@@ -23,8 +21,6 @@ def chosen_keepalive(keepalive: str | None, push: str | None) -> KeepAlive | Non
         return None if push is None else KeepAlive.PUSH
     if keepalive not in set(KeepAlive):
         raise typer.BadParameter(f"--keepalive is udp, tcp, push or auto, not {keepalive!r}")
-    if keepalive in _UNBUILT:
-        raise not_built(f"--keepalive {keepalive}", "leave it out: keep-alive by UDP")
     return KeepAlive(keepalive)
 
 

@@ -21,6 +21,7 @@ from ntmobile.agent.views import (
     CertificateView,
     DnsView,
     HandoversView,
+    KeepAliveView,
     KeysView,
     PeerStatus,
     PeersView,
@@ -68,12 +69,30 @@ def show_status(view: StatusView) -> None:
         show(f"  certificate {_certificate(view.certificate)}")
     for refused in view.refused:
         show(f"  ! {refused.fqdn} refused: {refused.detail}")
+    if view.keepalive is not None:
+        show(f"  reached by {_reached(view.keepalive)}")
     if view.peers:
         show("")
         show_table(
             ("PEER", "ADDRESS", "KNOWN BY", "PATH", "RTT", "SENT", "RECEIVED"),
             [_peer_row(peer) for peer in view.peers],
         )
+
+
+def _reached(keepalive: KeepAliveView) -> str:
+    """How the DC reaches this node, and why not as it was told to."""
+    ways = {"udp": "UDP", "tcp": f"TCP through {keepalive.server}", "push": "push"}
+    text = ways[keepalive.now]
+    if keepalive.interval_s:
+        text += f", a keep-alive every {keepalive.interval_s} s"
+    if keepalive.chosen == "auto":
+        measured = keepalive.mapping_s
+        text += (
+            " (auto: this network is being measured)"
+            if measured is None
+            else f" (auto: UDP mappings live {measured} s here)"
+        )
+    return text if keepalive.problem is None else f"{text} ! {keepalive.problem}"
 
 
 def _peer_row(peer: PeerStatus) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def init(
         list[str] | None,
         typer.Option(help="Where RS answers, on a machine of its own; repeat it."),
     ] = None,
-    roles: Annotated[str, typer.Option(help="Which servers run here.")] = "as,dc,rs",
+    roles: Annotated[str, typer.Option(help="Which servers run here.")] = "as,dc,ns,rs",
     whole_zone: Annotated[
         bool, typer.Option("--whole-zone", help="Take over a zone that holds other records.")
     ] = False,

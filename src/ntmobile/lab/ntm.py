@@ -33,10 +33,10 @@ from ntmobile.lab.network import Network
 PASSWORD = "correct horse battery staple"
 NTM = str(Path(sys.executable).with_name("ntm"))
 """The command of the environment that runs the lab."""
-ROLES = ("as", "dc", "rs")
+ROLES = ("as", "dc", "ns", "rs")
 WIDTH = max(2, os.cpu_count() or 1)
 """How many commands are started at once."""
-APART = {"as": 443, "dc": 444, "rs": 445}
+APART = {"as": 443, "dc": 444, "rs": 445, "ns": 446}
 """HTTPS ports where each role is a process of its own."""
 REPORT_S = 8.0
 """What asks for a report does not wait longer for an agent that hangs."""
@@ -55,7 +55,7 @@ class Organisation:
     records: tuple[str, ...] = ()
     """What the parent zone must hold, as `ntm server init` printed it."""
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-    """By roles: "as,dc,rs" where they run together."""
+    """By roles: "as,dc,ns,rs" where they run together."""
     users: set[str] = field(default_factory=set)
     """Who was let in by `add_user`."""
 

@@ -14,10 +14,13 @@ import select
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 
 from ntmobile.runtime.listener import listening_socket
 from ntmobile.wire.endpoint import Endpoint
 
+NR_OPEN = Path("/proc/sys/fs/nr_open")
 BACKLOG = 4096
 READ_SIZE = 4096
 MOST_AT_ONCE = 1024
@@ -190,7 +193,13 @@ class Acceptor:
 
 
 def allow_descriptors() -> int:
-    """Let this process open as many descriptors as the system allows it; returns how many."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return most
+    """Let this process open as many descriptors as it may; returns how many.
+
+    Root may have as many as the kernel gives anybody.
+    """
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (int(NR_OPEN.read_text()), allowed):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            return most
+    return allowed

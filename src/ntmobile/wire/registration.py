@@ -118,6 +118,8 @@ class RegistrationRequest(Message, frozen=True, tag=1):
     """The Kntmns that the node holds and is content with."""
     failed: Annotated[tuple[Fqdn, ...], msgspec.Meta(max_length=4)] = ()
     """NS that it could not reach, or that did not know it."""
+    interval_s: Seconds = 0
+    """Between UDP keep-alives, where the network allows longer ones; 0: as the DC says."""
 
 
 class RegistrationResponse(Message, frozen=True, tag=2):

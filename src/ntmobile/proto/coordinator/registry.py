@@ -31,6 +31,8 @@ AWAKE_NS = 5 * SECOND
 """Half of the shortest mapping lifetime that is met."""
 MISSED_NS = 30 * SECOND
 """A node that lost its connection shows itself to its DC long before."""
+LONGEST_INTERVAL_S = 300
+"""Between UDP keep-alives: a node that vanished is known as gone after four of them."""
 CREATED_FIRST = 16
 """Host numbers below this stay free for the network itself."""
 
@@ -74,6 +76,7 @@ class Node:
         if self.last_seen is None:
             return False
         missed = self.missed is not None and now - self.missed > MISSED_NS
+        patience_s = max(patience_s, 4 * self.stored.interval_s + 10)
         silent = now - self.last_seen > patience_s * SECOND
         return not silent or (self.may_sleep and not missed)
 
@@ -278,6 +281,7 @@ def register(
         aes=request.aes,
         keepalive=request.keepalive,
         device_token=request.device_token,
+        interval_s=min(request.interval_s, LONGEST_INTERVAL_S),
         identity=msgspec.structs.replace(stored.identity, certificate=request.certificate),
     )
     return Accepted(accepted, superseded=not same_instance and stored.instance != bytes(16))

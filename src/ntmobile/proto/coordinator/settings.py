@@ -90,6 +90,8 @@ class StoredNode:
     """FQDNns of the NS that holds its connection."""
     kntmns: bytes = b""
     """Identifier of the key for that, never the key."""
+    interval_s: int = 0
+    """Between its UDP keep-alives; 0: as this DC says."""
 
     @property
     def is_held(self) -> bool:

@@ -132,10 +132,9 @@ class Node:
             self._trust,
             self._credentials,
         )
-        self._link = NotificationLink(
-            settings.fqdn, self.keyring, entropy, self._journal, self._peers.usable
-        )
-        self._reach = Reach(self._registration, self._link)
+        usable = self._peers.usable
+        self._link = NotificationLink(settings.fqdn, self.keyring, entropy, self._journal, usable)
+        self.reach = Reach(self._registration, self._link)
         self._conversation: Conversation[DCTag] | None = None
         self._coordinators: tuple[Endpoint, ...] = ()
         self._coordinator = ""
@@ -255,7 +254,8 @@ class Node:
 
     def choose(self, keepalive: KeepAliveChoice, device_token: str | None, now: Instant) -> None:
         """Be reached this way from now. Source: paper, Fig. 4 (the user chooses)."""
-        self._registration.choice, self._registration.device_token = keepalive, device_token
+        self._registration.device_token = device_token
+        self.reach.choose(keepalive, 0, now)
         self.wake(now)
 
     def wake(self, now: Instant) -> None:
@@ -416,7 +416,7 @@ class Node:
             self._login,
             self._registration,
             self._peers,
-            self._reach,
+            self.reach,
             self._fallback,
         )
 
@@ -670,7 +670,7 @@ class Node:
                     self._peers.show_mapped(self._registration.mapped, now)
                     self._trouble, self._doubts = "", 0
                     self._login.trust()
-                    self._reach.take(response, now)
+                    self.reach.take(response, now)
                     if changed:
                         self._told = own
                         self._events.append(Registered(*own, response.mapped))
@@ -699,8 +699,8 @@ class Node:
         """What the connection to NS brings. Source: paper, Figs. 4 and 6."""
         while (payload := self._link.poll_payload()) is not None:
             self._take_payload(payload, now)
-        self._reach.drain(now)
-        while (event := self._reach.poll_event()) is not None:
+        self.reach.drain(now)
+        while (event := self.reach.poll_event()) is not None:
             match event:
                 case ReachedBy():
                     self._events.append(event)

@@ -86,6 +86,7 @@ class Registration:
         """How the node wants to be reached; a change counts from the next `register`."""
         self.device_token = settings.device_token
         self._rests = False
+        self._interval_s = 0
         self._content: Callable[[], bytes | None] = lambda: None
         self._events: deque[RegistrationStood | RegistrationLost | Overtaken] = deque()
 
@@ -102,12 +103,15 @@ class Registration:
     @property
     def interval_s(self) -> int:
         """Seconds between UDP keep-alives now; 0 where none is sent."""
-        asked = min((kept.keepalive_s for kept in self._stood.values()), default=20)
-        return 0 if self._keepalive_at is None else max(asked, MIN_KEEPALIVE_S)
+        return 0 if self._keepalive_at is None else self._spacing_s()
 
     def heed(self, content: Callable[[], bytes | None]) -> None:
         """content gives the identifier of the Kntmns that the node is content with."""
         self._content = content
+
+    def space(self, interval_s: int) -> None:
+        """Keep alive at this interval, as the network allows; 0 is what the DC asks for."""
+        self._interval_s = interval_s
 
     def rest(self, now: Instant, *, rests: bool) -> None:
         """NS holds the node (or no more): the UDP mapping may die, or must be made again."""
@@ -245,6 +249,7 @@ class Registration:
             certificate=self._certificate(),
             kntmns=self._content(),
             failed=failed,
+            interval_s=self._interval_s,
         )
 
     def _stand(self, family: int, response: RegistrationResponse, now: Instant) -> None:
@@ -287,5 +292,8 @@ class Registration:
         asleep = any(kept.keepalive is KeepAliveChoice.PUSH for kept in self._stood.values())
         if self._rests or asleep or not self._stood:
             return None
-        asked = min(kept.keepalive_s for kept in self._stood.values())
-        return Instant(now + max(asked, MIN_KEEPALIVE_S) * SECOND)
+        return Instant(now + self._spacing_s() * SECOND)
+
+    def _spacing_s(self) -> int:
+        asked = min((kept.keepalive_s for kept in self._stood.values()), default=MIN_KEEPALIVE_S)
+        return max(self._interval_s or asked, MIN_KEEPALIVE_S)
