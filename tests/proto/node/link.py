@@ -14,6 +14,7 @@ from tests.proto.parts import ALICE, BOB, HERE, T0, THERE, drain, identity, info
 
 from ntmobile.keys.table import Keyring, Party
 from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.ends import Ends
 from ntmobile.proto.node.events import (
     ActivateKeys,
     ClearPath,
@@ -30,7 +31,7 @@ from ntmobile.proto.node.events import (
 )
 from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.negotiation import Agreed
-from ntmobile.proto.node.tunnel import Ends, Note, PathDead, Tunnel
+from ntmobile.proto.node.tunnel import Note, PathDead, Tunnel
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.direction import Cipher
 from ntmobile.wire.endpoint import Endpoint

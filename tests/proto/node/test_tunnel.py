@@ -4,6 +4,7 @@ import pytest
 from tests.proto.node.link import Link, Side, connected, old_enough
 from tests.proto.parts import HERE, HERE6, STRANGER, THERE, drain
 
+from ntmobile.proto.node.ends import Path
 from ntmobile.proto.node.epochs import GLARE_NS, OVERLAP_NS
 from ntmobile.proto.node.events import (
     ClearPath,
@@ -18,7 +19,7 @@ from ntmobile.proto.node.events import Pong as PongEvent
 from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.liveness import DEAD_NS
 from ntmobile.proto.node.negotiation import Agreed
-from ntmobile.proto.node.tunnel import KEEPALIVE_NS, REKEY_NS, Path, PathDead
+from ntmobile.proto.node.tunnel import KEEPALIVE_NS, REKEY_NS, PathDead
 from ntmobile.time import SECOND
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.endpoint import Endpoint
@@ -208,6 +209,50 @@ def test_what_the_mover_missed_and_what_the_peer_missed_is_sent_again() -> None:
 
     assert link.b.loops.resent == [Resend(22, STATE)]
     assert link.a.loops.resent == [Resend(11, ReceiveState(0, 7, b""))]
+
+
+def test_what_was_lost_under_the_keys_before_is_sent_again_though_the_move_brought_new_ones() -> (
+    None
+):
+    link = connected()
+    link.b.loops.states = (STATE,)
+    link.negotiate(link.a)
+    link.b.loops.states = (ReceiveState(1, 0, b"\x01"),)
+    link.a.loops.resent.clear()
+
+    link.move(link.a, ELSEWHERE)
+    link.wait(0.2)
+
+    assert link.a.loops.resent == [Resend(11, STATE)], "and with it all of the epoch after"
+
+
+def test_what_arrived_under_keys_long_gone_is_told_no_more() -> None:
+    """The negative twin."""
+    link = connected()
+    link.b.loops.states = (STATE,)
+    link.negotiate(link.a)
+    newest = ReceiveState(1, 0, b"\x01")
+    link.b.loops.states = (newest,)
+    link.wait(3)
+    link.a.loops.resent.clear()
+
+    link.move(link.a, ELSEWHERE)
+    link.wait(0.2)
+
+    assert link.a.loops.resent == [Resend(11, newest)]
+
+
+def test_the_bitmaps_of_two_epochs_fit_one_capsule() -> None:
+    link = connected()
+    link.b.loops.states = (ReceiveState(0, 9000, b"\x01" * 1024),)
+    link.negotiate(link.a)
+    link.b.loops.states = (ReceiveState(1, 900, b"\x01" * 100),)
+
+    link.move(link.a, ELSEWHERE)
+    link.wait(0.2)
+
+    (*_, answer) = controls(link.b, PathResponse)
+    assert [len(state.bitmap) for state in answer.received] == [100, 924]
 
 
 def test_both_ends_may_move_at_once_when_the_servers_bring_them_together() -> None:
@@ -473,6 +518,20 @@ def test_a_path_through_one_rs_is_known_as_such_while_another_is_negotiated() ->
     link.settle()
 
     assert link.a.tunnel.path == Path(first, relayed=True)
+
+
+@pytest.mark.parametrize(("at", "stays"), [(0, True), (1, False)])
+def test_of_two_rs_that_carry_an_end_keeps_to_the_smaller(at: int, *, stays: bool) -> None:
+    """Whatever its peer does, so that they end up at the same one."""
+    link = connected()
+    both = Endpoint("192.0.2.9", 4330), Endpoint("192.0.2.10", 4330)
+    link.a.tunnel.meet_relay((both[1 - at],))
+    relay_through(link, both[at])
+
+    link.a.tunnel.handle_moved(both[1 - at], 0, link.now)
+    link.settle()
+
+    assert (link.a.path() == both[at]) is stays
 
 
 def test_a_direct_path_is_not_given_up_for_a_straggler_from_the_relay() -> None:

@@ -8,11 +8,12 @@ from tests.proto.parts import ALICE, BOB, HERE, T0, THERE, drain, identity, info
 
 from ntmobile.keys.table import Keyring, Party
 from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.ends import Ends
 from ntmobile.proto.node.events import SendControl, SetPath
 from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.optimisation import Surroundings
-from ntmobile.proto.node.tunnel import Ends, Tunnel
+from ntmobile.proto.node.tunnel import Tunnel
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.direction import Cipher

@@ -16,6 +16,7 @@ from ntmobile.proto.io import Entropy, Timeout, Transmit
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.addresses import Addresses
 from ntmobile.proto.node.credentials import Credentials
+from ntmobile.proto.node.ends import Ends
 from ntmobile.proto.node.events import (
     CloseWeb,
     Command,
@@ -46,7 +47,7 @@ from ntmobile.proto.node.optimisation import Surroundings
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
 from ntmobile.proto.node.trust import Trust, Unknown
-from ntmobile.proto.node.tunnel import Ends, PathDead, PathDoubted, Tunnel
+from ntmobile.proto.node.tunnel import PathDead, PathDoubted, Tunnel
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header
 from ntmobile.wire.direction import Action, Mode, Purpose, Role, RouteDirection

@@ -12,15 +12,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from ipaddress import IPv4Address, IPv6Address
 
 from ntmobile.errors import DecodeError
-from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Keyring
 from ntmobile.proto.io import Entropy, Timeout
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.chase import Chase
 from ntmobile.proto.node.control import FIRST_RETRY_NS, ControlRequests, Pending
+from ntmobile.proto.node.ends import Ends, Path
 from ntmobile.proto.node.epochs import GLARE_NS, Epochs
 from ntmobile.proto.node.events import (
     ClearPath,
@@ -36,13 +35,12 @@ from ntmobile.proto.node.events import (
     Traffic,
     TunnelClosed,
 )
-from ntmobile.proto.node.handshake import Handshake, HandshakeError, Terms, rekey_psk
+from ntmobile.proto.node.handshake import Handshake, HandshakeError, rekey_psk
 from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict, again_ns
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.optimisation import ATTEMPT_NS, Offer, Optimisation, Surroundings
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
-from ntmobile.wire.direction import Cipher, Mode, NodeInformation, Role
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.tunnel import (
     Candidates,
@@ -53,6 +51,7 @@ from ntmobile.wire.tunnel import (
     PathChallenge,
     PathResponse,
     PathUpdate,
+    ReceiveState,
     TunnelClose,
     TunnelKeepAlive,
     TunnelRequest,
@@ -68,6 +67,10 @@ KEEPALIVE_PATIENCE_NS = 120 * SECOND
 """Without application data for this long the NATs may forget: no battery is spent on it."""
 PONG_NS = 2 * SECOND
 """A ping or probe unanswered for that long is lost, however far the peer may be."""
+RECEIVED_BEFORE_NS = 2 * SECOND
+"""A move brings new keys while what it lost was under the old ones."""
+MOST_BITMAP = 1024
+"""Bytes of bitmap in one message, both epochs together: it must fit a capsule."""
 CONVERSED_NS = 2 * SECOND
 STALLED_NS = 700_000_000
 """A path that answers no probe for so long and then does was broken, and is mended."""
@@ -87,17 +90,6 @@ class Purpose(Enum):
     PROBE = auto()
     PING = auto()
     OFFER = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """Where this tunnel's capsules go."""
-
-    remote: Endpoint
-    relayed: bool
-    interface: int = 0
-    hears: Endpoint | None = None
-    """Where the peer's capsules come from, when its NAT maps each way anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,40 +116,6 @@ class Rekeying:
 
 
 Note = HandoverDone | TunnelClosed | Pong | PathDead | PathDoubted
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """Who the two ends are; fixed for the tunnel's life."""
-
-    own_fqdn: str
-    identity: Identity
-    own_ipv6: IPv6Address
-    """As the DC allotted it: part of what a handshake binds."""
-    peer: NodeInformation
-    cipher: Cipher
-    own_here: tuple[IPv4Address, IPv6Address]
-    peer_here: tuple[IPv4Address, IPv6Address]
-
-    @property
-    def leads(self) -> bool:
-        """Whether this end has the smaller FQDN: a fixed difference between the two."""
-        return self.own_fqdn < self.peer.fqdn
-
-    @property
-    def role(self) -> Role:
-        """This end's role in handshakes inside the tunnel."""
-        return Role.MN if self.leads else Role.CN
-
-    def terms(self, negotiation: bytes, sender: Role) -> Terms:
-        """What a handshake inside the tunnel must agree on."""
-        # Certificates change while a tunnel stands; the epoch before vouches for them.
-        own = (self.own_fqdn, self.identity.public.bare, self.own_ipv6)
-        peer = (self.peer.fqdn, self.peer.identity.bare, self.peer.virtual_ipv6)
-        mn, cn = (own, peer) if self.leads else (peer, own)
-        return Terms(
-            negotiation, Mode.KKPSK0, self.cipher, mn[0], cn[0], sender, mn[1], cn[1], mn[2], cn[2]
-        )
 
 
 class Tunnel:
@@ -214,6 +172,7 @@ class Tunnel:
         self._liveness = Liveness()
         self._suspect_since: Instant | None = None
         self._conversed_at = now
+        self._received_before: tuple[ReceiveState, Instant] | None = None
         self._doubted_at: Instant | None = None
         self._check_at = Instant(now + STALL_NS)
         self._commands: deque[Command] = deque()
@@ -261,6 +220,7 @@ class Tunnel:
 
     def adopt(self, agreed: Agreed, now: Instant) -> None:
         """Take the outcome of a negotiation: keys, and a path."""
+        self._remember_received(now)
         self._epochs.learn(
             agreed.epoch, agreed.secrets, agreed.remote_index, now, proven=agreed.sent_request
         )
@@ -328,6 +288,8 @@ class Tunnel:
         """An authentic capsule came from elsewhere than the path: its NAT may have changed."""
         path, relay = self.path, bool(self._relay_at(source))
         if path is not None and source in (path.remote, path.hears):
+            return
+        if path is not None and self._is_straggler(source, path):
             return
         # From off the relay: a probe, or the peer's choice, which its Path Update tells.
         if path is not None and path.relayed is not relay and (relay or self._search.is_on):
@@ -450,6 +412,19 @@ class Tunnel:
         """All addresses of the RS that has this one; none where there is no RS."""
         return next((relay for relay in self._relays if place in relay), ())
 
+    def _is_straggler(self, source: Endpoint, path: Path) -> bool:
+        """Whether to stay on a path though a capsule came through RS from elsewhere.
+
+        Of two RS that both carry, both ends keep to the one whose address is the smaller: each
+        following the other they would change places for ever.
+        """
+        other, present = self._relay_at(source), self._relay_at(path.remote)
+        if not other:
+            return False
+        if not path.relayed:
+            return True
+        return bool(present) and _rank(present) < _rank(other)
+
     def _remote_in(self, families: set[int], last: Path) -> Endpoint | None:
         """The far end of the path, or where the same end is known in a family that is left."""
         others = self._relay_at(last.remote) if last.relayed else self.ends.peer.reachable
@@ -465,8 +440,7 @@ class Tunnel:
         self._requests.drop(Purpose.UPDATE)
         self._update_sequence += 1
         number = self._number()
-        received = self._observations.receive_state(self.index)
-        update = PathUpdate(self._update_sequence, received, number)
+        update = PathUpdate(self._update_sequence, self._received(now), number)
         self._ask(number, update, Purpose.UPDATE, now)
 
     def _handle_update(
@@ -476,9 +450,29 @@ class Tunnel:
             self._heard_sequence = update.sequence
             if self.path is None or source != self.path.remote:
                 self._rebind(source, interface, now)
-        received = self._observations.receive_state(self.index)
-        self._send(PathResponse(update.challenge, source, received), now, source, interface)
-        for state in update.received:
+        answer = PathResponse(update.challenge, source, self._received(now))
+        self._send(answer, now, source, interface)
+        self._resend(update.received)
+
+    def _remember_received(self, now: Instant) -> None:
+        """Keys change: what arrived under those before is soon no more to be looked up."""
+        states = self._observations.receive_state(self.index)
+        self._received_before = (states[0], now) if states else None
+
+    def _received(self, now: Instant) -> tuple[ReceiveState, ...]:
+        """What arrived in the newest epoch heard, and in the one before if that is news yet."""
+        states = self._observations.receive_state(self.index)
+        if not states or self._received_before is None:
+            return states
+        (newest, *_), (before, at) = states, self._received_before
+        if before.epoch == newest.epoch or now - at > RECEIVED_BEFORE_NS:
+            return (newest,)
+        room = MOST_BITMAP - len(newest.bitmap)
+        return newest, ReceiveState(before.epoch, before.highest, before.bitmap[:room])
+
+    def _resend(self, received: tuple[ReceiveState, ...]) -> None:
+        """Send again what the peer misses since the oldest epoch it tells of."""
+        for state in received[-1:]:
             self._commands.append(Resend(self.index, state))
 
     def _go_direct(self, now: Instant) -> None:
@@ -516,8 +510,7 @@ class Tunnel:
         if pending.purpose is Purpose.REBIND:
             self._before = None
         elif pending.purpose is Purpose.UPDATE:
-            for state in response.received:
-                self._commands.append(Resend(self.index, state))
+            self._resend(response.received)
             self._finish_move(now)
 
     def _finish_move(self, now: Instant) -> None:
@@ -573,6 +566,7 @@ class Tunnel:
         )
         self._rekey_answer = answer
         self._send(answer, now)
+        self._remember_received(now)
         self._epochs.learn(request.epoch, handshake.finish(), request.index, now, proven=False)
 
     def _handle_rekey_response(self, response: TunnelResponse, now: Instant) -> None:
@@ -586,6 +580,7 @@ class Tunnel:
         self._rekeying = None
         self._requests.close(_number_of(response.negotiation))
         secrets = rekeying.handshake.finish()
+        self._remember_received(now)
         self._epochs.learn(rekeying.epoch, secrets, response.index, now, proven=True)
         self._send_update(now)
 
@@ -694,6 +689,10 @@ class Tunnel:
 
     def _number(self) -> int:
         return self._entropy.getrandbits(62)
+
+
+def _rank(relay: tuple[Endpoint, ...]) -> bytes:
+    return min(endpoint.pack() for endpoint in relay)
 
 
 def _number_of(negotiation: bytes) -> int:
