@@ -1,5 +1,7 @@
 """AS as a program: the role's machine, the judge of logins, and calls to the DC."""
 
+from dataclasses import replace
+
 import structlog
 
 from ntmobile.proto.account.account import Account
@@ -24,6 +26,7 @@ from ntmobile.servers.logins import Logins
 from ntmobile.servers.own import OwnDomain
 from ntmobile.servers.requests import Requests
 from ntmobile.servers.steps import Steps
+from ntmobile.wire.login import Neighbour
 from ntmobile.wire.message import Message
 
 log = structlog.get_logger()
@@ -77,7 +80,12 @@ class AccountServer:
     def set_authority(self, authority: NodeAuthority) -> None:
         """Issue and believe certificates by this from now."""
         self.logins.authority = authority
-        self.machine.vouching = authority.vouching
+        known = self.machine.vouching.neighbours
+        self.machine.vouching = replace(authority.vouching, neighbours=known)
+
+    def set_neighbours(self, neighbours: tuple[Neighbour, ...]) -> None:
+        """Tell nodes the CAs of these domains at their logins from now."""
+        self.machine.vouching = replace(self.machine.vouching, neighbours=neighbours)
 
     def close(self) -> None:
         """Stops taking logins."""

@@ -22,7 +22,7 @@ from ntmobile.proto.io import Entropy, random_bytes
 from ntmobile.proto.testimony import Witness
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.dnssec import Validator
-from ntmobile.runtime.domains import Domains
+from ntmobile.runtime.domains import Domains, Refused
 from ntmobile.runtime.listener import Listener
 from ntmobile.runtime.resolver import Resolver, SystemServers
 from ntmobile.runtime.signed import Verifier
@@ -58,6 +58,7 @@ from ntmobile.servers.steps import seen
 from ntmobile.servers.taker import Taker
 from ntmobile.store import Counter, Store, StoreUnavailable
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.login import Neighbour
 from ntmobile.wire.web import DC_PATH, RS_PATH
 
 log = structlog.get_logger()
@@ -66,6 +67,8 @@ DNS_PORT = 53
 GENERATION_S = 5.0
 """Changes come by the admin socket at once; this catches those made on another machine."""
 UPKEEP_S = 3600.0
+NEIGHBOURS_S = 600.0
+MOST_NEIGHBOURS = 64
 
 
 class Servers:
@@ -173,6 +176,7 @@ class Servers:
             self.coordinator.set_policy(policy)
             await self._drop_registrations(policy)
         self._policy = policy
+        self._tasks.start(self._meet_neighbours(), "neighbours")
         log.info("reloaded", federation=settings.federation.mode)
 
     def witness(self) -> bytes:
@@ -225,6 +229,8 @@ class Servers:
             await self._start_dns()
         if Role.AS in self.roles:
             self._start_account(store)
+            self._tasks.start(self._meet_neighbours(), "neighbours")
+            self._tasks.repeat(self._meet_neighbours, NEIGHBOURS_S)
         self._tasks.repeat(self._watch_generation, GENERATION_S)
 
     def _make_domains(self) -> None:
@@ -340,6 +346,18 @@ class Servers:
         )
         self._stack.callback(self.account.close)
         self._serve(Role.AS, self.account.take)
+
+    async def _meet_neighbours(self) -> None:
+        """Learn the CAs of the domains that are listed, before a node needs them."""
+        if self.account is None or self._policy is None:
+            return
+        found = []
+        for name in sorted(self._policy.listed)[:MOST_NEIGHBOURS]:
+            with suppress(Refused, StoreUnavailable):
+                domain = await self._domains.judge(name)
+                if domain.authorities:
+                    found.append(Neighbour(name, domain.authorities))
+        self.account.set_neighbours(tuple(found))
 
     def _authority(self, settings: ServerConfig) -> NodeAuthority:
         return NodeAuthority.read(self.directory, settings, self._entropy, self._clock)

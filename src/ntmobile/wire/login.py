@@ -60,6 +60,13 @@ class LoginRequest(Message, frozen=True, tag=50):
     """The old device key's signature of the new one, where the device key changed."""
 
 
+class Neighbour(Message, frozen=True):
+    """A domain that this one deals with, and the CAs of its nodes."""
+
+    domain: Fqdn
+    authorities: Authorities
+
+
 class LoginResponse(Message, frozen=True, tag=51):
     """Source: paper, Fig. 2 (node's FQDN, Kntmdc). Ours: the DC, the lifetime."""
 
@@ -77,6 +84,8 @@ class LoginResponse(Message, frozen=True, tag=51):
     authorities: Authorities = ()
     authentication: Authentication = Authentication.DEVICE_KEY
     """What the domain asks its nodes to ask of their peers."""
+    neighbours: Annotated[tuple[Neighbour, ...], msgspec.Meta(max_length=64)] = ()
+    """Of these domains no node need ask when it meets the first of theirs."""
     coordinator_https: Port = HTTPS_PORT
     """TCP port of the DC's HTTPS, where it takes datagrams in a WebSocket too."""
 

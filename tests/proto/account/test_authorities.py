@@ -9,7 +9,7 @@ from tests.proto.parts import ALICE, DC, T0, drain
 from ntmobile.proto.account.account import MAX_FINDING, Account, Vouching
 from ntmobile.proto.io import AuthoritiesFound, Failed, FindAuthorities, LoginVerified
 from ntmobile.wire.identity import Authentication
-from ntmobile.wire.login import AuthorityRequest, AuthorityResponse, LoginResponse
+from ntmobile.wire.login import AuthorityRequest, AuthorityResponse, LoginResponse, Neighbour
 from ntmobile.wire.message import Message
 from ntmobile.wire.registration import NtmAck, Reason
 
@@ -18,7 +18,7 @@ CERTIFIED = LoginVerified(ALICE, (), b"the certificate", 604_800)
 
 
 def vouching() -> Rig:
-    asked = Vouching(OWN, Authentication.CERTIFICATE)
+    asked = Vouching(OWN, Authentication.CERTIFICATE, (Neighbour("example.net", THEIRS),))
     account = Account(DOMAIN, b"\x07" * 32, "dc.example.org", (DC,), Random(1), vouching=asked)
     return Rig(account)
 
@@ -35,6 +35,7 @@ def test_a_login_brings_the_certificate_the_cas_and_what_to_ask_of_peers() -> No
     assert (response.certificate, response.certificate_s) == (b"the certificate", 604_800)
     assert response.authorities == OWN
     assert response.authentication is Authentication.CERTIFICATE
+    assert response.neighbours == (Neighbour("example.net", THEIRS),)
 
 
 def test_the_dc_is_handed_no_certificate_by_the_as() -> None:

@@ -45,6 +45,7 @@ from ntmobile.wire.login import (
     LoginRefused,
     LoginRequest,
     LoginResponse,
+    Neighbour,
     Nonce,
     NonceRequest,
     login_bytes,
@@ -95,6 +96,8 @@ class Vouching:
     """The CAs of the domain's nodes, in DER, its own first."""
     authentication: Authentication = Authentication.DEVICE_KEY
     """What its nodes are to ask of their peers."""
+    neighbours: tuple[Neighbour, ...] = ()
+    """The CAs of other domains, as far as they are known."""
 
 
 class Account:
@@ -250,6 +253,7 @@ class Account:
             verified.certificate_s,
             self.vouching.authorities,
             self.vouching.authentication,
+            self.vouching.neighbours,
             self._coordinator_https,
         )
         self._journal.note(now, response, "node", sent=True)

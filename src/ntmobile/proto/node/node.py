@@ -627,6 +627,9 @@ class Node:
         self._trust.set_domain_wish(response.authentication)
         if self._trust.extend(response.authorities):
             self._events.append(AuthoritiesPinned(self.settings.domain, response.authorities))
+        for other in response.neighbours:
+            if self._trust.learn(other.domain, other.authorities, now):
+                self._events.append(AuthoritiesPinned(other.domain, other.authorities))
         key: Kntmdc = self.keyring.own(granted.key, now)
         asked: list[tuple[Signal, DCTag]] = []
         if self._conversation is not None:
