@@ -27,6 +27,7 @@ from ntmobile.sim.node import NodeOptions, SimNode
 from ntmobile.sim.organisation import Organisation
 from ntmobile.sim.world import World
 from ntmobile.wire.identity import Authentication
+from ntmobile.wire.login import Neighbour
 from ntmobile.wire.registration import Reason
 from ntmobile.wire.tunnel import CloseReason
 
@@ -59,6 +60,23 @@ def test_the_cas_of_another_domain_are_asked_for_once_and_pinned() -> None:
     assert [arrow.sender for arrow in asked].count(laptop.host.name) == 1
     assert [pinned.domain for pinned in laptop.events_of(AuthoritiesPinned)] == [ORG, NET]
     assert laptop.state.authorities[NET] == world.organisations[NET].accounts.cas
+
+
+def test_what_the_as_says_of_its_neighbours_at_login_need_not_be_asked() -> None:
+    world = World(seed=1)
+    made = {domain: world.organisation(domain, certificates=True) for domain in (ORG, NET)}
+    for one, other in ((ORG, NET), (NET, ORG)):
+        machine = made[one].account.machine
+        known = (Neighbour(other, made[other].accounts.cas),)
+        machine.vouching = replace(machine.vouching, neighbours=known)
+    laptop, pc = world.node("laptop.alice", made[ORG]), world.node("pc.bob", made[NET])
+    started = world.now
+
+    world.connect(laptop, pc)
+
+    assert not [a for a in world.recorder.since(started) if a.message == "Authority Request"]
+    assert [known(laptop, pc), known(pc, laptop)] == [CERTIFICATE, CERTIFICATE]
+    assert laptop.state.authorities[NET] == made[NET].accounts.cas
 
 
 @pytest.mark.parametrize(("org", "net"), [(True, False), (False, True), (False, False)])
