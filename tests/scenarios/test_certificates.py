@@ -67,8 +67,8 @@ def test_what_the_as_says_of_its_neighbours_at_login_need_not_be_asked() -> None
     made = {domain: world.organisation(domain, certificates=True) for domain in (ORG, NET)}
     for one, other in ((ORG, NET), (NET, ORG)):
         machine = made[one].account.machine
-        known = (Neighbour(other, made[other].accounts.cas),)
-        machine.vouching = replace(machine.vouching, neighbours=known)
+        neighbours = (Neighbour(other, made[other].accounts.cas),)
+        machine.vouching = replace(machine.vouching, neighbours=neighbours)
     laptop, pc = world.node("laptop.alice", made[ORG]), world.node("pc.bob", made[NET])
     started = world.now
 
