@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,8 @@ class Scene:
     tablet: NtmNode
     pc: NtmNode
     directory: Path
+    told: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By MN: the tunnel's number, and where those who took part told of it."""
 
     def keep(self, name: str, text: str) -> str:
         """Write what somebody told into a file; return its name."""
@@ -31,15 +33,20 @@ class Scene:
         file.write_text(text)
         return str(file)
 
+    def remember(self, mn: NtmNode) -> None:
+        """Have all who took part tell now: what a busy machine does later is another story."""
+        told = mn.ntm("trace", self.pc.fqdn, "--json").stdout
+        number = json.loads(told)["negotiation"]
+        files = [
+            self.keep(f"mn-{mn.name}", told),
+            self.keep(f"cn-{mn.name}", self.pc.ntm("trace", mn.fqdn, "--json").stdout),
+            self.keep(f"dccn-{mn.name}", self.net.admin("trace", number, "--json")),
+        ]
+        self.told[mn.name] = (number, *(word for file in files for word in ("--with", file)))
+
     def tunnel(self, mn: NtmNode) -> list[str]:
         """The chart of a tunnel to pc, from what all who took part tell."""
-        told = [
-            self.keep("dcmn", self.org.admin("trace", mn.fqdn, self.pc.fqdn, "--json")),
-            self.keep("dccn", self.net.admin("trace", mn.fqdn, self.pc.fqdn, "--json")),
-            self.keep("cn", self.pc.ntm("trace", mn.fqdn, "--json").stdout),
-        ]
-        words = [word for file in told for word in ("--with", file)]
-        return drawn(mn.ntm("trace", self.pc.fqdn, *words).stdout)
+        return drawn(self.org.admin("trace", *self.told[mn.name]))
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +58,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         tablet = world.machine("tablet", "alice", org, lab.nat("home", world.internet))
         pc = world.machine("pc", "bob", net, lab.nat("office", world.internet))
         world.bring_up(laptop, tablet, pc)
+        scene = Scene(org, net, laptop, tablet, pc, tmp_path_factory.mktemp("told"))
         for node in (laptop, tablet):
             node.host.run(["getent", "ahosts", pc.fqdn])
-        yield Scene(org, net, laptop, tablet, pc, tmp_path_factory.mktemp("told"))
+            scene.remember(node)
+        yield scene
 
 
 @pytest.mark.paper("Fig. 2", "Fig. 3")
