@@ -56,10 +56,11 @@ def directory(tmp_path: Path) -> Path:
     path = tmp_path / "servers"
     command = [*NTM, "server", "init", str(path), "--domain", DOMAIN, "--address", LOOPBACK]
     subprocess.run([*command, "--offline"], check=True, capture_output=True, timeout=PATIENCE_S)
-    https, udp, relay, dns_port = free_ports(4)
+    https, udp, relay, dns_port, notification = free_ports(5)
     file = path / "server.toml"
     text = re.sub(r"^https = \d+", f"https = {https}", file.read_text(), flags=re.MULTILINE)
     text = text.replace("udp = 4330", f"udp = {udp}").replace("udp = 4331", f"udp = {relay}")
+    text = text.replace("port = 4434", f"port = {notification}")
     file.write_text(text.replace("port = 53", f"port = {dns_port}"))
     return path
 
@@ -82,7 +83,7 @@ def serve(directory: Path) -> Iterator[Callable[..., Serving]]:
 
 
 def ask_dns(directory: Path) -> dns.message.Message:
-    found = re.search(r"^port = (\d+)", (directory / "server.toml").read_text(), re.MULTILINE)
+    found = re.search(r"^\[dns\]\nport = (\d+)", (directory / "server.toml").read_text(), re.M)
     assert found is not None
     query = dns.message.make_query(f"{DOMAIN}.", "NS")
     return dns.query.udp(query, LOOPBACK, port=int(found[1]), timeout=PATIENCE_S)
