@@ -81,6 +81,11 @@ class Nodes:
         ]
         self.world.bring_up(*made)
         self.served, self.unserved, self.pc = made
+        for node in (self.served, self.unserved):
+            # Before it registers: so RS knocks at a port that is mapped.
+            node.ntm("set", "map-port=yes")
+            node.ntm("down")
+            node.ntm("up")
 
     def path(self, node: NtmNode, peer: NtmNode) -> str:
         """How a node reaches another, newly."""
