@@ -18,6 +18,7 @@ from tests.proto.node.rig import (
 from tests.proto.parts import ALICE, BOB, CAROL, STRANGER, THERE, identity
 
 from ntmobile.proto.io import Failed
+from ntmobile.proto.node.asked import ASKED_NS
 from ntmobile.proto.node.events import (
     CloseTunnel,
     HandoverDone,
@@ -37,7 +38,7 @@ from ntmobile.proto.node.events import (
     TunnelEstablished,
 )
 from ntmobile.proto.node.knocks import MAX_KNOCKS
-from ntmobile.proto.node.node import ASKED_NS, FINAL
+from ntmobile.proto.node.node import FINAL
 from ntmobile.time import SECOND
 from ntmobile.wire.datagram import encode_control
 from ntmobile.wire.direction import DirectionRequest, Purpose, Withdrawal

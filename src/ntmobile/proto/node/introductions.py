@@ -15,7 +15,7 @@ from ntmobile.proto.node.events import AuthoritiesPinned
 from ntmobile.proto.node.trust import Trust
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.direction import RouteDirection
-from ntmobile.wire.login import AuthorityRequest, AuthorityResponse
+from ntmobile.wire.login import AuthorityRequest, AuthorityResponse, LoginResponse
 from ntmobile.wire.message import Message
 
 MAX_ASKED = 16
@@ -60,6 +60,14 @@ class Introductions:
             id = self._next_id()
             self._asked[id] = domain
             self._calls.append(Call(id, OwnAccount(), AuthorityRequest(domain)))
+
+    def begin(self, own: str, response: LoginResponse, now: Instant) -> None:
+        """Learn what came with a login: of the own domain, and of those it lists."""
+        if self._trust.extend(response.authorities):
+            self._events.append(AuthoritiesPinned(own, response.authorities))
+        for other in response.neighbours:
+            if self._trust.learn(other.domain, other.authorities, now):
+                self._events.append(AuthoritiesPinned(other.domain, other.authorities))
 
     def hold(self, asked: Asked, route: RouteDirection, domain: str, now: Instant) -> None:
         """Let a Route Direction wait for the CAs of a domain."""

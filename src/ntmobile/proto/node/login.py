@@ -21,6 +21,7 @@ from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Kntmdc
 from ntmobile.proto.io import Call, Entropy, Failed, OwnAccount, Timeout
 from ntmobile.proto.journal import Journal
+from ntmobile.proto.node import events
 from ntmobile.proto.node.events import LoginFailed
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.login import (
@@ -122,6 +123,17 @@ class Granted:
 
     response: LoginResponse
     key: Kntmdc
+
+    def told(self) -> events.LoggedIn:
+        """Return what the driver keeps of it."""
+        response = self.response
+        return events.LoggedIn(
+            response.fqdn,
+            response.coordinator,
+            response.coordinator_endpoints,
+            response.domain_key,
+            response.certificate,
+        )
 
 
 class Login:

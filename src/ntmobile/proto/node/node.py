@@ -14,13 +14,12 @@ from ntmobile.keys.table import Keyring, Kntmdc, Party
 from ntmobile.proto.conversation import Answered, Asked, Challenger, Conversation
 from ntmobile.proto.io import Call, Entropy, Failed, StreamCommand, Timeout, Transmit
 from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.asked import OpenDirections
 from ntmobile.proto.node.credentials import Certificates, Credentials
 from ntmobile.proto.node.events import (
-    AuthoritiesPinned,
     Command,
     Event,
     LocalAddress,
-    LoggedIn,
     LoginFailed,
     Observations,
     ReachedBy,
@@ -50,7 +49,7 @@ from ntmobile.proto.node.tags import (
     Reporting,
 )
 from ntmobile.proto.node.trust import Trust, TrustSettings, Unknown, WallClock
-from ntmobile.time import SECOND, Instant
+from ntmobile.time import Instant
 from ntmobile.wire.datagram import Header, Kind, Sender, Signal
 from ntmobile.wire.direction import (
     DirectionRequest,
@@ -76,7 +75,6 @@ from ntmobile.wire.stun import is_stun
 from ntmobile.wire.tunnel import CloseReason
 from ntmobile.wire.web import WebPlace
 
-ASKED_NS = 15 * SECOND
 FINAL = {Reason.NOT_ALLOWED, Reason.REVOKED, Reason.UNKNOWN_NAME, Reason.FOREIGN_DOMAIN}
 """Refusals that also end a tunnel that stands."""
 
@@ -138,7 +136,7 @@ class Node:
         self._conversation: Conversation[DCTag] | None = None
         self._coordinators: tuple[Endpoint, ...] = ()
         self._coordinator = ""
-        self._asking: dict[bytes, Asking] = {}
+        self._asking = OpenDirections()
         self._knocks = Knocks(self._journal)
         self._trouble = ""
         self._told: tuple[IPv4Address, IPv6Address] | None = None
@@ -235,7 +233,7 @@ class Node:
         self._fallback.move(self._peers.of_family(self._coordinators))
         self._link.move(now)
         if not self._stopped and not self._login.is_over:
-            self._registration.register(self._own_endpoints(), now, moved=True)
+            self._registration.register(self._peers.own_endpoints(), now, moved=True)
         self._drain(now)
 
     def avoid(self, networks: tuple[IPv4Network | IPv6Network, ...], now: Instant) -> None:
@@ -261,7 +259,7 @@ class Node:
     def wake(self, now: Instant) -> None:
         """A wake-up arrived: contact the DC, which has something for this node. Paper, Fig. 6."""
         if not self._stopped:
-            self._registration.register(self._own_endpoints(), now)
+            self._registration.register(self._peers.own_endpoints(), now)
         self._drain(now)
 
     def handle_datagram(
@@ -357,9 +355,8 @@ class Node:
         self._peers.handle_timeout(now)
         for held in self._introductions.overdue(now):
             self._take_route(held.asked, held.route, now, patient=False)
-        for id, asking in list(self._asking.items()):
-            if now - asking.began >= ASKED_NS:
-                self._refused(id, Reason.TIMED_OUT, now)
+        for id in self._asking.overdue(now):
+            self._refused(id, Reason.TIMED_OUT, now)
         self._drain(now)
 
     def poll_transmit(self) -> Transmit | None:
@@ -400,10 +397,7 @@ class Node:
         if self._conversation is not None:
             timeouts.append(self._conversation.poll_timeout())
         timeouts += self._peers.poll_timeouts()
-        timeouts += [
-            Timeout(Instant(asking.began + ASKED_NS), "direction given up")
-            for asking in self._asking.values()
-        ]
+        timeouts += self._asking.poll_timeouts()
         timeouts += self._introductions.poll_timeouts()
         return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
@@ -428,25 +422,15 @@ class Node:
         self._ids += 1
         return self._ids
 
-    def _own_endpoints(self) -> tuple[Endpoint, ...]:
-        preferred = sorted(self._peers.local, key=lambda address: not address.preferred)
-        return tuple(address.endpoint for address in preferred)[:16]
-
     def _reachable_coordinators(self) -> tuple[Endpoint, ...]:
         return self._peers.usable(self._coordinators)
 
     def _answering_coordinators(self) -> tuple[Endpoint, ...]:
-        """The DC over the families where it answers, IPv6 first; else over all there are."""
-        usable = self._reachable_coordinators()
-        answering = [end for end in usable if end.version in self._registration.responses]
-        return tuple(sorted(answering, key=lambda end: -end.version)) or usable
+        return self._registration.answering(self._reachable_coordinators())
 
     def _is_sought(self, fqdn: str) -> bool:
         """Whether a way to the peer is being sought from where this node is now."""
-        asked = any(
-            asking.fqdn == fqdn and asking.began >= self._moved_at
-            for asking in self._asking.values()
-        )
+        asked = self._asking.is_sought(fqdn, self._moved_at)
         return asked or self._peers.is_negotiating(fqdn, self._moved_at)
 
     def _negotiate(self, fqdn: str, purpose: Purpose, now: Instant) -> None:
@@ -458,7 +442,7 @@ class Node:
                 self._queries.refuse(fqdn, Reason.NOT_REGISTERED)
             return
         id = self._entropy.getrandbits(128).to_bytes(16)
-        self._asking[id] = Asking(fqdn, purpose, now)
+        self._asking.add(id, Asking(fqdn, purpose, now))
         self._introductions.ask(self._trust.wants(fqdn, now))
         request = DirectionRequest(fqdn, id, self._credentials.public, purpose)
         self._conversation.ask(request, self._answering_coordinators(), now, Directing(id))
@@ -497,7 +481,7 @@ class Node:
         match tag:
             case Directing(id):
                 self._refused(id, Reason.TIMED_OUT, now)
-                self._registration.register(self._own_endpoints(), now)
+                self._registration.register(self._peers.own_endpoints(), now)
             case Registering() | KeptAlive():
                 self._registration.handle_silence(tag, now)
             case AskingServers():
@@ -534,7 +518,7 @@ class Node:
         outcome = self._handle_route(route, now, patient=patient)
         if isinstance(outcome, Unknown):
             return self._introductions.hold(asked, route, outcome.domain, now)
-        self._asking.pop(route.negotiation, None)
+        self._asking.pop(route.negotiation)
         answer = NtmAck(self._credentials.public)
         refusal = None if outcome is None else Refusal(outcome, route.negotiation)
         if self._conversation is not None:
@@ -555,7 +539,7 @@ class Node:
         return self._peers.handle_route(route, response.virtual_ipv6, now, patient=patient)
 
     def _refused(self, id: bytes, reason: Reason, now: Instant) -> None:
-        asking = self._asking.pop(id, None)
+        asking = self._asking.pop(id)
         fqdn = self._peers.refuse(id, reason, now) if asking is None else asking.fqdn
         if fqdn is not None:
             self._queries.refuse(fqdn, reason)
@@ -586,15 +570,11 @@ class Node:
         self._peers.drain(now)
         while (wish := self._peers.poll_wish()) is not None:
             self._negotiate(wish.fqdn, wish.purpose, now)
-        while (sent := self._peers.poll_transmit()) is not None:
-            self._transmits.append(sent)
-        while (event := self._peers.poll_event()) is not None:
-            self._events.append(event)
+        self._transmits.extend(iter(self._peers.poll_transmit, None))
+        self._events.extend(iter(self._peers.poll_event, None))
         if self._conversation is not None:
-            while (transmit := self._conversation.poll_transmit()) is not None:
-                self._transmits.append(transmit)
-        while (answer := self._queries.poll_event()) is not None:
-            self._events.append(answer)
+            self._transmits.extend(iter(self._conversation.poll_transmit, None))
+        self._events.extend(iter(self._queries.poll_event, None))
         self._tell_own()
 
     def _tell_own(self) -> None:
@@ -606,10 +586,8 @@ class Node:
 
     def _drain_login(self, now: Instant) -> None:
         for part in (self._login, self._introductions):
-            while (call := part.poll_call()) is not None:
-                self._requests.append(call)
-        while (pinned := self._introductions.poll_event()) is not None:
-            self._events.append(pinned)
+            self._requests.extend(iter(part.poll_call, None))
+        self._events.extend(iter(self._introductions.poll_event, None))
         while (outcome := self._login.poll_event()) is not None:
             match outcome:
                 case Granted():
@@ -625,11 +603,8 @@ class Node:
         response = granted.response
         self._credentials.take(response.certificate, self._wall(now))
         self._trust.set_domain_wish(response.authentication)
-        if self._trust.extend(response.authorities):
-            self._events.append(AuthoritiesPinned(self.settings.domain, response.authorities))
-        for other in response.neighbours:
-            if self._trust.learn(other.domain, other.authorities, now):
-                self._events.append(AuthoritiesPinned(other.domain, other.authorities))
+        self._introductions.begin(self.settings.domain, response, now)
+        self._events.extend(iter(self._introductions.poll_event, None))
         key: Kntmdc = self.keyring.own(granted.key, now)
         asked: list[tuple[Signal, DCTag]] = []
         if self._conversation is not None:
@@ -646,19 +621,11 @@ class Node:
         self._trouble = ""
         self._coordinator = response.coordinator
         self._coordinators = response.coordinator_endpoints
-        self._events.append(
-            LoggedIn(
-                response.fqdn,
-                response.coordinator,
-                response.coordinator_endpoints,
-                response.domain_key,
-                response.certificate,
-            )
-        )
+        self._events.append(granted.told())
         place = WebPlace(response.coordinator, response.domain_key, response.coordinator_https)
         self._fallback.begin(place, self._peers.of_family(self._coordinators))
         self._registration.begin(self._conversation)
-        self._registration.register(self._own_endpoints(), now)
+        self._registration.register(self._peers.own_endpoints(), now)
         for message, tag in asked:
             if isinstance(tag, Directing | AskingServers):
                 self._conversation.ask(message, self._answering_coordinators(), now, tag)
@@ -694,9 +661,8 @@ class Node:
             self._moved_at = now
             self._peers.switch(switched.web, now)
             if not self._stopped:
-                registration.register(self._own_endpoints(), now, moved=True)
-        while (probe := self._fallback.poll_transmit()) is not None:
-            self._transmits.append(probe)
+                registration.register(self._peers.own_endpoints(), now, moved=True)
+        self._transmits.extend(iter(self._fallback.poll_transmit, None))
 
     def _drain_reach(self, now: Instant) -> None:
         """What the connection to NS brings. Source: paper, Figs. 4 and 6."""
@@ -708,7 +674,7 @@ class Node:
                 case ReachedBy():
                     self._events.append(event)
                 case LinkWanted(failed):
-                    self._registration.register(self._own_endpoints(), now, failed)
+                    self._registration.register(self._peers.own_endpoints(), now, failed)
 
     def _take_payload(self, payload: bytes, now: Instant) -> None:
         """A datagram of the DC, brought by NS: the answer goes to the DC itself."""

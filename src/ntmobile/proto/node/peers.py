@@ -170,6 +170,11 @@ class Peers:
         under_way = [n for n in self._negotiations_of(fqdn) if n.is_open and n.began >= since]
         return len(under_way) >= MAX_DOUBTFUL or any(not n.is_doubtful for n in under_way)
 
+    def own_endpoints(self) -> tuple[Endpoint, ...]:
+        """Return this node's own addresses, the preferred ones first."""
+        preferred = sorted(self.local, key=lambda address: not address.preferred)
+        return tuple(address.endpoint for address in preferred)[:16]
+
     def usable(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """Return those addresses that can be reached from here: by WebSocket, or by family."""
         if self._webs is not None:

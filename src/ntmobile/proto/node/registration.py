@@ -221,6 +221,11 @@ class Registration:
         """Next thing that happened."""
         return self._events.popleft() if self._events else None
 
+    def answering(self, usable: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        """Return the DC over the families where it answers, IPv6 first; else all there are."""
+        answering = [end for end in usable if end.version in self.responses]
+        return tuple(sorted(answering, key=lambda end: -end.version)) or usable
+
     def poll_timeout(self) -> Timeout | None:
         """When handle_timeout wants to be called."""
         times = [at for at in (self._retry_at, self._keepalive_at) if at is not None]
