@@ -1,6 +1,5 @@
 """NTMobile: sockets that reach a name and survive a move."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ntmobile._core import __version__
@@ -19,5 +18,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
 
         return Node
     if name == "blocking":
-        return import_module("ntmobile.sockets.blocking")
+        from ntmobile.sockets import blocking
+
+        return blocking
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

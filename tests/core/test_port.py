@@ -101,8 +101,8 @@ def test_an_address_of_another_machine_is_an_oserror() -> None:
 
 def test_a_refused_mark_is_a_permission_error() -> None:
     program = (
-        "import os\nos.setuid(65534)\n"
-        "from ntmobile._core import Port\ntry: Port(mark=1)\n"
+        "import os\nfrom ntmobile._core import Port\n"
+        "os.setuid(65534)\ntry: Port(mark=1)\n"
         "except PermissionError as error: print(error.errno)"
     )
     if os.geteuid() != 0:

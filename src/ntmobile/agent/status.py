@@ -287,13 +287,18 @@ def trace_view(own: str, trace: Trace, clock: Clock) -> TraceView:
         own=own,
         at=iso(trace.at, clock),
         negotiation=next(details, ""),
-        steps=tuple(_step_view(step, began, clock) for step in trace.steps),
+        steps=tuple(
+            _step_view(step, began, wall)
+            for step, wall in zip(
+                trace.steps, clock.walls_of(step.at for step in trace.steps), strict=True
+            )
+        ),
     )
 
 
-def _step_view(step: Step, began: Instant, clock: Clock) -> StepView:
+def _step_view(step: Step, began: Instant, wall: float) -> StepView:
     return StepView(
-        at=iso(step.at, clock, timespec="microseconds"),
+        at=_iso(wall, "microseconds"),
         ms=(step.at - began) / _MILLISECOND,
         message=step.message,
         here=step.here,
@@ -315,7 +320,11 @@ def whois_view(address: Host, state: State) -> WhoisView | None:
     return WhoisView(address=str(address), fqdn=fqdn, peer_key=key)
 
 
-def iso(instant: Instant, clock: Clock, timespec: str = "milliseconds") -> str:
-    """Return an Instant as ISO 8601 in UTC, to the millisecond unless told."""
-    moment = datetime.fromtimestamp(clock.wall_of(instant), UTC)
+def iso(instant: Instant, clock: Clock) -> str:
+    """Return an Instant as ISO 8601 in UTC, to the millisecond."""
+    return _iso(clock.wall_of(instant), "milliseconds")
+
+
+def _iso(wall: float, timespec: str) -> str:
+    moment = datetime.fromtimestamp(wall, UTC)
     return moment.isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -1,6 +1,7 @@
 """The machine's clocks: monotonic Instants for machines, and the wall clock for what is stored."""
 
 import time
+from collections.abc import Iterable
 
 from ntmobile.time import SECOND, Instant
 
@@ -18,7 +19,16 @@ class Clock:
 
     def wall_of(self, instant: Instant) -> float:
         """The wall-clock time of an Instant, to store it across a restart."""
-        return self.wall() + (instant - self.now()) / SECOND
+        return self.walls_of((instant,))[0]
+
+    def walls_of(self, instants: Iterable[Instant]) -> list[float]:
+        """The same of several by one look at both clocks: order and distances stay."""
+        # Of three looks the one with the least time between the two clocks: another process may
+        # have run there.
+        looks = [(self.now(), self.wall(), self.now()) for _ in range(3)]
+        before, wall, after = min(looks, key=lambda look: look[2] - look[0])
+        middle = (before + after) // 2
+        return [wall + (instant - middle) / SECOND for instant in instants]
 
     def instant_of(self, wall: float) -> Instant:
         """The Instant of a stored wall-clock time; below now when it has passed."""

@@ -41,11 +41,11 @@ def log_step(step: Step) -> None:
 def seen(roles: Iterable[Steps], clock: Clock) -> tuple[Seen, ...]:
     """Return the steps of several roles, oldest first, with the time of day."""
     steps = sorted((step for role in roles for step in role), key=lambda step: step.at)
-    return tuple(as_seen(step, clock) for step in steps)
+    walls = clock.walls_of(step.at for step in steps)
+    return tuple(_as_seen(step, wall) for step, wall in zip(steps, walls, strict=True))
 
 
-def as_seen(step: Step, clock: Clock) -> Seen:
-    """Return a step as it is handed to another program."""
-    moment = datetime.fromtimestamp(clock.wall_of(step.at), UTC)
+def _as_seen(step: Step, wall: float) -> Seen:
+    moment = datetime.fromtimestamp(wall, UTC)
     at = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return Seen(at, step.message, step.here, step.there, step.sent, step.detail, step.names)
