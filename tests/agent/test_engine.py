@@ -20,6 +20,7 @@ from ntmobile.proto.node.events import (
     RetireKeys,
     SendControl,
     SetPath,
+    Traffic,
 )
 from ntmobile.runtime.clock import Clock
 from ntmobile.time import Instant
@@ -124,6 +125,20 @@ def test_nothing_arrived_means_no_receive_state_and_no_traffic(ends: tuple[End, 
 
     assert here.loops.receive_state(HERE) == ()
     assert here.loops.traffic(HERE).last_rx is None
+
+
+def test_a_tunnel_that_is_not_open_yet_or_no_more_has_seen_nothing(ends: tuple[End, End]) -> None:
+    here, there = ends
+    nothing = ((), Traffic(0, 0, None, None))
+    assert (there.loops.receive_state(THERE), there.loops.traffic(THERE)) == nothing
+    tunnel(here, there)
+    here.do(SendControl(HERE, b"path update"))
+    there.listen()
+    assert there.loops.receive_state(THERE) != ()
+
+    there.do(CloseTunnel(THERE))
+
+    assert (there.loops.receive_state(THERE), there.loops.traffic(THERE)) == nothing
 
 
 def test_a_control_message_may_go_to_an_explicit_address(ends: tuple[End, End]) -> None:

@@ -158,7 +158,7 @@ def pair(domain: Domain) -> tuple[NodeHost, NodeHost]:
 
 def test_each_machine_runs_the_servers_that_are_at_home_there(domain: Domain) -> None:
     assert elsewhere(domain.main) == {"rs", "rs2"}
-    assert elsewhere(domain.relays["rs"]) == {"as", "dc", "rs2"}
+    assert elsewhere(domain.relays["rs"]) == {"as", "dc", "ns", "rs2"}
     assert elsewhere(domain.relays["rs2"]) == set()
 
 

@@ -92,12 +92,16 @@ class PacketLoops:
         return self._paths.get(fqdn)
 
     def receive_state(self, index: int) -> tuple[ReceiveState, ...]:
-        """What arrived, newest epoch first."""
+        """What arrived, newest epoch first; nothing where no tunnel is open."""
+        if index not in self._open:
+            return ()
         state = self._engine.receive_state(index)
         return () if state is None else (ReceiveState(*state),)
 
     def traffic(self, index: int) -> Traffic:
-        """Application data of the tunnel."""
+        """Application data of the tunnel; none where no tunnel is open."""
+        if index not in self._open:
+            return Traffic(0, 0, None, None)
         now = self._clock.now()
         return self._traffic[index].observe(self._engine.statistics(index), now)
 

@@ -162,7 +162,11 @@ class Traffic:
 
 
 class Observations(Protocol):
-    """What the machine may look up in the packet loops; reading changes nothing."""
+    """What the machine may look up in the packet loops; reading changes nothing.
+
+    It may ask for a tunnel that it has not yet told them to open: one whose Tunnel Request came
+    before the Route Direction begins and gets its keys at once. Such a tunnel has seen nothing.
+    """
 
     def receive_state(self, index: int) -> tuple[ReceiveState, ...]:
         """What arrived in the epochs that are open, newest epoch first, at most two."""
