@@ -10,6 +10,7 @@ import pytest
 
 from ntmobile.lab import Lab
 from ntmobile.lab.ntm import NtmNode, Organisation, World
+from ntmobile.lab.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -22,6 +23,8 @@ class Scene:
     net: Organisation
     laptop: NtmNode
     tablet: NtmNode
+    phone: NtmNode
+    """Kept alive by TCP through NS."""
     pc: NtmNode
     directory: Path
     told: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -57,8 +60,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         laptop = world.machine("laptop", "alice", org, world.internet)
         tablet = world.machine("tablet", "alice", org, lab.nat("home", world.internet))
         pc = world.machine("pc", "bob", net, lab.nat("office", world.internet))
+        phone = world.machine("phone", "alice", org, lab.nat("cell", world.internet))
         world.bring_up(laptop, tablet, pc)
-        scene = Scene(org, net, laptop, tablet, pc, tmp_path_factory.mktemp("told"))
+        scene = Scene(org, net, laptop, tablet, phone, pc, tmp_path_factory.mktemp("told"))
         for node in (laptop, tablet):
             node.host.run(["getent", "ahosts", pc.fqdn])
             scene.remember(node)
@@ -138,6 +142,26 @@ def test_an_rs_knows_a_tunnel_by_its_number_only(scene: Scene) -> None:
     of_rs = [step for step in seen["steps"] if step["here"] == "RS"]
     assert {"Relay Direction", "Hole Punching", "Tunnel Request"} <= {s["message"] for s in of_rs}
     assert [step for step in of_rs if step["names"]] == []
+
+
+@pytest.mark.paper("Fig. 4")
+def test_node_and_servers_together_draw_fig_4(scene: Scene) -> None:
+    # Last: what the DC shares with NS would be in the charts above, too.
+    scene.phone.up(options=("--keepalive", "tcp"))
+    wait_until(lambda: "through ns." in scene.phone.ntm("status").stdout, "the connection to NS")
+    told = scene.keep("servers-of-phone", scene.org.admin("trace", "phone.alice", "--json"))
+
+    lines = drawn(scene.phone.ntm("trace", "--with", told).stdout)
+
+    assert columns(lines) == ["node", "AS", "DC", "NS"]
+    assert in_order(
+        lines,
+        "Registration Request",
+        "Notification Direction",
+        "Registration Response",
+        "Notification Registration",
+    )
+    assert arrow_of(lines, "Notification Direction").count(">") == 1, "DC directs NS"
 
 
 def drawn(text: str) -> list[str]:
