@@ -358,6 +358,8 @@ async def _open(
             )
     except BaseException as error:
         if raw is not None:
+            # A transport that was made for it gets its turn to close first.
+            await asyncio.sleep(0)
             raw.close()
         if isinstance(error, TimeoutError):
             raise TimeoutError(f"no answer from {attempt}") from None
