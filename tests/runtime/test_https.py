@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import shutil
 import ssl
 from collections.abc import AsyncIterator
@@ -28,6 +29,7 @@ from ntmobile.runtime.https import (
 )
 from ntmobile.runtime.listener import Listener
 from ntmobile.runtime.statement import STATEMENT_PATH, make_statement
+from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.message import encode
 
@@ -187,6 +189,32 @@ async def test_a_dead_address_does_not_hide_a_living_one(server: Server, files: 
     place = Place(NAME, (Endpoint("127.0.0.1", 1), alive))
 
     assert await exchange(place, Authority(files.authority), "/echo", b"ab") == b"ba"
+
+
+@pytest.mark.parametrize("turns", range(40))
+def test_a_connection_given_up_at_any_moment_hurts_none_that_follows(
+    files: Files, turns: int
+) -> None:
+    """A transport that outlives its socket keeps the next one of that number from its loop.
+
+    Turns are those of the loop before it is given up: TLS begins after about five. What is left
+    open makes a ResourceWarning, an error here, once the loop has ended.
+    """
+
+    async def give_up() -> bytes:
+        server = Server(files)
+        await server.open()
+        trust = Authority(files.authority)
+        async with Tasks() as tasks:
+            tasks.start(exchange(server.place, trust, "/echo", b"ab"), "given up")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        answer = await exchange(server.place, trust, "/echo", b"cd")
+        await server.listener.close()
+        return answer
+
+    assert asyncio.run(give_up()) == b"dc"
+    gc.collect()
 
 
 async def test_a_place_where_nobody_listens_is_unreachable(files: Files) -> None:

@@ -93,7 +93,8 @@ class Upstream:
                 writer.write(len(query).to_bytes(2) + query)
                 return await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
             finally:
-                writer.close()
+                # Nothing of it may outlive its socket, not even an unsent query.
+                writer.transport.abort()
 
     def _socket(self, server: Endpoint, kind: socket.SocketKind) -> socket.socket:
         family = socket.AF_INET if server.version == 4 else socket.AF_INET6

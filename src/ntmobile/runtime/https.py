@@ -349,22 +349,31 @@ async def _peek(place: Place, way: Way) -> bytes | None:
 async def _open(
     attempt: Endpoint | Proxy, place: Place, context: ssl.SSLContext, way: Way
 ) -> "_Stream":
-    raw: socket.socket | None = None
     try:
         async with asyncio.timeout(CONNECT_S):
-            raw = await _reach(attempt, place, way)
-            reader, writer = await asyncio.open_connection(
-                sock=raw, ssl=context, server_hostname=place.name
-            )
-    except BaseException as error:
-        if raw is not None:
-            # A transport that was made for it gets its turn to close first.
-            await asyncio.sleep(0)
-            raw.close()
-        if isinstance(error, TimeoutError):
-            raise TimeoutError(f"no answer from {attempt}") from None
+            return _Stream(*await _secure(await _reach(attempt, place, way), place, context))
+    except TimeoutError:
+        raise TimeoutError(f"no answer from {attempt}") from None
+
+
+async def _secure(
+    raw: socket.socket, place: Place, context: ssl.SSLContext
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Shakes hands; however it ends or is given up, the socket does not stay open."""
+    handshake = asyncio.get_running_loop().create_task(
+        asyncio.open_connection(sock=raw, ssl=context, server_hostname=place.name)
+    )
+    try:
+        return await asyncio.shield(handshake)
+    except BaseException:
+        # Never cancelled: asyncio forgets a transport that it shall close before the first step
+        # of its TLS. Without its socket the handshake ends by itself.
+        with contextlib.suppress(OSError):
+            raw.shutdown(socket.SHUT_RDWR)
+        for outcome in await asyncio.gather(handshake, return_exceptions=True):
+            if isinstance(outcome, tuple):
+                outcome[1].transport.abort()
         raise
-    return _Stream(reader, writer)
 
 
 async def _reach(attempt: Endpoint | Proxy, place: Place, way: Way) -> socket.socket:
