@@ -31,7 +31,8 @@ from ntmobile.proto.node.events import (
 )
 from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.negotiation import Agreed
-from ntmobile.proto.node.tunnel import Note, PathDead, Tunnel
+from ntmobile.proto.node.notes import Note, PathDead
+from ntmobile.proto.node.tunnel import Tunnel
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.direction import Cipher
 from ntmobile.wire.endpoint import Endpoint

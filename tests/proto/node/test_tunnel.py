@@ -19,7 +19,8 @@ from ntmobile.proto.node.events import Pong as PongEvent
 from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.liveness import DEAD_NS
 from ntmobile.proto.node.negotiation import Agreed
-from ntmobile.proto.node.tunnel import KEEPALIVE_NS, REKEY_NS, PathDead
+from ntmobile.proto.node.notes import PathDead
+from ntmobile.proto.node.tunnel import KEEPALIVE_NS, REKEY_NS
 from ntmobile.time import SECOND
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.endpoint import Endpoint

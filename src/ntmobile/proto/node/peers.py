@@ -43,11 +43,12 @@ from ntmobile.proto.node.negotiation import (
     Punched,
     Undirected,
 )
+from ntmobile.proto.node.notes import PathDead, PathDoubted
 from ntmobile.proto.node.optimisation import Surroundings
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
 from ntmobile.proto.node.trust import Trust, Unknown
-from ntmobile.proto.node.tunnel import PathDead, PathDoubted, Tunnel
+from ntmobile.proto.node.tunnel import Tunnel
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header
 from ntmobile.wire.direction import Action, Mode, Purpose, Role, RouteDirection

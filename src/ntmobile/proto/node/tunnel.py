@@ -10,7 +10,6 @@ Ours: docs/protocol.md sections 4, 8 and 9.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from ntmobile.errors import DecodeError
@@ -35,10 +34,13 @@ from ntmobile.proto.node.events import (
     Traffic,
     TunnelClosed,
 )
-from ntmobile.proto.node.handshake import Handshake, HandshakeError, rekey_psk
 from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict, again_ns
 from ntmobile.proto.node.negotiation import Agreed
+from ntmobile.proto.node.notes import Note, PathDead, PathDoubted
 from ntmobile.proto.node.optimisation import ATTEMPT_NS, Offer, Optimisation, Surroundings
+from ntmobile.proto.node.received import Received
+from ntmobile.proto.node.rekeying import Agreement, Rekeying, number_of
+from ntmobile.proto.node.relays import Relays
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.endpoint import Endpoint
@@ -67,15 +69,9 @@ KEEPALIVE_PATIENCE_NS = 120 * SECOND
 """Without application data for this long the NATs may forget: no battery is spent on it."""
 PONG_NS = 2 * SECOND
 """A ping or probe unanswered for that long is lost, however far the peer may be."""
-RECEIVED_BEFORE_NS = 2 * SECOND
-"""A move brings new keys while what it lost was under the old ones."""
-MOST_BITMAP = 1024
-"""Bytes of bitmap in one message, both epochs together: it must fit a capsule."""
 CONVERSED_NS = 2 * SECOND
 STALLED_NS = 700_000_000
 """A path that answers no probe for so long and then does was broken, and is mended."""
-MOST_RELAYS = 4
-"""RS remembered: two ends whose DCs choose different ones meet at either."""
 DOUBT_NS = 250_000_000
 """How often a hint is followed: a forged one costs no more than that."""
 
@@ -90,32 +86,6 @@ class Purpose(Enum):
     PROBE = auto()
     PING = auto()
     OFFER = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class PathDead:
-    """The node must negotiate a new path."""
-
-    fqdn: str
-
-
-@dataclass(frozen=True, slots=True)
-class PathDoubted:
-    """RS says that it forwards nothing from here: it must be shown where this node is."""
-
-    fqdn: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rekeying:
-    """A handshake of ours inside the tunnel."""
-
-    handshake: Handshake
-    negotiation: bytes
-    epoch: int
-
-
-Note = HandoverDone | TunnelClosed | Pong | PathDead | PathDoubted
 
 
 class Tunnel:
@@ -140,8 +110,7 @@ class Tunnel:
         """
         self.ends = ends
         self.index = index
-        self._relays: tuple[tuple[Endpoint, ...], ...] = ()
-        """RS of the last negotiations, newest first; of each one address a family."""
+        self._relays = Relays()
         self.path: Path | None = None
         self.established_at = now
         self.adopted_at = now
@@ -162,8 +131,6 @@ class Tunnel:
         self._moving_from: Endpoint | None = None
         self._update_sequence = 0
         self._heard_sequence = 0
-        self._rekeying: Rekeying | None = None
-        self._rekey_answer: TunnelResponse | None = None
         self._requests: ControlRequests[Purpose] = ControlRequests()
         self._pings: dict[int, int] = {}
         self._activity = (0, 0)
@@ -172,11 +139,12 @@ class Tunnel:
         self._liveness = Liveness()
         self._suspect_since: Instant | None = None
         self._conversed_at = now
-        self._received_before: tuple[ReceiveState, Instant] | None = None
         self._doubted_at: Instant | None = None
         self._check_at = Instant(now + STALL_NS)
         self._commands: deque[Command] = deque()
         self._epochs = Epochs(index, ends.cipher.value, keyring, self._commands, leads=ends.leads)
+        self._rekeying = Rekeying(ends, index, entropy, self._epochs)
+        self._received = Received(index, observations)
         self._notes: deque[Note] = deque()
         self._surroundings = surroundings
         self._search = Optimisation(entropy, leads=ends.leads)
@@ -206,21 +174,18 @@ class Tunnel:
 
     def meet_relay(self, relay: tuple[Endpoint, ...]) -> None:
         """Note an RS that a negotiation leads through, by its address in each family."""
-        if relay:
-            others = tuple(known for known in self._relays if known != relay)
-            self._relays = (relay, *others)[:MOST_RELAYS]
+        self._relays.meet(relay)
 
     def propose_epoch(self, now: Instant) -> int:
         """Return the epoch number for a negotiation in which this end sends the Tunnel Request."""
         number = self._epochs.propose(now)
-        if self._rekeying is not None and self._rekeying.epoch == number:
-            self._rekeying = None
+        if self._rekeying.abandon(number):
             self._requests.drop(Purpose.REKEY)
         return number
 
     def adopt(self, agreed: Agreed, now: Instant) -> None:
         """Take the outcome of a negotiation: keys, and a path."""
-        self._remember_received(now)
+        self._received.remember(now)
         self._epochs.learn(
             agreed.epoch, agreed.secrets, agreed.remote_index, now, proven=agreed.sent_request
         )
@@ -262,7 +227,7 @@ class Tunnel:
         """RS knows our address, in the family it answered in: the peer may be told through it."""
         if self.path is None or not self.path.relayed:
             return
-        if self.path.remote != relay and relay in self._relay_at(self.path.remote):
+        if self.path.remote != relay and relay in self._relays.at(self.path.remote):
             self._set_path(Path(relay, True))
         if self.is_moving or self._doubted_at is not None:
             self._doubted_at = None
@@ -286,7 +251,7 @@ class Tunnel:
 
     def handle_moved(self, source: Endpoint, interface: int, now: Instant) -> None:
         """An authentic capsule came from elsewhere than the path: its NAT may have changed."""
-        path, relay = self.path, bool(self._relay_at(source))
+        path, relay = self.path, source in self._relays
         if path is not None and source in (path.remote, path.hears):
             return
         if path is not None and self._is_straggler(source, path):
@@ -313,7 +278,7 @@ class Tunnel:
                 self._handle_update(message, source, interface, now)
             case PathChallenge(challenge):
                 self._send(PathResponse(challenge, source), now, source, interface)
-                if not self._relay_at(source) and self._surroundings.may_be_probed(source):
+                if source not in self._relays and self._surroundings.may_be_probed(source):
                     self._search.handle_probe(source, now)
             case PathResponse():
                 self._search.handle_answer(message.challenge, source, now)
@@ -346,23 +311,9 @@ class Tunnel:
 
     def rekey(self, now: Instant) -> None:
         """Agree on the next epoch inside the tunnel."""
-        sending = self._epochs.current
-        if sending is None or self._rekeying is not None or self._epochs.is_reserved(now):
-            return
-        negotiation = self._entropy.getrandbits(128).to_bytes(16)
-        role = self.ends.role
-        handshake = Handshake(
-            self.ends.terms(negotiation, role),
-            rekey_psk(sending.secrets),
-            role,
-            self.ends.identity,
-            self.ends.peer.identity,
-            self._entropy,
-        )
-        epoch = self._epochs.propose(now)
-        self._rekeying = Rekeying(handshake, negotiation, epoch)
-        request = TunnelRequest(negotiation, role, 0, self.index, epoch, handshake.write())
-        self._ask(_number_of(negotiation), request, Purpose.REKEY, now)
+        request = self._rekeying.begin(now)
+        if request is not None:
+            self._ask(number_of(request.negotiation), request, Purpose.REKEY, now)
 
     def close(self, reason: CloseReason, now: Instant) -> None:
         """Tell the peer and forget the tunnel; a second time does nothing."""
@@ -408,26 +359,15 @@ class Tunnel:
             timeouts.append(search)
         return min(timeouts)
 
-    def _relay_at(self, place: Endpoint) -> tuple[Endpoint, ...]:
-        """All addresses of the RS that has this one; none where there is no RS."""
-        return next((relay for relay in self._relays if place in relay), ())
-
     def _is_straggler(self, source: Endpoint, path: Path) -> bool:
-        """Whether to stay on a path though a capsule came through RS from elsewhere.
-
-        Of two RS that both carry, both ends keep to the one whose address is the smaller: each
-        following the other they would change places for ever.
-        """
-        other, present = self._relay_at(source), self._relay_at(path.remote)
-        if not other:
+        """Whether to stay on a path though a capsule came through RS from elsewhere."""
+        if source not in self._relays:
             return False
-        if not path.relayed:
-            return True
-        return bool(present) and _rank(present) < _rank(other)
+        return not path.relayed or self._relays.keeps_to(path.remote, source)
 
     def _remote_in(self, families: set[int], last: Path) -> Endpoint | None:
         """The far end of the path, or where the same end is known in a family that is left."""
-        others = self._relay_at(last.remote) if last.relayed else self.ends.peer.reachable
+        others = self._relays.at(last.remote) if last.relayed else self.ends.peer.reachable
         ways = (last.remote, *others)
         return next((way for way in ways if way.version in families), None)
 
@@ -440,7 +380,7 @@ class Tunnel:
         self._requests.drop(Purpose.UPDATE)
         self._update_sequence += 1
         number = self._number()
-        update = PathUpdate(self._update_sequence, self._received(now), number)
+        update = PathUpdate(self._update_sequence, self._received.states(now), number)
         self._ask(number, update, Purpose.UPDATE, now)
 
     def _handle_update(
@@ -450,25 +390,9 @@ class Tunnel:
             self._heard_sequence = update.sequence
             if self.path is None or source != self.path.remote:
                 self._rebind(source, interface, now)
-        answer = PathResponse(update.challenge, source, self._received(now))
+        answer = PathResponse(update.challenge, source, self._received.states(now))
         self._send(answer, now, source, interface)
         self._resend(update.received)
-
-    def _remember_received(self, now: Instant) -> None:
-        """Keys change: what arrived under those before is soon no more to be looked up."""
-        states = self._observations.receive_state(self.index)
-        self._received_before = (states[0], now) if states else None
-
-    def _received(self, now: Instant) -> tuple[ReceiveState, ...]:
-        """What arrived in the newest epoch heard, and in the one before if that is news yet."""
-        states = self._observations.receive_state(self.index)
-        if not states or self._received_before is None:
-            return states
-        (newest, *_), (before, at) = states, self._received_before
-        if before.epoch == newest.epoch or now - at > RECEIVED_BEFORE_NS:
-            return (newest,)
-        room = MOST_BITMAP - len(newest.bitmap)
-        return newest, ReceiveState(before.epoch, before.highest, before.bitmap[:room])
 
     def _resend(self, received: tuple[ReceiveState, ...]) -> None:
         """Send again what the peer misses since the oldest epoch it tells of."""
@@ -494,10 +418,10 @@ class Tunnel:
         if self._before is None:
             self._before = self.path
         self._requests.drop(Purpose.REBIND)
-        if self.path is not None and self.path.relayed and not self._relay_at(source):
+        if self.path is not None and self.path.relayed and source not in self._relays:
             self._search.stop()
             self._chase.pause(Instant(now + ATTEMPT_NS))
-        self._set_path(Path(source, bool(self._relay_at(source)), hears=hears))
+        self._set_path(Path(source, source in self._relays, hears=hears))
         number = self._number()
         self._ask(number, PathChallenge(number), Purpose.REBIND, now, destination=source)
 
@@ -530,7 +454,7 @@ class Tunnel:
         self._mend(pending.began, now)
         sequence = self._pings.pop(number, None)
         if sequence is not None:
-            relayed = bool(self._relay_at(source))
+            relayed = source in self._relays
             self._notes.append(Pong(self.fqdn, sequence, self.rtt_ns, source, relayed))
 
     def _mend(self, at: Instant, now: Instant) -> None:
@@ -540,49 +464,25 @@ class Tunnel:
             self._send_update(now)
 
     def _handle_rekey_request(self, request: TunnelRequest, epoch: int, now: Instant) -> None:
-        answer = self._rekey_answer
-        if answer is not None and answer.negotiation == request.negotiation:
-            self._send(answer, now)
+        answered = self._rekeying.answer(request, epoch)
+        if answered is None:
             return
-        under = self._epochs.get(epoch)
-        if under is None or request.role is self.ends.role:
-            return
-        if request.epoch == self._epochs.sending:
-            return
-        handshake = Handshake(
-            self.ends.terms(request.negotiation, request.role),
-            rekey_psk(under.secrets),
-            self.ends.role,
-            self.ends.identity,
-            self.ends.peer.identity,
-            self._entropy,
-        )
-        try:
-            handshake.read(request.noise)
-        except HandshakeError:
-            return
-        answer = TunnelResponse(
-            request.negotiation, self.ends.role, 0, self.index, request.epoch, handshake.write()
-        )
-        self._rekey_answer = answer
+        answer, agreement = answered
         self._send(answer, now)
-        self._remember_received(now)
-        self._epochs.learn(request.epoch, handshake.finish(), request.index, now, proven=False)
+        if agreement is not None:
+            self._learn(agreement, now, proven=False)
 
     def _handle_rekey_response(self, response: TunnelResponse, now: Instant) -> None:
-        rekeying = self._rekeying
-        if rekeying is None or response.negotiation != rekeying.negotiation:
+        agreement = self._rekeying.conclude(response)
+        if agreement is None:
             return
-        try:
-            rekeying.handshake.read(response.noise)
-        except HandshakeError:
-            return
-        self._rekeying = None
-        self._requests.close(_number_of(response.negotiation))
-        secrets = rekeying.handshake.finish()
-        self._remember_received(now)
-        self._epochs.learn(rekeying.epoch, secrets, response.index, now, proven=True)
+        self._requests.close(number_of(response.negotiation))
+        self._learn(agreement, now, proven=True)
         self._send_update(now)
+
+    def _learn(self, new: Agreement, now: Instant, *, proven: bool) -> None:
+        self._received.remember(now)
+        self._epochs.learn(new.epoch, new.secrets, new.remote_index, now, proven=proven)
 
     def _give_up(self, pending: Pending[Purpose], now: Instant) -> None:
         match pending.purpose:
@@ -591,7 +491,7 @@ class Tunnel:
                 self._before = None
                 self._search.fail(now)
             case Purpose.REKEY:
-                self._rekeying = None
+                self._rekeying.abandon()
             case Purpose.UPDATE if self.is_moving:
                 self._notes.append(PathDead(self.fqdn))
             case Purpose.PING if self._heard() < pending.began:
@@ -689,11 +589,3 @@ class Tunnel:
 
     def _number(self) -> int:
         return self._entropy.getrandbits(62)
-
-
-def _rank(relay: tuple[Endpoint, ...]) -> bytes:
-    return min(endpoint.pack() for endpoint in relay)
-
-
-def _number_of(negotiation: bytes) -> int:
-    return int.from_bytes(negotiation[:8]) >> 2

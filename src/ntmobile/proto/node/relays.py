@@ -1,0 +1,42 @@
+"""The RS that a tunnel's negotiations led through: two ends whose DCs choose apart meet at either.
+
+Ours: docs/protocol.md section 8.
+"""
+
+from ntmobile.wire.endpoint import Endpoint
+
+MOST_RELAYS = 4
+
+
+class Relays:
+    """The newest RS of one tunnel; of each one address a family."""
+
+    def __init__(self) -> None:
+        """None is known yet."""
+        self._known: tuple[tuple[Endpoint, ...], ...] = ()
+
+    def __contains__(self, place: Endpoint) -> bool:
+        return bool(self.at(place))
+
+    def meet(self, relay: tuple[Endpoint, ...]) -> None:
+        """Note an RS that a negotiation leads through."""
+        if relay:
+            others = tuple(known for known in self._known if known != relay)
+            self._known = (relay, *others)[:MOST_RELAYS]
+
+    def at(self, place: Endpoint) -> tuple[Endpoint, ...]:
+        """All addresses of the RS that has this one; none where there is no RS."""
+        return next((relay for relay in self._known if place in relay), ())
+
+    def keeps_to(self, present: Endpoint, other: Endpoint) -> bool:
+        """Whether to stay at the RS of one address though the peer's capsules come from the other.
+
+        Of two RS that both carry, both ends keep to the one whose address is the smaller: each
+        following the other they would change places for ever.
+        """
+        here, there = self.at(present), self.at(other)
+        return bool(here and there) and _rank(here) < _rank(there)
+
+
+def _rank(relay: tuple[Endpoint, ...]) -> bytes:
+    return min(endpoint.pack() for endpoint in relay)
