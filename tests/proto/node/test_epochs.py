@@ -235,3 +235,29 @@ def test_whatever_happens_the_packet_loops_can_do_what_they_are_told(
         assert loops == rig.open()
         assert len(rig.keyring) == len(loops)
         assert rig.epochs.sending is None or rig.epochs.sending in loops
+
+
+@pytest.mark.parametrize(("leads", "chosen"), [(False, 2), (True, 0)])
+def test_where_only_one_end_sees_glare_the_larger_name_follows_the_other(
+    leads: bool, chosen: int
+) -> None:
+    rig = Rig(leads=leads)
+    rig.learn(0, T0)
+    rig.learn(2, Instant(T0 + GLARE_NS - 1), rank=6, proven=False)
+
+    rig.epochs.prove(2, after(T0, 10))
+
+    assert rig.epochs.sending == chosen
+
+
+def test_nobody_follows_into_an_epoch_that_is_over() -> None:
+    rig = Rig(leads=False)
+    rig.learn(0, T0)
+    rig.learn(2, after(T0, 60))
+    rig.epochs.prove(2, after(T0, 60.1))
+
+    rig.epochs.prove(0, after(T0, 62))
+
+    assert rig.epochs.sending == 2
+    rig.epochs.handle_timeout(after(T0, 71))
+    assert rig.open() == {2}

@@ -6,7 +6,7 @@ Ours: docs/protocol.md sections 4 and 8.
 from dataclasses import dataclass
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from tests.proto.node.link import Link, Side, connected
 from tests.proto.parts import HERE, THERE
 
@@ -91,6 +91,7 @@ def side(link: Link, name: str) -> Side:
 
 
 @given(st.lists(acts, max_size=20), st.integers(0, 2**16))
+@example([Weather(0.6, 0, 0.0), Move("a", 1), Wait(11.0), Negotiate("a", 0.6)], 2)
 @settings(max_examples=150, deadline=None)
 def test_after_any_history_both_ends_meet_in_one_open_epoch_and_at_one_another(
     history: list[object], seed: int

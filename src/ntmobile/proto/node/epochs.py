@@ -9,6 +9,9 @@ the smaller handshake hash, so that both ends choose the same. One that the peer
 yields to any other: its handshake may have ended at this end only. An epoch that lost stays open
 until the peer has been heard in the one that won, and ten seconds more.
 
+The ends learn of an epoch at different moments, so at the edge of ten seconds one may see glare
+where the other sees none: after a second the end with the larger FQDN follows the other's choice.
+
 Ours: docs/protocol.md section 4.
 """
 
@@ -24,6 +27,8 @@ from ntmobile.time import SECOND, Instant
 GLARE_NS = 10 * SECOND
 OVERLAP_NS = 10 * SECOND
 """How long an epoch still opens after the peer was heard in the next one."""
+FOLLOW_NS = SECOND
+"""Capsules of the epoch before are still under way so long after a change."""
 RESERVED_NS = 10 * SECOND
 """How long a number that was proposed waits for its handshake."""
 LIFETIME_NS = 24 * 3600 * SECOND
@@ -62,9 +67,11 @@ class Epochs:
         self._cipher = cipher
         self._keyring = keyring
         self._commands = commands
+        self._leads = leads
         self._own = (0, 2) if leads else (1, 3)
         self._known: dict[int, Epoch] = {}
         self._sending: int | None = None
+        self._activated_at: Instant | None = None
         self._proposed: tuple[int, Instant] | None = None
 
     @property
@@ -116,16 +123,18 @@ class Epochs:
         )
         current = self.current
         if current is None or number == self._sending or not current.proven:
-            self._activate(number)
+            self._activate(number, now)
         elif proven:
-            self._consider(number)
+            self._consider(number, now)
 
     def prove(self, number: int, now: Instant) -> None:
         """A capsule of this epoch opened: the peer holds it and sends in it."""
         if number not in self._known:
             return
         self._known[number] = replace(self._known[number], proven=True)
-        self._consider(number)
+        self._consider(number, now)
+        if number != self._sending and self._follows(number, now):
+            self._activate(number, now)
         current = self.current
         if number != self._sending or current is None:
             return
@@ -171,12 +180,22 @@ class Epochs:
             self._keyring.create(key, now)
         return self._keyring.own(key, now)
 
-    def _consider(self, number: int) -> None:
+    def _consider(self, number: int, now: Instant) -> None:
         current = self.current
-        if current is None or self._known[number].outranks(current):
-            self._activate(number)
+        if number != self._sending and (current is None or self._known[number].outranks(current)):
+            self._activate(number, now)
 
-    def _activate(self, number: int) -> None:
+    def _follows(self, number: int, now: Instant) -> bool:
+        """Whether the peer, speaking in this epoch, knows better than this end."""
+        at, current, heard = self._activated_at, self.current, self._known[number]
+        if self._leads or at is None or current is None or now - at < FOLLOW_NS:
+            return False
+        # What was lost in a move is sent again as it was, in an epoch that is over.
+        return heard.retire_at is None or heard.born > current.born
+
+    def _activate(self, number: int, now: Instant) -> None:
+        if number != self._sending:
+            self._activated_at = now
         self._sending = number
         self._known[number] = replace(self._known[number], retire_at=None)
         self._commands.append(ActivateKeys(self._index, number))
