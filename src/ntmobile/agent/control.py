@@ -2,7 +2,7 @@
 
 The socket is in the state directory. Without an operator nobody but the agent's own user and root
 can reach it (directory 0700, socket 0600). With one, directory and socket let others through, and
-the peer's user id (SO_PEERCRED) decides.
+the peer's user id (SO_PEERCRED) decides. The operator may ask all but what `is_reserved`.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from ntmobile.agent.requests import (
     MAX_LINE,
     Answer,
     AnyRequest,
+    Set,
     Trouble,
     decode_request,
     encode_line,
@@ -30,6 +31,8 @@ MAX_CONNECTIONS = 64
 FIRST_LINE_S = 10.0
 PAUSE_S = 0.5
 _UCRED = struct.Struct("3i")
+RESERVED = frozenset({"operator"})
+"""Settings that only root and the agent's own user change."""
 _LOG = structlog.get_logger(__name__)
 
 Operations = Callable[[AnyRequest], AsyncGenerator[Answer, None]]
@@ -125,18 +128,24 @@ class ControlSocket:
             except ValueError as error:
                 await _write(writer, Trouble(f"not a request: {error}"))
                 return
+        if is_reserved(request) and not self._is_owner(writer):
+            await _write(writer, Trouble("an operator may not name operators", "as root: ntm set"))
+            return
         await _unless_gone(self._answer(request, writer), reader)
 
     def _refusal(self, writer: asyncio.StreamWriter) -> Trouble | None:
         if len(self._open) > MAX_CONNECTIONS:
             return Trouble("the agent answers too many requests at once", "try again")
         uid = peer_user(writer.get_extra_info("socket"))
-        if uid in (0, os.geteuid(), self._operator):
+        if self._is_owner(writer) or uid == self._operator:
             return None
         return Trouble(
             "you may not control this agent",
             "run the command as root, or let yourself in: sudo ntm set operator=$USER",
         )
+
+    def _is_owner(self, writer: asyncio.StreamWriter) -> bool:
+        return peer_user(writer.get_extra_info("socket")) in (0, os.geteuid())
 
     async def _answer(self, request: AnyRequest, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):  # nobody is left to be told
@@ -158,6 +167,11 @@ class ControlSocket:
             _LOG.exception("request failed", request=type(request).__name__)
             return Trouble("the agent failed to answer; its log says why", "ntm bugreport")
         return None
+
+
+def is_reserved(request: AnyRequest) -> bool:
+    """Whether only root and the agent's own user may ask that."""
+    return isinstance(request, Set) and not RESERVED.isdisjoint(request.changes)
 
 
 def peer_user(connection: socket.socket) -> int:

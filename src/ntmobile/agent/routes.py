@@ -47,12 +47,11 @@ _U32 = struct.Struct("=I")
 class SystemRefused(Remedy):
     """The kernel refused a change of its network configuration."""
 
-    def __init__(self, what: str, reason: object) -> None:
+    def __init__(
+        self, what: str, reason: object, remedy: str = "run ntm up as root; ntm bugreport"
+    ) -> None:
         """Says what was tried and the kernel's reason; no address, because this is logged."""
-        super().__init__(
-            f"the kernel refused to {what}: {reason}",
-            remedy="run ntm up as root; ntm bugreport",
-        )
+        super().__init__(f"the kernel refused to {what}: {reason}", remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)

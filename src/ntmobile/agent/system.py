@@ -63,8 +63,10 @@ class SystemModel:
         """Claims the place of the DNS hook; raises Remedy without the right to."""
         if not may_administer_network():
             raise Remedy(
-                "a node that serves the whole machine needs the right to make network devices",
-                remedy="run ntm up as root",
+                "a node that serves the whole machine needs the right to make network devices "
+                "(CAP_NET_ADMIN)",
+                remedy="run ntm up as root, or let systemd give it that right: ntm service; "
+                "without any right: ntm up --model proxy",
             )
         self.avoid = real_networks(0, self.servers(), ())
         self._wanted = self._state.choices.accept_dns

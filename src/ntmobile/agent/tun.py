@@ -18,6 +18,10 @@ from ntmobile.agent.routes import NO_IPV6, Host, Routes, SystemRefused
 NAME = f"{OWN_TUN_PREFIX}%d"
 DEVICE_MTU = 9000
 """No route is larger: what a peer's path carries is in its route, and a jumbo LAN carries this."""
+DEVICE_REMEDY = (
+    "run ntm up as root; a service needs CAP_NET_ADMIN, and /dev/net/tun open to it as udev "
+    "makes it: chmod 666 /dev/net/tun"
+)
 _NODAD = 0x02
 """No other machine is on this device, so no address on it can be a duplicate."""
 _VERBS = {"add": "add", "del": "remove"}
@@ -59,8 +63,10 @@ class Tun:
             name, mtu, offload = self._wanted
             try:
                 self.fd, self.name, self.offload = open_tun(name, offload=offload)
+            except PermissionError as error:
+                raise SystemRefused("make a tunnel device", error, DEVICE_REMEDY) from error
             except OSError as error:
-                raise SystemRefused("make a tunnel device", error.strerror) from error
+                raise SystemRefused("make a tunnel device", error) from error
             stack.callback(os.close, self.fd)
             kernel = await stack.enter_async_context(open_kernel())
             await self._set_up(kernel, mtu)

@@ -55,7 +55,8 @@ def _keep_group(app: typer.Typer) -> None:
     @app.callback()
     def ntm(
         state: Annotated[
-            Path | None, typer.Option("--state", help="Which node: its state directory.")
+            Path | None,
+            typer.Option("--state", help="Which node: its state directory.", readable=False),
         ] = None,
     ) -> None:
         """NTMobile: a permanent name and permanent addresses for every machine."""

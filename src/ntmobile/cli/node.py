@@ -7,6 +7,7 @@ from ntmobile.cli import (
     node_netcheck,
     node_proxy,
     node_reach,
+    node_service,
     node_set,
     node_show,
     node_up,
@@ -40,3 +41,4 @@ def register(app: typer.Typer) -> None:
         app.command()(function)
     app.command("set")(node_set.set_)
     app.add_typer(_DNS, name="dns")
+    node_service.register(app)

@@ -23,7 +23,12 @@ INTERRUPTED = 130
 StateOption = Annotated[
     Path | None,
     typer.Option(
-        "--state", envvar="NTM_STATE", help="State directory of the instance.", show_default=False
+        "--state",
+        envvar="NTM_STATE",
+        help="State directory of the instance.",
+        show_default=False,
+        # An operator enters it and may not list it.
+        readable=False,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

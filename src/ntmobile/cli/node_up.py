@@ -1,6 +1,7 @@
 """`ntm up`, `ntm down` and `ntm logout`."""
 
 import getpass
+import os
 import re
 import socket
 import sys
@@ -106,6 +107,10 @@ def up(
     directory = directory_of(state)
     report = _reporter(json=json)
     client = Client(directory)
+    if (who, name, keepalive, push, model, certificate) == (None,) * 6 and _is_anothers(directory):
+        note("the agent is already running")
+        report(client.ask(Up(), StatusView, said=note))
+        return
     saved = saved_account(directory) if directory.exists() else None
     _check_server(server)
     account = _account(who, name, server, _trust(ca, fingerprint), saved)
@@ -131,6 +136,12 @@ def up(
         _run_here(directory, request, report, account.model)
     else:
         report(_run_apart(client, directory, request, account.model))
+
+
+def _is_anothers(directory: Path) -> bool:
+    """Whether an agent runs there whose files only another user may read: its operator's."""
+    readable = os.access(directory, os.R_OK)
+    return directory.exists() and not readable and Client(directory).is_running()
 
 
 def _run_here(

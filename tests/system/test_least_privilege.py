@@ -1,0 +1,168 @@
+"""The system type without root: a user of its own, and CAP_NET_ADMIN as its only right."""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ntmobile.lab.ntm import NTM, PASSWORD, NtmNode, World
+from ntmobile.lab.waiting import wait_until
+
+pytestmark = pytest.mark.lab
+AGENT = 4711
+OPERATOR = pwd.getpwnam("nobody").pw_uid
+STRANGER = 4713
+CAPABILITIES = ("inh-caps", "ambient-caps", "bounding-set")
+
+
+def as_user(uid: int, *rights: str) -> list[str]:
+    """The start of a command that runs as this user with no other rights than these."""
+    sets = [
+        f"--{each}={','.join(['-all', *(f'+{right}' for right in rights)])}"
+        for each in CAPABILITIES
+    ]
+    return [
+        "setpriv",
+        f"--reuid={uid}",
+        f"--regid={uid}",
+        "--clear-groups",
+        "--no-new-privs",
+        *sets,
+    ]
+
+
+@dataclass
+class Place:
+    """A machine whose agent has one right only, and one of the ordinary kind."""
+
+    world: World
+    kiosk: NtmNode
+    pc: NtmNode
+
+    def run(self, user: list[str], *words: str) -> "subprocess.CompletedProcess[str]":
+        command = [*user, NTM, *words, "--state", str(self.kiosk.state)]
+        return self.kiosk.host.run(command, check=False, input=PASSWORD + "\n", timeout=60)
+
+    def start(self, user: list[str], *words: str) -> "tuple[str, subprocess.Popen[str]]":
+        """Run the agent as systemd would; returns its first line, empty when it ended."""
+        command = [*user, NTM, "up", "--foreground", *words, "--state", str(self.kiosk.state)]
+        pipe = subprocess.PIPE
+        agent = self.kiosk.host.popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+        assert agent.stdin is not None
+        assert agent.stdout is not None
+        agent.stdin.write(PASSWORD + "\n")
+        agent.stdin.close()
+        agent.stdin = None
+        return agent.stdout.readline(), agent
+
+    def first_login(self) -> tuple[str, ...]:
+        who = f"{self.kiosk.user}@{self.kiosk.organisation.domain}"
+        ca = str(self.kiosk.state / "ca.pem")
+        return (who, "--name", self.kiosk.name, "--password-stdin", "--ca", ca)
+
+
+@pytest.fixture(scope="module")
+def place(world: World) -> Iterator[Place]:
+    org = world.organisation("ntm.example.org")
+    os.chmod(world.directory, 0o755)
+    kiosk = world.machine("kiosk", "alice", org, world.lab.nat("home", world.internet))
+    pc = world.node("pc", "bob", org, world.internet)
+    kiosk.state.mkdir(mode=0o700)
+    shutil.copy(org.directory / "ca.pem", kiosk.state / "ca.pem")
+    for path in (kiosk.state, kiosk.state / "ca.pem"):
+        os.chown(path, AGENT, AGENT)
+    # As udev has it, on machines that have udev.
+    kiosk.host.run(
+        ["sh", "-ec", "mount -t tmpfs -o mode=755 tun /dev/net; mknod -m 666 /dev/net/tun c 10 200"]
+    )
+    made = Place(world, kiosk, pc)
+    yield made
+    kiosk.ntm("down", check=False)
+
+
+def test_without_the_right_no_agent_stays_and_with_it_the_same_command_brings_the_node_up(
+    place: Place,
+) -> None:
+    nothing, refused = place.start(as_user(AGENT), *place.first_login())
+    said, _ = place.start(as_user(AGENT, "net_admin"), *place.first_login())
+
+    assert nothing == ""
+    assert "CAP_NET_ADMIN" in refused.communicate()[1]
+    assert refused.returncode == 1
+    assert said == f"{place.kiosk.fqdn} is up\n"
+    standing = Path(f"/proc/{place.kiosk.pid}/status").read_text()
+    fields = (line.partition(":") for line in standing.splitlines())
+    held = {name: value.strip().partition("\t")[0] for name, _, value in fields}
+    assert held["Uid"] == str(AGENT)
+    assert {int(held[each], 16) for each in ("CapEff", "CapPrm", "CapBnd")} == {1 << 12}
+    assert place.kiosk.status()["state"] == "up"
+
+
+def test_programs_reach_a_peer_by_name_in_both_families(place: Place) -> None:
+    host, pc = place.kiosk.host, place.pc
+
+    for family in ("-4", "-6"):
+        host.run(["ping", family, "-c", "1", "-W", "5", pc.fqdn])
+
+    assert place.kiosk.status()["reasons"] == []
+
+
+def test_a_connection_survives_a_move_of_an_agent_with_one_right(place: Place) -> None:
+    host, pc = place.kiosk.host, place.pc
+    told = host.popen(["ping", "-i", "0.2", "-c", "25", pc.fqdn], stdout=subprocess.PIPE)
+    wait_until(lambda: len(place.kiosk.status()["peers"]) == 1, "the tunnel", 30)
+
+    host.move(place.world.lab.nat("cafe", place.world.internet))
+
+    said, _ = told.communicate(timeout=60)
+    received = int(re.search(r"(\d+) received", said)[1])  # type: ignore[index]
+    assert received >= 15, said
+    assert place.kiosk.handovers()
+
+
+def test_the_operator_runs_ntm_and_another_user_is_told_how_to(place: Place) -> None:
+    operator, stranger = as_user(OPERATOR), as_user(STRANGER)
+    before = place.run(operator, "status")
+    place.kiosk.ntm("set", "operator=nobody")
+
+    shown, pinged = (
+        place.run(operator, "status"),
+        place.run(operator, "ping", "-c", "1", "pc.bob.ntm.example.org"),
+    )
+    again = place.run(operator, "up")
+    refused, renamed = place.run(stranger, "status"), place.run(operator, "set", "operator=daemon")
+
+    assert before.returncode == 1
+    assert "ntm set operator=" in before.stderr
+    assert (shown.returncode, pinged.returncode, again.returncode) == (0, 0, 0), again.stderr
+    assert "already running" in again.stderr
+    assert refused.returncode == 1
+    assert "you may not control this agent" in refused.stderr
+    assert "ntm set operator=" in refused.stderr
+    assert renamed.returncode == 1
+    assert "may not name operators" in renamed.stderr
+    assert place.run(operator, "set", "relay-only=no").returncode == 0
+
+
+def test_what_the_operator_takes_down_leaves_nothing_and_comes_back_only_with_the_right(
+    place: Place,
+) -> None:
+    host, operator = place.kiosk.host, as_user(OPERATOR)
+
+    done = place.run(operator, "down")
+
+    assert done.returncode == 0, done.stderr
+    assert "ntm0" not in host.run(["ip", "-brief", "link"]).stdout
+    assert host.run(["nft", "list", "tables"]).stdout == ""
+    without = place.run(operator, "up")
+    assert without.returncode == 1
+    assert "as root" in without.stderr
+    said, _ = place.start(as_user(AGENT, "net_admin"))
+    assert said == f"{place.kiosk.fqdn} is up\n"
+    host.run(["ping", "-c", "1", "-W", "5", place.pc.fqdn])
