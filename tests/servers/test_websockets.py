@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.servers.test_relay_directory import main, relay_of, servers_of
+from tests.servers.test_lone_directory import main, relay_of, servers_of
 
 from ntmobile.runtime.https import (
     DIRECTLY,

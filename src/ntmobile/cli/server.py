@@ -14,8 +14,8 @@ from ntmobile.runtime.clock import Clock
 from ntmobile.servers.config import Addresses, RelayPorts, Role, ServerConfig, ServerSettings
 from ntmobile.servers.files import ServerDirectory
 from ntmobile.servers.init import initialise, refuse_used
+from ntmobile.servers.lone_directory import make_lone_directory
 from ntmobile.servers.push_settings import PushSettings, WebPushSettings
-from ntmobile.servers.relay_directory import make_relay_directory
 from ntmobile.servers.view import ServerView, view
 from ntmobile.servers.zone_check import Free, Taken, Unknown, examine
 
@@ -90,7 +90,7 @@ def relay(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to make.")],
 ) -> None:
     """Make the directory of an RS on a machine of its own, without the domain's secrets."""
-    site = make_relay_directory(
+    site = make_lone_directory(
         ServerDirectory(directory), name, out, entropy=SystemRandom(), now_s=int(Clock().wall())
     )
     note(f"made {out} for {name}; next:")

@@ -111,13 +111,13 @@ class ServerDirectory:
         return key.private_bytes_raw()
 
     @property
-    def is_of_an_rs(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether it was made for an RS alone, which the domain's private key is kept from."""
         return (self.path / "domain.pub").exists()
 
     def domain_public(self) -> bytes:
         """Return the 32 bytes of the domain's public key."""
-        if not self.is_of_an_rs:
+        if not self.is_alone:
             return public_of(self.domain_key())
         file = self.path / "domain.pub"
         try:
@@ -176,7 +176,7 @@ class ServerDirectory:
 
         One that the operator brought is left alone, and that of an RS alone.
         """
-        if settings.server.certificate or self.is_of_an_rs:
+        if settings.server.certificate or self.is_alone:
             return False
         if not needs_renewal(self.tls_certificate(settings), names, now_s):
             return False

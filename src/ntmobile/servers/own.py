@@ -28,7 +28,7 @@ class OwnDomain:
     """SHA-256 of the certificate that the servers present, in DER."""
     proof: bytes = field(repr=False)
     """The domain's private key; for an RS alone a statement that was made with it."""
-    is_of_an_rs: bool = False
+    is_alone: bool = False
     authorities: tuple[bytes, ...] = ()
     """The CAs of the domain's nodes, in DER, its own first."""
 
@@ -37,7 +37,7 @@ class OwnDomain:
         """Read the keys; raises Remedy."""
         public = directory.domain_public()
         certificate = der_digest(directory.tls_certificate(settings))
-        if not directory.is_of_an_rs:
+        if not directory.is_alone:
             stated = directory.authorities(settings)
             key = directory.domain_key()
             return cls(settings, public, certificate, key, authorities=stated)
@@ -47,7 +47,7 @@ class OwnDomain:
         except StatementWrong as error:
             remedy = "make the RS's directory anew: ntm server relay"
             raise Remedy(str(error), remedy=remedy) from None
-        return cls(settings, public, certificate, statement, is_of_an_rs=True)
+        return cls(settings, public, certificate, statement, is_alone=True)
 
     @property
     def name(self) -> str:
@@ -88,12 +88,12 @@ class OwnDomain:
 
     def signer(self, entropy: Entropy) -> Signer:
         """Return what signs requests in the domain's name; not for an RS alone."""
-        assert not self.is_of_an_rs
+        assert not self.is_alone
         return Signer(self.name, self.proof, entropy)
 
     def statement(self, now_s: int) -> bytes:
         """Return what is served at /.well-known/ntm."""
-        if self.is_of_an_rs:
+        if self.is_alone:
             return self.proof
         certificates = (self.certificate,)
         statement = make_statement(

@@ -46,12 +46,12 @@ from ntmobile.servers.home import STATEFUL, at_home, partner_elsewhere
 from ntmobile.servers.http import Front
 from ntmobile.servers.keeper import Keeper
 from ntmobile.servers.logins import Logins
+from ntmobile.servers.lone_directory import label_of
 from ntmobile.servers.metrics import Metrics
 from ntmobile.servers.notification import NotificationServer
 from ntmobile.servers.own import OwnDomain
 from ntmobile.servers.push import Push
 from ntmobile.servers.relay import RelayServer
-from ntmobile.servers.relay_directory import label_of
 from ntmobile.servers.relay_memory import RelayMemory
 from ntmobile.servers.self_check import check_dns, check_https, check_stun
 from ntmobile.servers.steps import seen
@@ -93,7 +93,7 @@ class Servers:
         self._entropy = entropy
         self._clock = clock
         settings = directory.config()
-        if directory.is_of_an_rs:
+        if directory.is_alone:
             roles, relay = _only_rs(roles), label_of(directory, settings)
         self.sites = {site.role: site for site in at_home(settings, roles, relay, is_local)}
         """The servers of this process."""
@@ -424,7 +424,7 @@ class Servers:
             log.warning("the certificate of this RS is due", next=remedy)
 
     def _renew(self, settings: ServerConfig) -> bool:
-        if self.directory.is_of_an_rs:
+        if self.directory.is_alone:
             self._warn_of_expiry(settings)
             return False
         serial = self._entropy.getrandbits(158) | 1

@@ -20,8 +20,8 @@ from ntmobile.servers.config import (
 )
 from ntmobile.servers.files import ServerDirectory
 from ntmobile.servers.init import initialise
+from ntmobile.servers.lone_directory import make_lone_directory
 from ntmobile.servers.own import OwnDomain
-from ntmobile.servers.relay_directory import make_relay_directory
 from ntmobile.servers.serve import Servers
 
 LOOPBACK = ip_address("127.0.0.1")
@@ -59,7 +59,7 @@ async def main(tmp_path: Path, new_ports: Callable[[int], list[int]]) -> ServerD
 def relay_of(main: ServerDirectory, label: str = "rs2") -> ServerDirectory:
     path = main.path.with_name(label)
     now_s = int(Clock().wall())
-    make_relay_directory(main, label, path, entropy=SystemRandom(), now_s=now_s)
+    make_lone_directory(main, label, path, entropy=SystemRandom(), now_s=now_s)
     return ServerDirectory(path)
 
 
@@ -140,4 +140,4 @@ async def test_a_certificate_that_runs_out_is_said(main: ServerDirectory) -> Non
 
 async def test_a_used_directory_is_left_alone(main: ServerDirectory) -> None:
     with pytest.raises(Remedy, match="holds a server already"):
-        make_relay_directory(main, "rs", main.path, entropy=SystemRandom(), now_s=0)
+        make_lone_directory(main, "rs", main.path, entropy=SystemRandom(), now_s=0)

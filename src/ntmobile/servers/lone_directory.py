@@ -26,7 +26,7 @@ HEADER = """# Settings of an RS of {domain}, made by ntm server relay.
 """
 
 
-def make_relay_directory(
+def make_lone_directory(
     main: ServerDirectory, label: str, directory: Path, *, entropy: Entropy, now_s: int
 ) -> Site:
     """Make the directory of the RS of that label from the domain's; raises Remedy.
