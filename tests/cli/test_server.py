@@ -88,14 +88,34 @@ def test_the_directory_of_an_rs_is_made_and_says_what_to_do_with_it(tmp_path: Pa
     assert json.loads(shown.stdout)["domain_key"] == show(tmp_path)["domain_key"]
 
 
-def test_an_rs_that_there_is_not_is_named(tmp_path: Path) -> None:
+def test_the_directory_of_an_ns_is_made_and_says_what_to_open(tmp_path: Path) -> None:
     init(tmp_path, "--offline")
-    main, made = str(tmp_path / "servers"), tmp_path / "relay"
+    main, made = tmp_path / "servers", tmp_path / "ns2"
+    further = '[[notifier]]\nname = "ns2"\naddresses = ["203.0.113.40"]\n'
+    settings = main / "server.toml"
+    settings.write_text(settings.read_text() + further)
 
-    done = CliRunner().invoke(application("server"), ["server", "relay", main, "rs9", str(made)])
+    words = ["server", "notifier", str(main), "ns2", str(made)]
+    done = CliRunner().invoke(application("server"), words)
+
+    assert done.exit_code == 0, done.stderr
+    assert "copy it to the machine that has 203.0.113.40" in done.stderr
+    assert "open port 4434, TCP for nodes and UDP for the DC, and TCP 443" in done.stderr
+    assert show(tmp_path)["ports"]["ns2"] == {"tcp": 443, "udp": 4434, "held": 4434}
+
+
+@pytest.mark.parametrize(
+    ("what", "told"), [("relay", "is no RS of ntm.example.org (rs)"), ("notifier", "NS")]
+)
+def test_a_server_that_there_is_not_is_named(tmp_path: Path, what: str, told: str) -> None:
+    init(tmp_path, "--offline")
+    main, made = str(tmp_path / "servers"), tmp_path / "made"
+
+    done = CliRunner().invoke(application("server"), ["server", what, main, "s9", str(made)])
 
     assert done.exit_code == 1
-    assert "rs9 is no RS of ntm.example.org (rs)" in done.stderr
+    assert told in done.stderr
+    assert f"[[{what}]]" in done.stderr
     assert not made.exists()
 
 

@@ -158,6 +158,66 @@ def test_an_ns_that_falls_silent_is_missed_at_the_next_keep_alive() -> None:
     assert_reached(world, org, cn)
 
 
+@pytest.mark.parametrize("silently", [False, True])
+def test_the_nodes_of_an_ns_stay_where_they_went_when_it_comes_back(silently: bool) -> None:
+    """Nothing flaps: they are told another when their Kntmns is over, and not before."""
+    world, org, cn = held(notifiers=2)
+    first = number_of(serving(cn))
+    org.notifiers[first].kill(silently=silently)
+    world.run_for(200)
+    second = serving(cn)
+    told = len(cn.events_of(ReachedBy))
+
+    org.restart_notifier(first)
+    world.run_for(3600)
+
+    assert (serving(cn), number_of(second)) == (second, 1 - first)
+    assert len(cn.events_of(ReachedBy)) == told
+    assert_reached(world, org, cn)
+
+
+def test_a_node_goes_back_to_the_ns_of_its_order_with_its_next_kntmns() -> None:
+    """So that an NS which was away does not stay without nodes."""
+    world, org, cn = held(notifiers=2)
+    first = serving(cn)
+    org.notifiers[number_of(first)].kill()
+    world.run_for(60)
+    org.restart_notifier(number_of(first))
+    assert serving(cn) not in (first, "")
+
+    world.run_for(25 * 3600)
+
+    assert serving(cn) == first
+    assert_reached(world, org, cn)
+
+
+def test_an_ns_that_the_operator_takes_away_lets_go_of_its_nodes_though_it_runs_on() -> None:
+    world, org, cn = held(notifiers=2)
+    before = number_of(serving(cn))
+
+    org.use_notifiers(1 - before)
+    world.run_for(10)
+
+    assert number_of(serving(cn)) == 1 - before
+    assert org.notifiers[before].machine.held == 0
+    assert_reached(world, org, cn)
+
+
+def test_an_ns_that_is_added_takes_nodes_of_its_own_and_leaves_the_others_where_they_are() -> None:
+    world, org, cn = held(notifiers=2)
+    org.use_notifiers(number_of(serving(cn)))
+    world.run_for(30)
+    before = serving(cn)
+    told = len(cn.events_of(ReachedBy))
+
+    org.use_notifiers(0, 1)
+    others = [world.node(f"pc{n}.bob", org, options=TCP) for n in range(6)]
+    world.run_for(30)
+
+    assert (serving(cn), len(cn.events_of(ReachedBy))) == (before, told)
+    assert {serving(each) for each in others} == {"ns.example.org", "ns2.example.org"}
+
+
 def test_without_another_ns_the_node_keeps_alive_by_udp_meanwhile_and_says_why() -> None:
     """The negative twin of the fail-over."""
     world, org, cn = held(lifetime_s=60)

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from ntmobile.config import ConfigError, render
 from ntmobile.proto.coordinator.policy import Federation
 from ntmobile.servers.config import (
+    NOTIFICATION_PORT,
     Authentication,
     CoordinatorPorts,
     DnsSettings,
     FederationSettings,
+    FurtherNotifier,
     FurtherRelay,
     NodeSettings,
     RelayPorts,
@@ -35,6 +37,17 @@ udp = 9000
 name = "rs3"
 addresses = ["203.0.113.30"]
 """
+TWO_NOTIFIERS = """
+[[notifier]]
+name = "ns2"
+addresses = ["203.0.113.40", "203.0.113.41", "2001:db8::40"]
+https = 444
+port = 443
+
+[[notifier]]
+name = "ns3"
+addresses = ["203.0.113.50"]
+"""
 FCM = '[push.fcm]\nproject = "my-project"\ncredentials = "fcm.json"\n'
 APNS = """[push.apns]
 key = "a.p8"
@@ -42,7 +55,7 @@ key_id = "ABCDE12345"
 team_id = "TEAM123456"
 topic = "net.example.app"
 """
-PORTS = st.integers(1, 65535)
+PORTS = st.integers(1, 65535).filter(lambda port: port != NOTIFICATION_PORT)
 CONFIGS = st.builds(
     ServerConfig,
     server=st.builds(
@@ -65,6 +78,9 @@ CONFIGS = st.builds(
     ),
     relay=st.sampled_from(
         [(), (FurtherRelay(name="rs2", addresses=(ip_address("203.0.113.30"),)),)]
+    ),
+    notifier=st.sampled_from(
+        [(), (FurtherNotifier(name="ns2", addresses=(ip_address("203.0.113.40"),)),)]
     ),
     dns=st.builds(DnsSettings, port=st.integers(2000, 2999)),
     federation=st.builds(FederationSettings, mode=st.sampled_from(Federation)),
@@ -133,14 +149,34 @@ def test_a_domain_may_have_several_rs_each_with_one_datagram_address_a_family() 
     }
 
 
-def test_a_further_rs_leaves_the_certificate_of_the_others_as_it_is() -> None:
-    assert parse_server(LEAST + TWO_RELAYS).names == parse_server(LEAST).names
+def test_a_domain_may_have_several_ns_each_with_one_address_a_family() -> None:
+    config = parse_server(LEAST + 'roles = ["as", "dc", "ns"]\n' + TWO_NOTIFIERS)
+
+    notifiers = {config.host_of(site): site.signalling() for site in config.notifiers}
+
+    assert notifiers == {
+        "ns.ntm.example.org": (Endpoint("203.0.113.10", 4434),),
+        "ns2.ntm.example.org": (Endpoint("203.0.113.40", 443), Endpoint("2001:db8::40", 443)),
+        "ns3.ntm.example.org": (Endpoint("203.0.113.50", 4434),),
+    }
+    assert config.notifiers[1].heading == "[[notifier]] ns2"
+
+
+@pytest.mark.parametrize("further", [TWO_RELAYS, TWO_NOTIFIERS])
+def test_a_further_server_leaves_the_certificate_of_the_others_as_it_is(further: str) -> None:
+    assert parse_server(LEAST + further).names == parse_server(LEAST).names
 
 
 def test_a_domain_may_have_only_rs_on_machines_of_their_own() -> None:
     config = parse_server(LEAST + 'roles = ["as", "dc"]\n' + TWO_RELAYS)
 
     assert [site.label for site in config.relays] == ["rs2", "rs3"]
+
+
+def test_a_domain_may_have_only_ns_on_machines_of_their_own() -> None:
+    config = parse_server(LEAST + TWO_NOTIFIERS)
+
+    assert [site.label for site in config.notifiers] == ["ns2", "ns3"]
 
 
 def test_servers_at_different_addresses_may_have_the_same_port() -> None:
@@ -173,6 +209,14 @@ def test_push_settings_are_read() -> None:
         ('[[relay]]\nname = "rs2"\n', 4, "relay[1].addresses"),
         ('[[relay]]\nname = "rs2"\naddresses = ["203.0.113.10"]\n', 4, "relay[1].udp"),
         (TWO_RELAYS.replace("rs3", "rs2"), 11, "relay[2].name"),
+        ('[[notifier]]\nname = "ns"\naddresses = ["203.0.113.40"]\n', 5, "notifier[1].name"),
+        ('[[notifier]]\nname = "ns2"\naddresses = []\n', 6, "notifier[1].addresses"),
+        ('[[notifier]]\nname = "ns2"\n', 4, "notifier[1].addresses"),
+        (TWO_NOTIFIERS.replace("https = 444\n", ""), 8, "notifier[1].port"),
+        (TWO_NOTIFIERS.replace("ns3", "ns2"), 12, "notifier[2].name"),
+        (TWO_RELAYS + TWO_NOTIFIERS.replace("ns3", "rs3"), 21, "notifier[2].name"),
+        ('roles = ["as", "dc", "ns"]\n[ns]\nport = 443\n', 6, "ns.port"),
+        ('roles = ["dc", "ns"]\n[ns]\nport = 4330\n', 6, "ns.port"),
         ("roles = []\n", 4, "server.roles"),
         ('roles = ["dc", "dc"]\n', 4, "server.roles"),
         ('certificate = "chain.pem"\n', 1, "server.key"),

@@ -30,10 +30,13 @@ def found(
     *addresses: str,
     roles: tuple[Role, ...] | None = None,
     relay: str | None = None,
+    notifier: str | None = None,
     settings: ServerConfig = SETTINGS,
 ) -> list[str]:
+    said = {Role.RS: relay, Role.NS: notifier}
+    named = {role: label for role, label in said.items() if label is not None}
     with capture_logs():
-        return [site.label for site in at_home(settings, roles, relay, machine(*addresses))]
+        return [site.label for site in at_home(settings, roles, named, machine(*addresses))]
 
 
 def test_a_server_is_at_home_where_its_address_is() -> None:
@@ -44,7 +47,7 @@ def test_a_server_is_at_home_where_its_address_is() -> None:
 
 def test_what_runs_elsewhere_is_said() -> None:
     with capture_logs() as logs:
-        at_home(SETTINGS, None, None, machine(MAIN))
+        at_home(SETTINGS, None, {}, machine(MAIN))
 
     assert [(each["server"], each["at"]) for each in logs] == [
         ("rs.ntm.example.org", RELAY),
@@ -116,7 +119,7 @@ def test_as_and_dc_on_different_machines_are_noticed(
     apart = f'[as]\naddresses = ["{FURTHER}"]\n[rs]\naddresses = ["{RELAY}"]\n'
     settings = parse_server(text + apart)
     with capture_logs():
-        running = at_home(settings, None, None, machine(machine_of))
+        running = at_home(settings, None, {}, machine(machine_of))
 
     partner = partner_elsewhere(settings, running, machine(machine_of))
 
@@ -136,3 +139,38 @@ def test_ns_may_be_alone_on_a_machine() -> None:
 
     assert found(MAIN, settings=settings) == ["dc"]
     assert found(FURTHER, settings=settings) == ["ns"]
+
+
+NOTIFIERS = parse_server(f"""
+[server]
+domain = "ntm.example.org"
+addresses = ["{MAIN}"]
+roles = ["as", "dc", "rs", "ns"]
+[[notifier]]
+name = "ns2"
+addresses = ["{RELAY}"]
+[[notifier]]
+name = "ns3"
+addresses = ["{FURTHER}"]
+""")
+
+
+def test_of_several_ns_the_one_runs_that_is_at_home() -> None:
+    assert found(MAIN, settings=NOTIFIERS) == ["as", "dc", "ns", "rs"]
+    assert found(RELAY, settings=NOTIFIERS) == ["ns2"]
+    assert found(PRIVATE, roles=(Role.NS,), notifier="ns3", settings=NOTIFIERS) == ["ns3"]
+
+
+def test_a_machine_that_could_be_any_ns_asks_which() -> None:
+    """The negative twin."""
+    with pytest.raises(Remedy, match=r"any NS \(ns, ns2, ns3\)") as raised:
+        found(PRIVATE, roles=(Role.NS,), settings=NOTIFIERS)
+
+    assert "--roles ns --notifier ns3" in raised.value.remedy
+
+
+def test_an_unknown_ns_is_refused_with_those_there_are() -> None:
+    with pytest.raises(Remedy, match=r"rs2 is no NS of this domain \(ns, ns2, ns3\)") as raised:
+        found(MAIN, notifier="rs2", settings=NOTIFIERS)
+
+    assert "[[notifier]]" in raised.value.remedy

@@ -38,6 +38,9 @@ def serve(
     relay: Annotated[
         str, typer.Option(help="Which RS this machine is, when its addresses do not tell.")
     ] = "",
+    notifier: Annotated[
+        str, typer.Option(help="Which NS this machine is, when its addresses do not tell.")
+    ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every message.")] = False,
 ) -> None:
     """Run the servers; prints one line `ready` when every role answers.
@@ -48,7 +51,7 @@ def serve(
     servers = Servers(
         ServerDirectory(directory),
         _parsed(roles),
-        relay=relay or None,
+        named={role: name for role, name in ((Role.RS, relay), (Role.NS, notifier)) if name},
         entropy=SystemRandom(),
         clock=Clock(),
     )

@@ -82,21 +82,42 @@ def show_(directory: Directory, json: JsonOption = False) -> None:
         show(f"{name:<16} {value}")
 
 
+_OUT = typer.Argument(metavar="OUT", help="The directory to make.")
+
+
 @APP.command("relay")
 @command
 def relay(
     directory: Directory,
     name: Annotated[str, typer.Argument(help="Which RS: rs, or the name of a [[relay]].")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to make.")],
+    out: Annotated[Path, _OUT],
 ) -> None:
     """Make the directory of an RS on a machine of its own, without the domain's secrets."""
-    site = make_lone_directory(
-        ServerDirectory(directory), name, out, entropy=SystemRandom(), now_s=int(Clock().wall())
-    )
+    _make_lone(directory, Role.RS, name, out)
+
+
+@APP.command("notifier")
+@command
+def notifier(
+    directory: Directory,
+    name: Annotated[str, typer.Argument(help="Which NS: ns, or the name of a [[notifier]].")],
+    out: Annotated[Path, _OUT],
+) -> None:
+    """Make the directory of an NS on a machine of its own, without the domain's secrets."""
+    _make_lone(directory, Role.NS, name, out)
+
+
+def _make_lone(directory: Path, role: Role, name: str, out: Path) -> None:
+    now_s = int(Clock().wall())
+    main = ServerDirectory(directory)
+    site = make_lone_directory(main, role, name, out, entropy=SystemRandom(), now_s=now_s)
     note(f"made {out} for {name}; next:")
     note(f"  1. copy it to the machine that has {', '.join(map(str, site.addresses))}")
     note("  2. there: ntm serve DIRECTORY")
-    note("  3. here, if it is new: kill -HUP the process of ntm serve")
+    if role is Role.NS:
+        note(f"  3. open port {site.udp}, TCP for nodes and UDP for the DC, and TCP {site.https}")
+    last = "here, if it is new: kill -HUP the process of ntm serve"
+    note(f"  {4 if role is Role.NS else 3}. {last}")
 
 
 _ROLE = one_of(Role)

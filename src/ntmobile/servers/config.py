@@ -4,7 +4,7 @@ Ours: docs/protocol.md sections 1 and 10.
 """
 # ruff: noqa: RUF009 -- the calls in class bodies make fields
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
@@ -82,13 +82,16 @@ RESOLVER = Kind(
 )
 
 
-def _relay_name(value: object) -> str:
+def _further_name(value: object) -> str:
     if not isinstance(value, str) or not is_label(value) or value in set(Role):
         raise ValueError
     return value
 
 
-RELAY_NAME = Kind('one label like "rs2", and not the name of a role', _relay_name)
+def _name_like(example: str) -> Kind[str]:
+    return Kind(f'one label like "{example}", and not the name of a role', _further_name)
+
+
 _PATH = text('a file, from the directory of server.toml, or "" for none')
 
 
@@ -162,11 +165,23 @@ class RelayPorts:
 class FurtherRelay:
     """`[[relay]]`: one more RS of the domain, on a machine of its own."""
 
-    name: str = required(RELAY_NAME)
+    name: str = required(_name_like("rs2"))
     """Its host name's first label: rs2 is rs2.ntm.example.org."""
     addresses: Addresses = required(list_of(ADDRESS))
     https: int = setting(PORT, HTTPS_PORT)
     udp: int = setting(PORT, RELAY_UDP_PORT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherNotifier:
+    """`[[notifier]]`: one more NS of the domain, on a machine of its own."""
+
+    name: str = required(_name_like("ns2"))
+    """Its host name's first label: ns2 is ns2.ntm.example.org."""
+    addresses: Addresses = required(list_of(ADDRESS))
+    https: int = setting(PORT, HTTPS_PORT)
+    port: int = setting(PORT, NOTIFICATION_PORT)
+    """As of `[ns]`. 443 gets through proxies that lead nowhere else; https is another one then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +228,10 @@ class StoreSettings:
     """SQLAlchemy's form: sqlite+aiosqlite:///FILE, postgresql+asyncpg://USER@HOST/DATABASE."""
 
 
+FURTHER: Mapping[Role, str] = {Role.NS: "notifier", Role.RS: "relay"}
+"""Roles of which a domain may have several, and the sections of the further ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """One server of the domain: what it is, and where it answers."""
@@ -229,7 +248,9 @@ class Site:
     @property
     def heading(self) -> str:
         """Its section of server.toml."""
-        return f"[{self.label}]" if self.label == self.role else f"[[relay]] {self.label}"
+        if self.label == self.role:
+            return f"[{self.label}]"
+        return f"[[{FURTHER[self.role]}]] {self.label}"
 
     def at(self, port: int) -> tuple[Endpoint, ...]:
         """Return every address of the server with that port."""
@@ -255,6 +276,7 @@ class ServerConfig:
     ns: NotificationPorts = table(NotificationPorts)
     rs: RelayPorts = table(RelayPorts)
     relay: tuple[FurtherRelay, ...] = tables(FurtherRelay)
+    notifier: tuple[FurtherNotifier, ...] = tables(FurtherNotifier)
     dns: DnsSettings = table(DnsSettings)
     federation: FederationSettings = table(FederationSettings)
     nodes: NodeSettings = table(NodeSettings)
@@ -275,7 +297,7 @@ class ServerConfig:
         return f"{site.label}.{self.domain}"
 
     def site(self, role: Role) -> Site:
-        """Return the server of a role; of RS the one of `[rs]`."""
+        """Return the server of a role; of RS the one of `[rs]`, of NS the one of `[ns]`."""
         match role:
             case Role.AS:
                 here, https, udp = self.as_.addresses, self.as_.https, None
@@ -290,27 +312,35 @@ class ServerConfig:
     @property
     def sites(self) -> tuple[Site, ...]:
         """All servers of the domain, on whatever machine."""
-        further = (
+        relays = (
             Site(Role.RS, each.name, each.addresses, each.https, each.udp) for each in self.relay
         )
-        return (*map(self.site, self.server.roles), *further)
+        notifiers = (
+            Site(Role.NS, each.name, each.addresses, each.https, each.port)
+            for each in self.notifier
+        )
+        return (*map(self.site, self.server.roles), *relays, *notifiers)
+
+    def all_of(self, role: Role) -> tuple[Site, ...]:
+        """Return all servers of a role."""
+        return tuple(site for site in self.sites if site.role is role)
 
     @property
     def notifiers(self) -> tuple[Site, ...]:
         """All NS of the domain."""
-        return tuple(site for site in self.sites if site.role is Role.NS)
+        return self.all_of(Role.NS)
 
     @property
     def relays(self) -> tuple[Site, ...]:
         """All RS of the domain."""
-        return tuple(site for site in self.sites if site.role is Role.RS)
+        return self.all_of(Role.RS)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Host names in every server's certificate, the domain itself first.
 
-        Without those of further RS: theirs have them, and the certificate of the others, whose
-        fingerprint people write down, stays when an RS is added.
+        Without those of further RS and NS: theirs have them, and the certificate of the others,
+        whose fingerprint people write down, stays when one is added.
         """
         return (self.domain, *map(self.name_of, self.server.roles))
 
@@ -338,21 +368,31 @@ def _contradictions(config: ServerConfig) -> Iterator[tuple[Path, str, str]]:
         yield ("server", "key"), "goes with certificate", "both or neither"
     if server.metrics is not None and not server.metrics.host.is_loopback:
         yield ("server", "metrics"), "would be open to everybody", "a loopback address"
-    for number, relay in enumerate(config.relay):
-        if not relay.addresses:
-            yield ("relay", number, "addresses"), "is empty", ADDRESS.allowed
-        if relay.name in {each.name for each in config.relay[:number]}:
-            yield ("relay", number, "name"), f'"{relay.name}" is taken', "a name of its own"
+    taken: set[str] = set()
+    sections: dict[str, tuple[FurtherRelay | FurtherNotifier, ...]] = {
+        "relay": config.relay,
+        "notifier": config.notifier,
+    }
+    for section, further in sections.items():
+        for number, one in enumerate(further):
+            if not one.addresses:
+                yield (section, number, "addresses"), "is empty", ADDRESS.allowed
+            if one.name in taken:
+                yield (section, number, "name"), f'"{one.name}" is taken', "a name of its own"
+            taken.add(one.name)
     yield from _collisions(config)
 
 
 def _collisions(config: ServerConfig) -> Iterator[tuple[Path, str, str]]:
-    """UDP ports that two servers would open at the same address."""
+    """Ports that two servers would open at the same address; HTTPS they share."""
     taken: dict[Endpoint, str] = {}
     for site, path in zip(config.sites, _paths(config), strict=True):
-        endpoints = [] if site.udp is None else [(site.signalling(), site.label, (*path, "udp"))]
+        key = "port" if site.role is Role.NS else "udp"
+        endpoints = [] if site.udp is None else [(site.signalling(), site.label, (*path, key))]
         if site.role is Role.DC:
             endpoints.append((site.at(config.dns.port), "dns", ("dns", "port")))
+        if site.role is Role.NS and (web := _web_at(config, site)) is not None:
+            yield (*path, key), f"TCP port {site.udp} is HTTPS of {web} already", "another port"
         for opened, owner, place in endpoints:
             for endpoint in opened:
                 other = taken.setdefault(endpoint, owner)
@@ -361,7 +401,16 @@ def _collisions(config: ServerConfig) -> Iterator[tuple[Path, str, str]]:
                     yield place, problem, "a port of its own"
 
 
+def _web_at(config: ServerConfig, notifier: Site) -> str | None:
+    """Return whose HTTPS is where nodes shall connect to an NS."""
+    for site in config.sites:
+        if site.https == notifier.udp and set(site.addresses) & set(notifier.addresses):
+            return site.label
+    return None
+
+
 def _paths(config: ServerConfig) -> Iterator[Path]:
     """The section of each server, in the order of `sites`."""
     yield from ((str(role),) for role in config.server.roles)
     yield from (("relay", number) for number in range(len(config.relay)))
+    yield from (("notifier", number) for number in range(len(config.notifier)))

@@ -104,7 +104,7 @@ class CoordinatorServer:
         """Take over what may change while running: RS, NS and the push services."""
         self.driver.do(lambda _: self.machine.set_relays(relays_of(settings)))
         self.driver.do(lambda _: self.machine.set_push(settings.push.kinds))
-        self.driver.do(lambda _: self.machine.set_notifiers(notifiers_of(settings)))
+        self.driver.do(lambda now: self.machine.set_notifiers(notifiers_of(settings), now))
 
     def registered(self) -> int:
         """How many nodes showed themselves lately."""

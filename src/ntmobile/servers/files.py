@@ -13,8 +13,8 @@
     relay-LABEL.paths           what an RS goes on with after a restart; it makes it itself
     admin-ROLES.sock            where a running `ntm serve` listens to `ntm admin`
 
-The directory of an RS alone has no secret but its own: of these it has `server.toml`, `ca.pem` and
-`server.pem`, and besides them::
+The directory of an RS or NS alone has no secret but its own: of these it has `server.toml`,
+`ca.pem` and `server.pem`, and besides them::
 
     domain.pub                  the domain's public key
     statement                   the domain's word for the certificate in server.pem
@@ -54,6 +54,9 @@ from ntmobile.wire.device_token import encode64
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Source: FIPS 186-5, the order of the base point."""
+
+MAKE_ANEW = "make this directory anew where the domain's is: ntm server relay, or notifier"
+"""For the directory of an RS or NS alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class ServerDirectory:
 
     @property
     def is_alone(self) -> bool:
-        """Whether it was made for an RS alone, which the domain's private key is kept from."""
+        """Whether it was made for one RS or NS, which the domain's private key is kept from."""
         return (self.path / "domain.pub").exists()
 
     def domain_public(self) -> bytes:
@@ -125,15 +128,15 @@ class ServerDirectory:
         except (ValueError, TypeError):
             key = None
         if not isinstance(key, Ed25519PublicKey):
-            raise Remedy(f"{file} is no Ed25519 key", remedy="make the RS's directory anew")
+            raise Remedy(f"{file} is no Ed25519 key", remedy=MAKE_ANEW)
         return key.public_bytes_raw()
 
     def statement(self) -> bytes:
-        """Return the domain's word for the certificate of an RS alone."""
+        """Return the domain's word for the certificate of an RS or NS alone."""
         return self._bytes(self.path / "statement")
 
     def write_domain_public(self, public: bytes, statement: bytes) -> None:
-        """Write what an RS alone shows of the domain, instead of the private key."""
+        """Write what an RS or NS alone shows of the domain, instead of the private key."""
         pem = Ed25519PublicKey.from_public_bytes(public).public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )

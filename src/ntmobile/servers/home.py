@@ -5,12 +5,12 @@ one of its addresses is; behind a provider's NAT no address tells, and --roles d
 Ours: docs/protocol.md section 10.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
 from ntmobile.errors import Remedy
-from ntmobile.servers.config import Role, ServerConfig, Site
+from ntmobile.servers.config import FURTHER, Role, ServerConfig, Site
 from ntmobile.wire.endpoint import Host
 
 log = structlog.get_logger()
@@ -23,19 +23,19 @@ STATEFUL = frozenset((Role.AS, Role.DC))
 def at_home(
     settings: ServerConfig,
     roles: Sequence[Role] | None,
-    relay: str | None,
+    named: Mapping[Role, str],
     is_local: Callable[[Host], bool],
 ) -> tuple[Site, ...]:
     """Return the servers to run, at most one of a role; raises Remedy when that is none.
 
-    Roles None are those at home here, and all that are at [server] addresses where none is; relay
-    names the RS where a domain has several.
+    Roles None are those at home here, and all that are at [server] addresses where none is; named
+    has the labels of those that are meant where a domain has several RS or NS.
     """
     _refuse_unknown(settings, roles or ())
     sites = list(settings.sites)
-    if relay is not None:
-        _refuse_unknown_relay(settings, relay)
-        sites = [site for site in sites if site.role is not Role.RS or site.label == relay]
+    for role, label in named.items():
+        _refuse_unknown_label(settings, role, label)
+        sites = [site for site in sites if site.role is not role or site.label == label]
     if roles is None:
         local = [site for site in sites if any(map(is_local, site.addresses))]
         chosen = local or [each for each in sites if each.addresses == settings.server.addresses]
@@ -77,23 +77,31 @@ def _refuse_unknown(settings: ServerConfig, roles: Iterable[Role]) -> None:
             )
 
 
-def _refuse_unknown_relay(settings: ServerConfig, relay: str) -> None:
-    labels = [site.label for site in settings.relays]
-    if relay not in labels:
+def _refuse_unknown_label(settings: ServerConfig, role: Role, label: str) -> None:
+    labels = [site.label for site in settings.all_of(role)]
+    if label not in labels:
         raise Remedy(
-            f"{relay} is no RS of this domain ({', '.join(labels) or 'it has none'})",
-            remedy='add it to server.toml first: [[relay]], name = "...", addresses = [...]',
+            f"{label} is no {role.name} of this domain ({', '.join(labels) or 'it has none'})",
+            remedy=f"add it to server.toml first: {example(role, '...')}",
         )
+
+
+def example(role: Role, label: str) -> str:
+    """Return what makes a further server of that role known, in one line."""
+    return f'[[{FURTHER[role]}]], name = "{label}", addresses = [...]'
 
 
 def _refuse_ambiguous(wanted: Sequence[Site], is_local: Callable[[Host], bool]) -> None:
-    relays = [site for site in wanted if site.role is Role.RS]
-    if len(relays) > 1 and not any(map(is_local, relays[0].addresses)):
-        labels = ", ".join(site.label for site in relays)
-        raise Remedy(
-            f"this machine has no address of any RS ({labels}), so it could be each of them",
-            remedy=f"say which one it is: ntm serve DIR --roles rs --relay {relays[-1].label}",
-        )
+    for role, section in FURTHER.items():
+        same = [site for site in wanted if site.role is role]
+        if len(same) > 1 and not any(map(is_local, same[0].addresses)):
+            labels = ", ".join(site.label for site in same)
+            named = f"--roles {role} --{section} {same[-1].label}"
+            raise Remedy(
+                f"this machine has no address of any {role.name} ({labels}), so it could be each "
+                "of them",
+                remedy=f"say which one it is: ntm serve DIR {named}",
+            )
 
 
 def _one_a_role(sites: Iterable[Site]) -> tuple[Site, ...]:

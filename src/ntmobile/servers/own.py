@@ -12,7 +12,7 @@ from ntmobile.runtime.signed import Signer
 from ntmobile.runtime.statement import StatementWrong, check_statement, make_statement
 from ntmobile.servers.config import Role, ServerConfig, Site
 from ntmobile.servers.dns_zone import Services
-from ntmobile.servers.files import ServerDirectory
+from ntmobile.servers.files import MAKE_ANEW, ServerDirectory
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.message import encode
 
@@ -27,7 +27,7 @@ class OwnDomain:
     certificate: bytes
     """SHA-256 of the certificate that the servers present, in DER."""
     proof: bytes = field(repr=False)
-    """The domain's private key; for an RS alone a statement that was made with it."""
+    """The domain's private key; for an RS or NS alone a statement that was made with it."""
     is_alone: bool = False
     authorities: tuple[bytes, ...] = ()
     """The CAs of the domain's nodes, in DER, its own first."""
@@ -45,8 +45,7 @@ class OwnDomain:
         try:
             check_statement(statement, settings.domain, public, certificate)
         except StatementWrong as error:
-            remedy = "make the RS's directory anew: ntm server relay"
-            raise Remedy(str(error), remedy=remedy) from None
+            raise Remedy(str(error), remedy=MAKE_ANEW) from None
         return cls(settings, public, certificate, statement, is_alone=True)
 
     @property
@@ -87,7 +86,7 @@ class OwnDomain:
         return self.settings.site(Role.DC).signalling()
 
     def signer(self, entropy: Entropy) -> Signer:
-        """Return what signs requests in the domain's name; not for an RS alone."""
+        """Return what signs requests in the domain's name; not for an RS or NS alone."""
         assert not self.is_alone
         return Signer(self.name, self.proof, entropy)
 

@@ -7,9 +7,10 @@ Ours: docs/protocol.md section 10.
 """
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from types import MappingProxyType
 
 import dns.rrset
 import msgspec
@@ -46,7 +47,7 @@ from ntmobile.servers.home import STATEFUL, at_home, partner_elsewhere
 from ntmobile.servers.http import Front
 from ntmobile.servers.keeper import Keeper
 from ntmobile.servers.logins import Logins
-from ntmobile.servers.lone_directory import label_of
+from ntmobile.servers.lone_directory import command_of, site_of
 from ntmobile.servers.metrics import Metrics
 from ntmobile.servers.notification import NotificationServer
 from ntmobile.servers.own import OwnDomain
@@ -81,10 +82,11 @@ class Servers:
         *,
         entropy: Entropy,
         clock: Clock,
-        relay: str | None = None,
+        named: Mapping[Role, str] = MappingProxyType({}),
         resolvers: Callable[[], Sequence[Endpoint]] | None = None,
     ) -> None:
-        """Roles None are those at home here, relay names the RS where there are several.
+        """Roles None are those at home here, named has the labels of RS and NS where they are
+        several.
 
         Resolvers None are those of server.toml. Raises Remedy when the directory or its settings
         are wrong.
@@ -94,8 +96,9 @@ class Servers:
         self._clock = clock
         settings = directory.config()
         if directory.is_alone:
-            roles, relay = _only_rs(roles), label_of(directory, settings)
-        self.sites = {site.role: site for site in at_home(settings, roles, relay, is_local)}
+            alone = site_of(directory, settings)
+            roles, named = _only(alone.role, roles), {alone.role: alone.label}
+        self.sites = {site.role: site for site in at_home(settings, roles, named, is_local)}
         """The servers of this process."""
         self._renew(settings)
         self.own = OwnDomain.read(directory, settings)
@@ -236,7 +239,7 @@ class Servers:
     def _make_domains(self) -> None:
         resolver = Resolver(self._resolvers, self._clock)
         book = self._book or NoBook()
-        # An RS alone deals with no foreign domain, and its directory need not have the file.
+        # RS and NS alone deal with no foreign domain, and its directory need not have the file.
         anchors = {} if self._book is None else self.directory.trust_anchors(self._settings)
         validator = Validator(resolver, anchors, self._clock)
         self._domains = Domains(self.own.domain(), resolver, validator, book, self._clock)
@@ -418,10 +421,11 @@ class Servers:
             log.error("not reloaded; the old settings stay", why=str(error))
 
     def _warn_of_expiry(self, settings: ServerConfig) -> None:
-        """An RS alone cannot renew its certificate."""
+        """An RS or NS alone cannot renew its certificate."""
         if needs_renewal(self.directory.tls_certificate(settings), (), int(self._clock.wall())):
-            remedy = "ntm server relay, where the domain's directory is, makes this one anew"
-            log.warning("the certificate of this RS is due", next=remedy)
+            role = next(iter(self.sites))
+            remedy = f"{command_of(role)}, where the domain's directory is, makes this one anew"
+            log.warning(f"the certificate of this {role.name} is due", next=remedy)
 
     def _renew(self, settings: ServerConfig) -> bool:
         if self.directory.is_alone:
@@ -438,13 +442,14 @@ class Servers:
             return False
 
 
-def _only_rs(roles: Sequence[Role] | None) -> tuple[Role, ...]:
-    if roles is not None and tuple(roles) != (Role.RS,):
+def _only(role: Role, roles: Sequence[Role] | None) -> tuple[Role, ...]:
+    if roles is not None and tuple(roles) != (role,):
         raise Remedy(
-            "this directory is of an RS alone: it has neither the domain's key nor its database",
+            f"this directory is of an {role.name} alone: it has neither the domain's key nor its "
+            "database",
             remedy="run the other servers from the directory that ntm server init made",
         )
-    return (Role.RS,)
+    return (role,)
 
 
 def _resolvers(settings: ServerConfig) -> Callable[[], Sequence[Endpoint]]:

@@ -132,6 +132,13 @@ class Organisation:
         self.notifiers[number].kill(silently=silently)
         self.notifiers[number] = self._start_notifier(self.notifiers[number].host)
 
+    def use_notifiers(self, *numbers: int) -> None:
+        """Make the DC use only these NS, now and after restarts, as `kill -HUP` does."""
+        hosts = [self._notifier_hosts[number] for number in numbers]
+        chosen = tuple(Notifier(host.name, endpoints(host)) for host in hosts)
+        self.settings = replace(self.settings, notifiers=chosen)
+        self.coordinator.call(lambda now: self.coordinator.machine.set_notifiers(chosen, now))
+
     def set_policy(self, policy: Policy) -> None:
         """Make the DC go by another policy, now and after restarts."""
         self.policy = policy

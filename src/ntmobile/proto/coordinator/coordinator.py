@@ -143,9 +143,9 @@ class Coordinator:
         """Take device tokens of these kinds from now."""
         self._common.settings = replace(self._common.settings, push=kinds)
 
-    def set_notifiers(self, notifiers: tuple[Notifier, ...]) -> None:
-        """Use these NS from now."""
-        self._common.settings = replace(self._common.settings, notifiers=notifiers)
+    def set_notifiers(self, notifiers: tuple[Notifier, ...], now: Instant) -> None:
+        """Use these NS from now; the nodes of one that is none any more get another."""
+        self._notifying.use(notifiers, now)
 
     def withdraw(self, fqdn: str, now: Instant) -> None:
         """Revoke a node: it, its partners and their DCs are told at once."""

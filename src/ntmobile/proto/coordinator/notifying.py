@@ -113,6 +113,15 @@ class Notifying:
         self._assigned: deque[Assigned] = deque()
         self._beat_at: Instant | None = None
 
+    def use(self, notifiers: tuple[Notifier, ...], now: Instant) -> None:
+        """Go by these NS from now: those that are gone let go of their nodes, which then ask."""
+        going = {each.name for each in self._common.settings.notifiers}
+        going -= {each.name for each in notifiers}
+        for node in self._common.registry:
+            if node.stored.notifier in going:
+                self.dismiss(node, now)
+        self._common.settings = replace(self._common.settings, notifiers=notifiers)
+
     def assign(self, node: Node, asked: Asked, request: RegistrationRequest, now: Instant) -> None:
         """See that a node gets its NS; the outcome is an Assigned."""
         stored = node.stored
@@ -149,7 +158,7 @@ class Notifying:
             self._drain(now)
 
     def dismiss(self, node: Node, now: Instant) -> None:
-        """The node is revoked or gone: NS shall cut it."""
+        """The node is revoked, or its NS shall be none any more: NS shall cut it."""
         notifier = self._named(node.stored.notifier)
         if notifier is not None and node.stored.is_held:
             message = NotificationDirection(node.fqdn, node.stored.kntmns, bytes(SECRET_SIZE), 0)
@@ -341,6 +350,8 @@ class Notifying:
     def _beat(self, now: Instant) -> None:
         self._beat_at = Instant(now + BEAT_NS)
         for name, server in self._servers.items():
+            if self._named(name) is None:
+                continue
             if server.identifier is not None:
                 server.ask(UdpKeepAlive(answer=True), Beat(name), now)
             else:
