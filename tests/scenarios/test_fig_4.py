@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from ntmobile.proto.node.events import ReachedBy, TunnelEstablished
+from ntmobile.proto.node.events import NameRefused, ReachedBy, TunnelEstablished
 from ntmobile.sim.figures import figure_4
 from ntmobile.sim.nat import NatBehaviour
 from ntmobile.sim.node import NodeOptions, SimNode
 from ntmobile.sim.organisation import Organisation
 from ntmobile.sim.packet import Packet, Transport
 from ntmobile.sim.world import World
+from ntmobile.time import SECOND
 from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 FORGETFUL = NatBehaviour(lifetime_s=10)
@@ -216,6 +217,55 @@ def test_an_ns_that_is_added_takes_nodes_of_its_own_and_leaves_the_others_where_
 
     assert (serving(cn), len(cn.events_of(ReachedBy))) == (before, told)
     assert {serving(each) for each in others} == {"ns.example.org", "ns2.example.org"}
+
+
+@pytest.mark.parametrize("notifiers", [1, 2])
+def test_while_a_node_does_not_know_that_its_ns_lost_power_its_name_is_refused_for_that_reason(
+    notifiers: int,
+) -> None:
+    """No reset tells the node; its NAT has forgotten the DC. It notices by its next keep-alive."""
+    world, org, cn = held(notifiers=notifiers)
+    mn = world.node("laptop.alice", org)
+    world.run_for(30)
+    org.notifiers[number_of(serving(cn))].kill(silently=True)
+    world.run_for(15)
+    began = world.now
+
+    answer = world.resolve(mn, cn.fqdn)
+
+    assert isinstance(answer, NameRefused)
+    assert answer.reason is Reason.NOTIFICATION_SILENT
+    assert world.now - began < 2 * SECOND
+    world.run_for(120)
+    assert_reached(world, org, cn)
+
+
+def test_a_node_without_a_nat_is_reached_by_udp_though_its_ns_is_silent() -> None:
+    """The negative twin."""
+    world = World()
+    org = world.organisation(notifiers=1)
+    cn = world.node("pc.bob", org, options=TCP)
+    mn = world.node("laptop.alice", org)
+    world.run_for(60)
+    org.notifier.kill(silently=True)
+    world.run_for(15)
+    assert serving(cn)
+
+    world.connect(mn, cn)
+
+    assert world.echo(mn, cn, b"by UDP")
+
+
+def test_one_in_another_domain_is_told_the_same_reason() -> None:
+    world, org, cn = held()
+    mn = world.node("laptop.alice", world.organisation("example.net"))
+    org.notifier.kill(silently=True)
+    world.run_for(15)
+
+    answer = world.resolve(mn, cn.fqdn)
+
+    assert isinstance(answer, NameRefused)
+    assert answer.reason is Reason.NOTIFICATION_SILENT
 
 
 def test_without_another_ns_the_node_keeps_alive_by_udp_meanwhile_and_says_why() -> None:

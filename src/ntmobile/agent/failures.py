@@ -151,6 +151,11 @@ _NAMES: dict[Reason, tuple[str, str]] = {
         "no notification server of the domain answers; the node keeps alive by UDP meanwhile",
         "ntm status; if it stays so, tell the operator",
     ),
+    Reason.NOTIFICATION_SILENT: (
+        "the notification server that holds the node's connection does not answer",
+        "try again: the node notices by itself, within two minutes at first and later within half "
+        "an hour; its operator starts that server again, or adds one ([[notifier]])",
+    ),
     Reason.NOT_WOKEN: (
         "the node was sent a wake-up and did not answer it in time",
         "try again; it may be off, or without a network",

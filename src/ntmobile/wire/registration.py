@@ -88,6 +88,8 @@ class Reason(StrEnum):
     """The push service knows the node's device token no more, or the node gave none."""
     NO_NOTIFICATION = "no-notification-server"
     """No NS of the node's domain answers."""
+    NOTIFICATION_SILENT = "notification-server-silent"
+    """The NS that holds the peer's connection does not answer, nor does the peer by UDP."""
     NOT_WOKEN = "not-woken"
     """The push service took the wake-up, and the node did not contact its DC in time."""
 

@@ -20,10 +20,17 @@ from ntmobile.proto.journal import Journal, Step
 from ntmobile.time import Instant
 from ntmobile.wire.datagram import Sender, Signal
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.registration import Reason
+from ntmobile.wire.registration import Reason, Refusal
 
 MAX_PARTNERS = 65_536
 """Names whose partners are remembered; a foreign domain may invent as many as it likes."""
+
+CUT_OFF_TRIES = 3
+CUT_OFF_RETRY_NS = 200_000_000
+"""A node whose NS is silent may still be reached by UDP, and answers at once then. Two negotiations
+of MN one after the other are over before it answers the application's query (2 s), so that the name
+is refused with the reason.
+"""
 
 Event = NodeStored | Audit | WakeUpFailed | Step
 """What a coordinator tells its driver."""
@@ -95,9 +102,29 @@ class Common:
         """
         if node.is_asleep(now, self.settings.registration_s):
             return self.waking.keep(node, message, tag, now)
-        node.conversation.ask(message, self.places(node, now), now, tag)
+        places = self.places(node, now)
+        if self.is_cut_off(node, now):
+            node.conversation.ask(
+                message,
+                places,
+                now,
+                tag,
+                tries=CUT_OFF_TRIES,
+                first_retry_ns=CUT_OFF_RETRY_NS,
+                longest_retry_ns=CUT_OFF_RETRY_NS,
+            )
+        else:
+            node.conversation.ask(message, places, now, tag)
         self.busy[node.fqdn] = node
         return self.drain(node, now)
+
+    def is_cut_off(self, node: Node, now: Instant) -> bool:
+        """Whether the NS that holds the node is silent, and only an old UDP mapping is left."""
+        return node.stored.is_held and self.carrier.through(node, now) is None
+
+    def silence(self, node: Node, now: Instant) -> Refusal | None:
+        """Return what the silence of a node means to MN, where more is known than that."""
+        return Refusal(Reason.NOTIFICATION_SILENT) if self.is_cut_off(node, now) else None
 
     def places(self, node: Node, now: Instant) -> tuple[Endpoint, ...]:
         """Where to send what is for a node: its NS stands among them with its own address."""

@@ -219,7 +219,7 @@ class Coordinator:
         for node in list(common.busy.values()):
             node.conversation.handle_timeout(now)
             while (lost := node.conversation.poll_unanswered()) is not None:
-                self._handle_node_answer(lost.tag, None, now)
+                self._handle_node_answer(lost.tag, common.silence(node, now), now)
             common.drain(node, now)
             if node.conversation.poll_timeout() is None:
                 common.busy.pop(node.fqdn, None)
