@@ -83,6 +83,9 @@ class Port:
     def fileno(self) -> int:
         """Descriptor that is readable exactly while drain has something."""
 
+    def sockets(self) -> list[int]:
+        """Descriptors of the UDP sockets, which stay the port's: for protect()."""
+
     def drain(self, most: int = 256) -> list[Datagram]:
         """Takes what waits, oldest first; never blocks."""
 
@@ -416,6 +419,15 @@ class Engine:
 
         offload must be what open_tun returned; for a descriptor from elsewhere
         False, unless it was opened with IFF_VNET_HDR. OSError on a bad descriptor.
+        """
+
+    def attach_divided(self, fd: int, stack: Stack, hosts: list[bytes]) -> None:
+        """As attach_tun without offload; but the stack answers for these hosts.
+
+        What an application sends to them reaches no tunnel, and what they send goes
+        to the device. One read or write of the descriptor is one packet, so a
+        datagram socket will do. The stack must have these addresses, and is closed
+        after the engine has let go.
         """
 
     def attach_stack(self, stack: Stack) -> None:

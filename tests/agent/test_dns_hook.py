@@ -10,6 +10,7 @@ from ntmobile.agent.dns_hook import DnsHook
 from ntmobile.agent.dns_hook_table import LEVELS, OwnerTable
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
+from ntmobile.runtime.protection import marking
 
 if TYPE_CHECKING:
     from conftest import Namespace, Resolver
@@ -100,7 +101,7 @@ async def hooked(conf: Path) -> AsyncIterator[DnsHook]:
             own_zones=["ntm.example.org"],
             addresses=hook.addresses,
             port=hook.port,
-            mark=hook.mark,
+            protect=marking(hook.mark),
         )
         async with stub:
             with hook.to(stub):

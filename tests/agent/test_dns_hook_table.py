@@ -11,6 +11,7 @@ import pytest
 from ntmobile.agent.dns_hook_table import LEVELS, HookUnavailable, OwnerTable
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
+from ntmobile.runtime.protection import marking
 
 if TYPE_CHECKING:
     from conftest import Namespace, Resolver
@@ -26,10 +27,11 @@ AGENT = """
 import asyncio
 from ntmobile.agent.dns_hook_table import OwnerTable
 from ntmobile.agent.dns_stub import DnsStub
+from ntmobile.runtime.protection import marking
 
 async def main():
     with OwnerTable() as table:
-        async with DnsStub(None, lambda _: None, lambda: (), mark=table.mark) as stub:
+        async with DnsStub(None, lambda _: None, lambda: (), protect=marking(table.mark)) as stub:
             table.redirect(stub.port)
             print("ready", flush=True)
             await asyncio.Event().wait()
@@ -176,7 +178,7 @@ async def hooked(own: str = "ntm.example.org") -> AsyncIterator[DnsStub]:
             lambda: (),
             own_zones=[own],
             search=[f"alice.{own}"],
-            mark=table.mark,
+            protect=marking(table.mark),
         )
         async with stub:
             table.redirect(stub.port)

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, Type};
@@ -78,6 +78,12 @@ pub fn bind_to(local: Local, mark: u32) -> io::Result<Pair> {
 }
 
 impl Pair {
+    /// Descriptors of the sockets, which stay the pair's.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let sockets = std::iter::once(&self.v4).chain(&self.v6);
+        sockets.map(|socket| socket.as_fd().as_raw_fd()).collect()
+    }
+
     /// The socket that reaches `destination`, if this machine has its family.
     pub fn toward(&self, destination: &SocketAddr) -> Option<&Socket> {
         if destination.is_ipv6() {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -84,6 +85,11 @@ impl Port {
     /// Descriptor that is readable exactly while [`Port::drain`] has something.
     pub fn fd(&self) -> i32 {
         self.shared.intake.inbox().fd()
+    }
+
+    /// Descriptors of the UDP sockets, which stay the port's.
+    pub fn sockets(&self) -> Vec<RawFd> {
+        self.shared.pair.descriptors()
     }
 
     /// Takes up to `most` datagrams, oldest first.

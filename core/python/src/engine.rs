@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::IntoRawFd;
+use std::sync::Arc;
 
-use ntmobile_tunnel::{Addresses, EngineError};
+use ntmobile_tunnel::{Addresses, Divided, EngineError, Tun};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 
@@ -75,6 +76,27 @@ impl Engine {
     fn attach_tun(&self, py: Python<'_>, fd: i32, offload: bool) -> PyResult<()> {
         py.detach(|| self.0.with(|engine| engine.attach_tun(fd, offload)))?
             .map_err(PyErr::from)
+    }
+
+    fn attach_divided(
+        &self,
+        py: Python<'_>,
+        fd: i32,
+        stack: &Stack,
+        hosts: Vec<Vec<u8>>,
+    ) -> PyResult<()> {
+        let inside = stack.packets()?;
+        let hosts = hosts
+            .iter()
+            .map(|host| Ok(address::from_python(host, 0)?.ip()))
+            .collect::<PyResult<Vec<_>>>()?;
+        py.detach(|| {
+            let device = Arc::new(Tun::attach(fd, false)?);
+            let packets = Arc::new(Divided::new(device, inside, hosts)?);
+            self.0
+                .with(|engine| engine.attach(packets))?
+                .map_err(PyErr::from)
+        })
     }
 
     fn attach_stack(&self, py: Python<'_>, stack: &Stack) -> PyResult<()> {

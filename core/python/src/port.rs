@@ -106,6 +106,10 @@ impl Port {
         self.0.with(ntmobile_port::Port::fd)
     }
 
+    fn sockets(&self) -> PyResult<Vec<i32>> {
+        self.0.with(ntmobile_port::Port::sockets)
+    }
+
     #[pyo3(signature = (most=256))]
     fn drain(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Datagram>> {
         let taken = self.0.with(|port| port.drain(most))?;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -89,9 +89,7 @@ impl Engine {
 
     /// Descriptors of the UDP sockets, which stay the engine's.
     pub fn sockets(&self) -> Vec<RawFd> {
-        let pair = &self.shared.pair;
-        let sockets = std::iter::once(&pair.v4).chain(&pair.v6);
-        sockets.map(|socket| socket.as_fd().as_raw_fd()).collect()
+        self.shared.pair.descriptors()
     }
 
     /// Takes up to `most` signals, oldest first.

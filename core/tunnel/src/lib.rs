@@ -7,6 +7,7 @@
 //! | [`Engine`] | what Python commands |
 //! | [`Signal`] | what Python hears |
 //! | [`Packets`], [`Tun`] | where inner packets come from and go to |
+//! | [`Divided`] | a device with hosts of this process before it |
 //! | `device` | who reads the packets: one thread for all, or one of its own |
 //! | `outgoing` | packets to capsules |
 //! | `incoming`, `rebuild` | capsules to packets, super-packets put together again |
@@ -15,6 +16,7 @@
 
 mod counters;
 mod device;
+mod divided;
 mod early;
 mod engine;
 mod incoming;
@@ -31,6 +33,7 @@ mod view;
 mod waiting;
 mod watch;
 
+pub use divided::Divided;
 pub use engine::{Engine, EngineError};
 pub use ntmobile_capsule::{Addresses, Cipher, Epoch, KEY, ReceiveState};
 pub use packets::{Capability, Left, Packets};

@@ -141,7 +141,7 @@ class Agent:
                 return self._session
             async with AsyncExitStack() as stack:
                 model = await stack.enter_async_context(self._make_model(self.state))
-                resolver = Resolver(model.servers, Clock(), mark=model.mark)
+                resolver = Resolver(model.servers, Clock(), protect=model.protect)
                 session = Session(self.state, account, resolver, self._entropy, model)
                 session.on_registered = self._handle_registered
                 await _enter(stack, session)

@@ -4,7 +4,7 @@ First choice is the redirect in the packet path, which no application escapes an
 removes when the agent dies; else /etc/resolv.conf. The order of use::
 
     with DnsHook() as hook:                                    claims; hook.mark is known
-        async with DnsStub(..., hook.servers, mark=hook.mark,
+        async with DnsStub(..., hook.servers, protect=marking(hook.mark),
                            addresses=hook.addresses, port=hook.port) as stub:
             with hook.to(stub):                                queries come
                 tasks.repeat(hook.refresh, REFRESH_S)

@@ -43,6 +43,7 @@ from ntmobile.agent.dns_stub_messages import (
 from ntmobile.agent.dns_stub_nodes import NodeNames
 from ntmobile.agent.dns_stub_upstream import Upstream
 from ntmobile.agent.dns_stub_zones import NtmZones
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
 
@@ -67,19 +68,19 @@ class DnsStub:
         search: Iterable[str] = (),
         addresses: Sequence[str] = ("127.0.0.1", "::1"),
         port: int = 0,
-        mark: int = 0,
+        protect: Protect = unprotected,
     ) -> None:
         """Forwards to servers(), or to the one an application chose when a redirect tells it.
 
         resolve is given lower-case FQDNs. own_zones are the domains this agent is logged in to,
         known_zones those of peers met before, search the suffixes of short names (USER.DOMAIN).
-        addresses not on this machine are left out; port 0 takes a free one. mark is
-        `OwnerTable.mark`.
+        addresses not on this machine are left out; port 0 takes a free one. protect is
+        given each socket that asks the ordinary resolvers.
         """
         self._tasks = Tasks()
         self._reverse = reverse
         self._servers = servers
-        self._upstream = Upstream(mark)
+        self._upstream = Upstream(protect)
         self._nodes = NodeNames(resolve, self._tasks)
         self._search = tuple(search)
         self.zones = NtmZones(

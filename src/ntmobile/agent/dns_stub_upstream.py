@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from ntmobile.agent.dns_stub_messages import question_of
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.runtime.socket_address import socket_address
 from ntmobile.wire.endpoint import Endpoint
 
@@ -22,11 +23,11 @@ _TRUNCATED = 0x02
 
 
 class Upstream:
-    """Sends queries that the redirect lets pass, because they carry its mark."""
+    """Sends queries that the redirect lets pass, because their sockets are protected."""
 
-    def __init__(self, mark: int = 0) -> None:
-        """Mark is put on every socket (SO_MARK, needs CAP_NET_ADMIN) unless it is 0."""
-        self._mark = mark
+    def __init__(self, protect: Protect = unprotected) -> None:
+        """Protect is given every socket."""
+        self._protect = protect
 
     async def ask(self, query: bytes, servers: Sequence[Endpoint]) -> bytes | None:
         """Returns the first good answer over UDP, else a failure that a server reported.
@@ -100,8 +101,7 @@ class Upstream:
         family = socket.AF_INET if server.version == 4 else socket.AF_INET6
         made = socket.socket(family, kind | socket.SOCK_NONBLOCK)
         try:
-            if self._mark:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
+            self._protect(made.fileno())
         except OSError:
             made.close()
             raise

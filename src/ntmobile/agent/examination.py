@@ -12,6 +12,7 @@ from ntmobile.proto.node.finding import Finding, Point
 from ntmobile.proto.node.lifetime import LIFETIME_SOCKETS, Lifetime, LifetimeFound
 from ntmobile.proto.node.questions import Examiner
 from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.time import SECOND
 from ntmobile.wire.endpoint import Endpoint, Host
 
@@ -22,11 +23,11 @@ R = TypeVar("R")
 class Examination:
     """Asks servers from fresh ports of this machine."""
 
-    def __init__(self, clock: Clock, entropy: Entropy, *, mark: int = 0) -> None:
-        """Sockets carry the mark, as all of the node's do."""
+    def __init__(self, clock: Clock, entropy: Entropy, *, protect: Protect = unprotected) -> None:
+        """Protect is given each socket, as of all the node's."""
         self._clock = clock
         self._entropy = entropy
-        self._mark = mark
+        self._protect = protect
 
     async def discover(self, points: Sequence[Point], own: frozenset[Host]) -> Finding:
         """Find out how NAT and firewall behave; points are of one family. Raises OSError.
@@ -48,8 +49,10 @@ class Examination:
     def _open(self, count: int, stack: ExitStack) -> list[Port]:
         ports: list[Port] = []
         for _ in range(count):
-            ports.append(Port(mark=self._mark, queue=QUEUE))
-            stack.callback(ports[-1].close)
+            ports.append(port := Port(queue=QUEUE))
+            stack.callback(port.close)
+            for descriptor in port.sockets():
+                self._protect(descriptor)
         return ports
 
     async def _run(self, machine: Examiner[R], ports: Sequence[Port]) -> R:

@@ -89,7 +89,7 @@ class Links:
     Use as an async context manager, inside the network namespace to watch.
     """
 
-    def __init__(self, report: Callable[[tuple[LocalAddress, ...]], None], *, port: int) -> None:
+    def __init__(self, report: Callable[[tuple[LocalAddress, ...]], None], port: int) -> None:
         """Calls report in the event loop's thread; port is the node's UDP port."""
         self._report = report
         self._port = port

@@ -20,6 +20,7 @@ from ntmobile.proto.node.port_mapping_udp import MappingProtocol
 from ntmobile.proto.node.port_mapping_upnp import RouterRequest
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.driver import Driver, Outlet, sender
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.pcp import ANNOUNCEMENT_PORT
@@ -48,12 +49,12 @@ class PortMapper:
         entropy: Entropy,
         tasks: Tasks,
         *,
-        mark: int = 0,
+        protect: Protect = unprotected,
         protocols: tuple[MappingProtocol, ...] = ALL,
         find: Callable[[tuple[LocalAddress, ...]], Place | None] | None = None,
     ) -> None:
-        """Port is the node's UDP port; sockets carry the mark. Nothing is asked before `follow`."""
-        self._mark = mark
+        """Port is the node's UDP port; Nothing is asked before `follow`."""
+        self._protect = protect
         self._port = port
         self._clock = clock
         self._entropy = entropy
@@ -118,8 +119,10 @@ class PortMapper:
             place.gateway, place.own, self._port, self._entropy, protocols=self._protocols
         )
         router = Router(place.gateway, place.own)
-        port = Port(ipv6=b"", queue=QUEUE, mark=self._mark)
+        port = Port(ipv6=b"", queue=QUEUE)
         self._stack.callback(port.close)
+        for descriptor in port.sockets():
+            self._protect(descriptor)
         driver = Driver(machine, (), clock=self._clock, tasks=self._tasks)
 
         def perform(request: RouterRequest) -> None:

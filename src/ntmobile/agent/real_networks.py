@@ -14,6 +14,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from ntmobile.agent.routes import overlaps
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.wire.endpoint import Endpoint
 
 POOLS = (IPv4Network("100.64.0.0/10"), IPv4Network("198.18.0.0/15"), IPv4Network("10.0.0.0/8"))
@@ -57,15 +58,16 @@ def _is_pooled(network: IPv4Network) -> bool:
     return any(network.overlaps(pool) for pool in POOLS)
 
 
-async def first_routers(towards: IPv4Address, *, mark: int = 0) -> tuple[IPv4Address, ...]:
+async def first_routers(
+    towards: IPv4Address, *, protect: Protect = unprotected
+) -> tuple[IPv4Address, ...]:
     """Return the addresses of the first routers on the way, as far as they tell them."""
     loop = asyncio.get_running_loop()
     heard: set[IPv4Address] = set()
     complete = asyncio.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as probe:
         try:
-            if mark:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            protect(probe.fileno())
             probe.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         except OSError:
             return ()

@@ -76,6 +76,7 @@ from ntmobile.runtime.connector import Connector
 from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.https import Place, Way
 from ntmobile.runtime.nat64 import find_prefix
+from ntmobile.runtime.protection import Protect
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint, Host
@@ -99,8 +100,8 @@ class Model(Protocol):
     """What an implementation model says before the node starts."""
 
     @property
-    def mark(self) -> int:
-        """Put on every socket of the node (SO_MARK), so that the DNS hook lets it pass."""
+    def protect(self) -> Protect:
+        """Given every socket of the node, so that the DNS hook and the tunnel let it pass."""
         ...
 
     @property
@@ -115,6 +116,32 @@ class Model(Protocol):
         ...
 
 
+class Uplinks(Protocol):
+    """What tells the addresses of this machine's uplinks from its start to its end."""
+
+    @property
+    def addresses(self) -> tuple[LocalAddress, ...]:
+        """What was last reported."""
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Reports once, and from now on at every change; raises OSError."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Reports no more."""
+        ...
+
+
+Watch = Callable[[Callable[[tuple[LocalAddress, ...]], None], int], Uplinks]
+"""Given where to report, and the node's UDP port."""
+
+
 class Session:
     """A running node; enter it, then `login`."""
 
@@ -125,8 +152,9 @@ class Session:
         resolver: Resolver,
         entropy: Entropy,
         model: Model,
+        watch: Watch = Links,
     ) -> None:
-        """Entering it opens what the node needs."""
+        """Entering it opens what the node needs; watch tells where this machine is."""
         self.account = account
         self.relay_only = state.choices.relay_only
         self.accept_dns = state.choices.accept_dns
@@ -156,13 +184,14 @@ class Session:
         self._locals: dict[str, Endpoint | None] = {}
         self._entropy = entropy
         self._model = model
+        self._watch = watch
         self._resolver = resolver
         self._tasks = Tasks()
         self._stack = AsyncExitStack()
         self.refusals: dict[str, Reason] = {}
         """Peers that were not believed lately, and why; until they are."""
         self.detours = Detours()
-        way = Way(model.mark, lambda: state.choices.http_proxy, self.detours.translate)
+        way = Way(model.protect, lambda: state.choices.http_proxy, self.detours.translate)
         self._way = way
         self.account_server = AccountServer(account, resolver, _LastPlace(state, account), way=way)
         self.on_registered: Callable[[Registered], None] = lambda _: None
@@ -171,8 +200,10 @@ class Session:
     async def __aenter__(self) -> Self:
         """Opens everything; raises OSError."""
         async with AsyncExitStack() as stack:
-            self.engine = Engine(mark=self._model.mark)
+            self.engine = Engine()
             stack.callback(self.engine.close)
+            for descriptor in self.engine.sockets():
+                self._model.protect(descriptor)
             await stack.enter_async_context(self._tasks)
             self.loops = PacketLoops(self.engine, self.clock, self.detours)
             self.node = self._make_node()
@@ -196,11 +227,15 @@ class Session:
             self.driver.start()
             self._tasks.repeat(self._shrink, SHRINK_S)
             self.port_mapper = PortMapper(
-                self.engine.port, self.clock, self._entropy, self._tasks, mark=self._model.mark
+                self.engine.port,
+                self.clock,
+                self._entropy,
+                self._tasks,
+                protect=self._model.protect,
             )
             stack.push_async_callback(self.port_mapper.close)
-            self.links = await stack.enter_async_context(
-                Links(self._handle_links, port=self.engine.port)
+            self.links: Uplinks = await stack.enter_async_context(
+                self._watch(self._handle_links, self.engine.port)
             )
             self._stack = stack.pop_all()
         return self
@@ -237,7 +272,7 @@ class Session:
 
     def examination(self) -> Examination:
         """Return what examines the network from sockets like the node's."""
-        return Examination(self.clock, self._entropy, mark=self._model.mark)
+        return Examination(self.clock, self._entropy, protect=self._model.protect)
 
     async def set_map_port(self, wanted: bool) -> None:
         """Ask the router for the port from now, or give it back."""
@@ -337,7 +372,7 @@ class Session:
             lambda stream, data: self.driver.do(lambda now: node.handle_stream(stream, data, now)),
             lambda stream: self.driver.do(lambda now: node.handle_stream_closed(stream, now)),
             self._tasks.start,
-            mark=self._model.mark,
+            protect=self._model.protect,
         )
 
     def _command_stream(self, command: StreamCommand) -> None:
@@ -397,7 +432,9 @@ class Session:
 
     async def _avoid(self) -> None:
         if only_ipv6(self.links.addresses):
-            self.detours.prefix = await find_prefix(self._resolver.servers(), mark=self._model.mark)
+            self.detours.prefix = await find_prefix(
+                self._resolver.servers(), protect=self._model.protect
+            )
             self._take_links(self.links.addresses)
         known = (*self.coordinator_endpoints, *self._state.servers.account_endpoints)
         hosts = (self.detours.translate(each).host for each in known)

@@ -29,6 +29,7 @@ from ntmobile.agent.tun import Tun
 from ntmobile.agent.views import DnsView
 from ntmobile.errors import Remedy
 from ntmobile.proto.node.events import NameResolved, Registered
+from ntmobile.runtime.protection import Protect, marking
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Host
 
@@ -85,13 +86,13 @@ class SystemModel:
         await self.detach()
 
     @property
-    def mark(self) -> int:
-        """What the agent's own sockets carry, so that the hook lets them pass; 0 for nothing."""
-        return self._names.mark
+    def protect(self) -> Protect:
+        """Marks the agent's own sockets, so that the hook lets them pass."""
+        return marking(self._names.mark)
 
     async def look_around(self, towards: IPv4Address | None) -> Networks:
         """Return the real networks here now, also those that the way to a server shows."""
-        routers = () if towards is None else await first_routers(towards, mark=self.mark)
+        routers = () if towards is None else await first_routers(towards, protect=self.protect)
         return real_networks(self._tun.index if self._tun else 0, self.servers(), routers)
 
     async def attach(self, session: Session, registered: Registered) -> None:
@@ -181,7 +182,7 @@ class SystemModel:
             search=[f"{account.user}.{account.domain}"],
             addresses=self._names.addresses,
             port=self._names.port,
-            mark=self.mark,
+            protect=self.protect,
         )
 
     async def _resolve(self, session: Session, fqdn: str) -> Answer | Refused:

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.runtime.socket_address import socket_address
 from ntmobile.wire.endpoint import Endpoint
 
@@ -26,14 +27,14 @@ class Connector:
         closed: Callable[[int], None],
         start: Callable[[Coroutine[Any, Any, None], str], object],
         *,
-        mark: int = 0,
+        protect: Protect = unprotected,
     ) -> None:
-        """Start runs a task; mark, unless 0, is put on the sockets (SO_MARK)."""
+        """Start runs a task; protect is given each socket."""
         self._opened = opened
         self._received = received
         self._closed = closed
         self._start = start
-        self._mark = mark
+        self._protect = protect
         self._wanted: set[int] = set()
         self._transports: dict[int, asyncio.Transport] = {}
 
@@ -59,7 +60,7 @@ class Connector:
             self.end(stream)
 
     async def _connect(self, stream: int, destination: Endpoint) -> None:
-        connecting = _socket(destination, self._mark)
+        connecting = _socket(destination, self._protect)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -111,14 +112,13 @@ class _Connection(asyncio.Protocol):
         self._connector._lose(self._stream)
 
 
-def _socket(destination: Endpoint, mark: int) -> socket.socket:
+def _socket(destination: Endpoint, protect: Protect) -> socket.socket:
     family = socket.AF_INET6 if destination.version == 6 else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        if mark:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        protect(made.fileno())
     except OSError:
         made.close()
         raise

@@ -10,6 +10,7 @@ import dns.exception
 import dns.flags
 import dns.message
 
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.runtime.socket_address import socket_address
 from ntmobile.wire.endpoint import Endpoint
 
@@ -19,22 +20,28 @@ _LENGTH = struct.Struct("!H")
 
 
 async def ask(
-    server: Endpoint, query: dns.message.Message, *, timeout_s: float, mark: int = 0
+    server: Endpoint,
+    query: dns.message.Message,
+    *,
+    timeout_s: float,
+    protect: Protect = unprotected,
 ) -> dns.message.Message:
     """Return the server's answer to the query; raises OSError (TimeoutError included).
 
-    mark, unless 0, is put on the sockets (SO_MARK).
+    protect is given each socket.
     """
     async with asyncio.timeout(timeout_s):
-        answer = await _ask_udp(server, query, mark)
+        answer = await _ask_udp(server, query, protect)
         if answer.flags & dns.flags.TC:
-            answer = await _ask_tcp(server, query, mark)
+            answer = await _ask_tcp(server, query, protect)
         return answer
 
 
-async def _ask_udp(server: Endpoint, query: dns.message.Message, mark: int) -> dns.message.Message:
+async def _ask_udp(
+    server: Endpoint, query: dns.message.Message, protect: Protect
+) -> dns.message.Message:
     loop = asyncio.get_running_loop()
-    with _connecting(server, socket.SOCK_DGRAM, mark) as connected:
+    with _connecting(server, socket.SOCK_DGRAM, protect) as connected:
         await loop.sock_connect(connected, socket_address(server))
         await loop.sock_sendall(connected, query.to_wire())
         while True:
@@ -44,10 +51,12 @@ async def _ask_udp(server: Endpoint, query: dns.message.Message, mark: int) -> d
                 return answer
 
 
-async def _ask_tcp(server: Endpoint, query: dns.message.Message, mark: int) -> dns.message.Message:
+async def _ask_tcp(
+    server: Endpoint, query: dns.message.Message, protect: Protect
+) -> dns.message.Message:
     loop = asyncio.get_running_loop()
     wire = query.to_wire()
-    with _connecting(server, socket.SOCK_STREAM, mark) as connected:
+    with _connecting(server, socket.SOCK_STREAM, protect) as connected:
         await loop.sock_connect(connected, socket_address(server))
         await loop.sock_sendall(connected, _LENGTH.pack(len(wire)) + wire)
         [size] = _LENGTH.unpack(await _read(connected, _LENGTH.size))
@@ -58,12 +67,13 @@ async def _ask_tcp(server: Endpoint, query: dns.message.Message, mark: int) -> d
 
 
 @contextlib.contextmanager
-def _connecting(server: Endpoint, kind: socket.SocketKind, mark: int) -> Iterator[socket.socket]:
+def _connecting(
+    server: Endpoint, kind: socket.SocketKind, protect: Protect
+) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if server.version == 6 else socket.AF_INET
     with socket.socket(family, kind) as opened:
         opened.setblocking(False)
-        if mark:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        protect(opened.fileno())
         yield opened
 
 

@@ -19,6 +19,7 @@ import httpcore
 
 from ntmobile.errors import NTMobileError
 from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.runtime.proxy import Proxy, connect_through
 from ntmobile.runtime.statement import STATEMENT_PATH, StatementWrong, check_statement
 from ntmobile.wire.endpoint import Endpoint
@@ -83,8 +84,8 @@ class Place:
 class Way:
     """How TCP leaves this machine."""
 
-    mark: int = 0
-    """Put on the sockets (SO_MARK), unless 0."""
+    protect: Protect = unprotected
+    """Given each socket."""
     proxy: Callable[[], Proxy | None] = lambda: None
     """Tried first; the addresses themselves a little later, as where there is no such proxy."""
     translate: Callable[[Endpoint], Endpoint] = lambda endpoint: endpoint
@@ -380,14 +381,13 @@ async def _reach(attempt: Endpoint | Proxy, place: Place, way: Way) -> socket.so
     """Return a TCP socket that leads to the place."""
     if isinstance(attempt, Proxy):
         port = place.endpoints[0].port
-        return await connect_through(attempt, place.name, port, mark=way.mark)
+        return await connect_through(attempt, place.name, port, protect=way.protect)
     endpoint = way.translate(attempt)
     family = socket.AF_INET6 if endpoint.version == 6 else socket.AF_INET
     raw = socket.socket(family, socket.SOCK_STREAM)
     try:
         raw.setblocking(False)
-        if way.mark:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, way.mark)
+        way.protect(raw.fileno())
         loop = asyncio.get_running_loop()
         await loop.sock_connect(raw, (str(endpoint.host), endpoint.port))
     except BaseException:

@@ -12,6 +12,7 @@ import dns.message
 import dns.rdatatype
 
 from ntmobile.runtime.dns_client import ask
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.wire.endpoint import Endpoint
 
 WELL_KNOWN = IPv6Network("64:ff9b::/96")
@@ -66,12 +67,14 @@ def prefix_of(address: IPv6Address) -> Prefix | None:
     return None
 
 
-async def find_prefix(servers: Sequence[Endpoint], *, mark: int = 0) -> Prefix | None:
+async def find_prefix(
+    servers: Sequence[Endpoint], *, protect: Protect = unprotected
+) -> Prefix | None:
     """Return the prefix of the network's NAT64 as its name servers show it, None without one."""
     for server in servers:
         question = dns.message.make_query(ONLY_IPV4, dns.rdatatype.AAAA)
         try:
-            answer = await ask(server, question, timeout_s=TRY_S, mark=mark)
+            answer = await ask(server, question, timeout_s=TRY_S, protect=protect)
         except OSError:
             continue
         for rrset in answer.answer:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import h11
 
 from ntmobile.errors import NTMobileError
+from ntmobile.runtime.protection import Protect, unprotected
 
 DEFAULT_PORT = 3128
 MAX_ANSWER = 16 * 1024
@@ -61,7 +62,9 @@ def proxy_of_environment(variables: Mapping[str, str] | None = None) -> Proxy | 
     return None
 
 
-async def connect_through(proxy: Proxy, host: str, port: int, *, mark: int = 0) -> socket.socket:
+async def connect_through(
+    proxy: Proxy, host: str, port: int, *, protect: Protect = unprotected
+) -> socket.socket:
     """Return a TCP socket that leads to host and port; raises ProxyError or OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
@@ -69,8 +72,7 @@ async def connect_through(proxy: Proxy, host: str, port: int, *, mark: int = 0) 
     raw = socket.socket(family, kind, protocol)
     try:
         raw.setblocking(False)
-        if mark:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        protect(raw.fileno())
         await loop.sock_connect(raw, address)
         await loop.sock_sendall(raw, _request(proxy, host, port))
         status = await _status(raw)

@@ -24,6 +24,7 @@ import dns.resolver
 from ntmobile.errors import NTMobileError
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.dns_client import UDP_SIZE, ask
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
 
@@ -113,13 +114,17 @@ class Resolver:
     """A caching stub resolver. Its methods raise NoSuchName or ResolverFailed."""
 
     def __init__(
-        self, servers: Callable[[], Sequence[Endpoint]], clock: Clock, *, mark: int = 0
+        self,
+        servers: Callable[[], Sequence[Endpoint]],
+        clock: Clock,
+        *,
+        protect: Protect = unprotected,
     ) -> None:
         """Servers gives the recursive resolvers to ask now, best first."""
         self.servers = servers
         """Gives the recursive resolvers to ask now."""
         self._clock = clock
-        self._mark = mark
+        self._protect = protect
         self._entries: dict[_Key, _Entry] = {}
         self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
 
@@ -233,7 +238,7 @@ class Resolver:
         for server in tuple(self.servers()) * ROUNDS:
             query.id = dns.entropy.random_16()
             try:
-                answer = await ask(server, query, timeout_s=TRY_S, mark=self._mark)
+                answer = await ask(server, query, timeout_s=TRY_S, protect=self._protect)
             except OSError as error:
                 troubles[f"{server}: {error or 'no answer'}"] = None
                 continue

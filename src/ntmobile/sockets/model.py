@@ -9,15 +9,16 @@ from ntmobile._core import Stack
 from ntmobile.agent.session import Session
 from ntmobile.proto.io import Entropy, random_bytes
 from ntmobile.proto.node.events import Registered
+from ntmobile.runtime.protection import unprotected
 from ntmobile.wire.endpoint import Host
 
 SEED_SIZE = 8
 
 
 class FrameworkModel:
-    """Hooks into nothing but this process: no mark, no route, no clash with any real network."""
+    """Hooks into nothing but this process: no device, no route, no clash with any real network."""
 
-    mark = 0
+    protect = staticmethod(unprotected)
     avoid: tuple[IPv4Network | IPv6Network, ...] = ()
 
     def __init__(self, entropy: Entropy) -> None:

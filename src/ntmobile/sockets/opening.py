@@ -40,7 +40,7 @@ async def running(
     """Run a session with a stack; it is not logged in yet. Raises Remedy."""
     model = FrameworkModel(entropy)
     try:
-        resolver = Resolver(Nameservers(), Clock(), mark=model.mark)
+        resolver = Resolver(Nameservers(), Clock(), protect=model.protect)
         session = Session(state, account, resolver, entropy, model)
 
         def attach(registered: Registered) -> None:

@@ -46,7 +46,7 @@ class ProxyModel:
         self._stack = AsyncExitStack()
         self._reach: tuple[Names, Events] | None = None
         self._exposed: dict[int, Server] = {}
-        self.mark = self._framework.mark
+        self.protect = self._framework.protect
         self.avoid = self._framework.avoid
         self.servers = Nameservers()
         self.attached = False
