@@ -27,5 +27,5 @@ def test_neither_no_mark_nor_no_protection_touches_a_socket() -> None:
 
 
 def test_a_descriptor_that_is_no_socket_is_refused() -> None:
-    with open("/dev/null", "rb") as file, pytest.raises(OSError, match="not a socket|non-socket"):
+    with open("/dev/null", "rb") as file, pytest.raises(OSError, match=r"socket"):
         marking(1)(file.fileno())
