@@ -604,7 +604,7 @@ class Stack:
         """Gives a UDP port back."""
 
     def send_to(self, id: int, host: bytes, port: int, payload: bytes) -> None:
-        """Sends a datagram. EMSGSIZE when the path does not carry it in one packet."""
+        """Sends a datagram, in several packets where the path demands it. EMSGSIZE."""
 
     def receive_from(self, id: int) -> tuple[tuple[bytes, int], bytes] | None:
         """The next datagram with its source. An error about one that was sent is raised once."""

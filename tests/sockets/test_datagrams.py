@@ -3,7 +3,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.stacks import ALICE, BOB, MTU
+from tests.stacks import ALICE, BOB
 
 from ntmobile.sockets.datagrams import Datagrams
 from ntmobile.wire.endpoint import Endpoint, Host
@@ -74,7 +74,7 @@ async def test_a_port_without_a_reader_is_an_error(ends: Ends) -> None:
 async def test_a_datagram_too_large_is_an_error(ends: Ends) -> None:
     alice, _ = ends
     here, near = bind(alice, remote=Endpoint.of(BOB[0], 9))
-    here.sendto(bytes(MTU))
+    here.sendto(bytes(65_508))
 
     assert "too long" in str(await near.errors.get())
 

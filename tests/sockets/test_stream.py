@@ -108,6 +108,26 @@ async def test_who_does_not_read_makes_the_writer_wait(ends: Ends) -> None:
         writer.close()
 
 
+@FAMILIES
+async def test_a_node_reaches_its_own_server(ends: Ends, family: int) -> None:
+    _, bob = ends
+    async with serve(bob, echo) as server:
+        reader, writer = await open_streams(bob, server, family)
+        writer.write(MUCH)
+        writer.write_eof()
+
+        assert await reader.read() == MUCH
+        assert writer.get_extra_info("peername")[0] == writer.get_extra_info("sockname")[0]
+        writer.close()
+
+
+async def test_where_it_does_not_listen_a_node_refuses_itself(ends: Ends) -> None:
+    _, bob = ends
+
+    with pytest.raises(ConnectionRefusedError):
+        await connect(bob.events, Endpoint.of(BOB[0], 9), asyncio.Protocol(), fqdn=None)
+
+
 async def test_where_nobody_listens_connecting_is_refused(ends: Ends) -> None:
     alice, _ = ends
 

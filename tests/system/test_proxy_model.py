@@ -88,6 +88,8 @@ def test_an_exposed_port_is_reached_by_name_until_it_is_taken_back(place: Place)
     assert said == "port 80 of localhost is offered to peers\n"
     await_listening(place.laptop.host, 80)
     assert place.pc.host.run(command).stdout == HELLO
+    own = f"http://{place.laptop.fqdn}/hello.txt"
+    assert place.curl("--proxy", f"http://127.0.0.1:{HTTP}", own).stdout == HELLO
 
     place.ntm("expose", "80", "--off")
     assert place.pc.host.run(command, check=False).returncode != 0

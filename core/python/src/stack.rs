@@ -120,7 +120,7 @@ impl Stack {
 
     fn send_to(&self, id: u64, host: &[u8], port: u16, payload: &[u8]) -> PyResult<()> {
         let remote = address::from_python(host, port)?;
-        self.try_with(|stack, _| stack.send_to(id, remote, payload))
+        self.try_with(|stack, now| stack.send_to(id, remote, payload, now))
     }
 
     fn receive_from(&self, py: Python<'_>, id: u64) -> PyResult<Option<(Place, Py<PyBytes>)>> {

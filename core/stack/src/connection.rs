@@ -7,6 +7,7 @@ use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
 use crate::events::Event;
 use crate::failure::Failure;
+use crate::memory::Memory;
 use crate::packet::Pair;
 use crate::rest::interface;
 use crate::stack::Buffers;
@@ -16,6 +17,9 @@ use crate::wire::{Leaving, Wire};
 const CONNECT: Duration = Duration::from_secs(120);
 /// How long a connection that its application has left may take to end.
 const LEAVE: Duration = Duration::from_secs(60);
+/// How long what was sent may stay without an answer: about as long as Linux
+/// waits (tcp_retries2), longer than any hole in the network that a move makes.
+const UNANSWERED: Duration = Duration::from_secs(15 * 60);
 /// Delayed acknowledgements: RFC 1122 section 4.2.3.2 allows 500 ms.
 const ACK_DELAY: Duration = Duration::from_millis(10);
 
@@ -43,13 +47,15 @@ pub(crate) struct Connection {
     stood: bool,
     /// Its application has let go of it.
     left: bool,
-    /// Until when it must stand, or be over.
+    /// Until when it must stand, be answered, or be over.
     deadline: Option<Instant>,
     failure: Option<Failure>,
     /// What the application knows and has not used up.
     told: u8,
     /// Nobody is told before it is accepted.
     pub(crate) visible: bool,
+    /// Of the socket's buffers: it goes after `sockets`, as fields are dropped in their order.
+    _memory: Memory,
 }
 
 impl Connection {
@@ -61,7 +67,7 @@ impl Connection {
         seed: u64,
         now: Instant,
     ) -> Result<Self, Failure> {
-        let mut new = Self::new(pair, buffers, mtu, seed, now);
+        let mut new = Self::new(pair, buffers, mtu, seed, now)?;
         let ends = [new.known.local, new.known.remote];
         let [local, remote] = ends.map(IpEndpoint::from);
         let socket = new.sockets.get_mut::<Socket<'_>>(new.handle);
@@ -80,25 +86,31 @@ impl Connection {
         seed: u64,
         now: Instant,
     ) -> Result<Self, Failure> {
-        let mut new = Self::new(pair, buffers, mtu, seed, now);
+        let mut new = Self::new(pair, buffers, mtu, seed, now)?;
         let local = IpListenEndpoint::from(IpEndpoint::from(new.known.local));
         new.socket().listen(local).map_err(|_| Failure::InUse)?;
         Ok(new)
     }
 
-    fn new(pair: Pair, buffers: Buffers, mtu: usize, seed: u64, now: Instant) -> Self {
+    fn new(
+        pair: Pair,
+        buffers: Buffers,
+        mtu: usize,
+        seed: u64,
+        now: Instant,
+    ) -> Result<Self, Failure> {
+        let mut memory = Memory::new(buffers.receive + buffers.send).ok_or(Failure::NoRoom)?;
+        // SAFETY: asked once; the socket that uses them is dropped before the memory.
+        let [receive, send] = unsafe { memory.halves(buffers.receive) };
         let (mut wire, known) = Wire::of(pair, mtu);
         let interface = interface(&mut wire, std::iter::once(known.local.ip()), seed, now);
-        let mut socket = Socket::new(
-            SocketBuffer::new(vec![0; buffers.receive]),
-            SocketBuffer::new(vec![0; buffers.send]),
-        );
+        let mut socket = Socket::new(SocketBuffer::new(receive), SocketBuffer::new(send));
         socket.set_congestion_control(CongestionControl::Cubic);
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(Some(ACK_DELAY));
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
-        Self {
+        Ok(Self {
             pair,
             known,
             interface,
@@ -112,7 +124,8 @@ impl Connection {
             failure: None,
             told: 0,
             visible: false,
-        }
+            _memory: memory,
+        })
     }
 
     pub(crate) fn pair(&self) -> Pair {
@@ -123,6 +136,9 @@ impl Connection {
     /// connection off.
     pub(crate) fn take(&mut self, packet: Vec<u8>, resets: bool, now: Instant) {
         self.wire.put(packet);
+        if self.stood && !self.left {
+            self.deadline = None;
+        }
         self.poll(now);
         if resets && self.state() == State::Closed {
             let refused = if self.stood {
@@ -142,7 +158,7 @@ impl Connection {
             self.give_up(now);
         }
         if self.stood && !self.left {
-            self.deadline = None;
+            self.await_answer(now);
         }
         if self.left && self.socket().can_recv() {
             // As every system does: who closes does not want what still comes.
@@ -300,6 +316,15 @@ impl Connection {
     /// Bytes that the peer has not acknowledged yet.
     pub(crate) fn unsent(&self) -> usize {
         self.sockets.get::<Socket<'_>>(self.handle).send_queue()
+    }
+
+    /// What was sent must be answered in time; where nothing was, nobody waits.
+    fn await_answer(&mut self, now: Instant) {
+        if self.unsent() == 0 || self.is_over() {
+            self.deadline = None;
+        } else {
+            self.deadline.get_or_insert(now + UNANSWERED);
+        }
     }
 
     fn give_up(&mut self, now: Instant) {

@@ -6,11 +6,8 @@ use std::net::SocketAddr;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, UdpPacket, UdpRepr};
 
-use ntmobile_tunnel::Left;
-
 use crate::failure::Failure;
 use crate::packet::Pair;
-use crate::wire::Leaving;
 
 const HOPS: u8 = 64;
 const HEADER: usize = 8;
@@ -18,6 +15,8 @@ const HEADER: usize = 8;
 const MOST_BYTES: usize = 1 << 20;
 /// What one datagram counts besides its payload.
 const OVERHEAD: usize = 256;
+/// The longest packet, with its headers.
+const LONGEST: usize = 65_535;
 
 /// A datagram as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +58,12 @@ impl Datagrams {
     }
 }
 
-/// The packet that carries `payload`; the ends are of one family.
-pub(crate) fn build(pair: Pair, payload: &[u8], mtu: usize) -> Result<Leaving, Failure> {
+/// The packet that carries `payload`, however long; the ends are of one family.
+pub(crate) fn build(pair: Pair, payload: &[u8]) -> Result<Vec<u8>, Failure> {
     let (local, remote): (IpAddress, IpAddress) = (pair.local.ip().into(), pair.remote.ip().into());
     let ip = IpRepr::new(local, remote, IpProtocol::Udp, HEADER + payload.len(), HOPS);
     let total = ip.header_len() + HEADER + payload.len();
-    if total > mtu {
+    if total > LONGEST {
         return Err(Failure::TooLong);
     }
     let mut bytes = vec![0; total];
@@ -82,8 +81,5 @@ pub(crate) fn build(pair: Pair, payload: &[u8], mtu: usize) -> Result<Leaving, F
         |room| room.copy_from_slice(payload),
         &checksum,
     );
-    Ok(Leaving {
-        bytes,
-        left: Left::Nothing,
-    })
+    Ok(bytes)
 }

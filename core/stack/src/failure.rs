@@ -25,6 +25,8 @@ pub enum Failure {
     NotConnected,
     /// This side has said its last word (EPIPE).
     Closed,
+    /// The system has no memory for one more (ENOBUFS).
+    NoRoom,
 }
 
 impl Failure {
@@ -41,6 +43,7 @@ impl Failure {
             Self::TooLong => libc::EMSGSIZE,
             Self::NotConnected => libc::ENOTCONN,
             Self::Closed => libc::EPIPE,
+            Self::NoRoom => libc::ENOBUFS,
         }
     }
 }
@@ -58,6 +61,7 @@ impl fmt::Display for Failure {
             Self::TooLong => "message too long",
             Self::NotConnected => "not connected",
             Self::Closed => "closed for sending",
+            Self::NoRoom => "no buffer space available",
         })
     }
 }

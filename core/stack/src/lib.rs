@@ -12,6 +12,9 @@
 //! | `connection` | one TCP connection |
 //! | `listener` | connections that wait to be accepted |
 //! | `datagrams` | one UDP port |
+//! | `fragments` | datagrams in several packets |
+//! | `home` | packets from the node to itself |
+//! | `memory` | room for a connection's buffers |
 //! | `wire` | the device that smoltcp sees, with segmentation offload |
 //! | `rest` | answers to packets that nobody here wants |
 //! | `events` | what happened, for who waits |
@@ -21,7 +24,10 @@ mod connection;
 mod datagrams;
 mod events;
 mod failure;
+mod fragments;
+mod home;
 mod listener;
+mod memory;
 mod outbox;
 mod packet;
 mod rest;

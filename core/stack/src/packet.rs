@@ -22,6 +22,13 @@ pub struct Pair {
     pub remote: SocketAddr,
 }
 
+impl Pair {
+    /// Both ends are this node.
+    pub(crate) fn is_own(&self) -> bool {
+        self.local.ip() == self.remote.ip()
+    }
+}
+
 /// What a packet is to this stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -148,7 +155,7 @@ fn arrived(packet: &[u8], inner: &Inner) -> Option<Pair> {
     })
 }
 
-fn host(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn host(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Some(IpAddr::from(v4));
     }

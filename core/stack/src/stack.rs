@@ -8,18 +8,21 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use ntmobile_capsule::destination;
 use ntmobile_tunnel::Left;
 use smoltcp::time::Instant;
 
 use crate::connection::{Connection, Received};
-use crate::datagrams::{Datagram, Datagrams, build};
+use crate::datagrams::{Datagram, build};
 use crate::events::{Event, Events};
 use crate::failure::Failure;
+use crate::fragments::{Reassembly, cut};
+use crate::home::Home;
 use crate::listener::Listener;
 use crate::outbox::Outbox;
 use crate::packet::{Error, Pair, Seen, see};
 use crate::rest::Rest;
-use crate::table::{Entry, Port, Table};
+use crate::table::{Entry, Table};
 use crate::timers::Timers;
 use crate::wire::Leaving;
 
@@ -47,7 +50,9 @@ pub struct Stack {
     buffers: Buffers,
     table: RwLock<Table>,
     rest: Mutex<Rest>,
+    fragments: Mutex<Reassembly>,
     outbox: Outbox,
+    home: Home,
     events: Events,
     timers: Timers,
     numbers: AtomicU64,
@@ -62,7 +67,9 @@ impl Stack {
             buffers,
             table: RwLock::default(),
             rest: Mutex::new(Rest::new(&[], seed, now)),
+            fragments: Mutex::default(),
             outbox: Outbox::new()?,
+            home: Home::default(),
             events: Events::new()?,
             timers: Timers::default(),
             numbers: AtomicU64::new(1),
@@ -218,38 +225,42 @@ impl Stack {
             0 => table.free_port(self.random())?,
             port => port,
         };
-        if table.ports.contains_key(&number) {
-            return Err(Failure::InUse);
-        }
         let id = self.number();
-        let queue = Mutex::new(Datagrams::default());
-        table
-            .ports
-            .insert(number, Arc::new(Port { id, number, queue }));
+        table.take_port(id, number)?;
         Ok((id, number))
     }
 
     /// Gives a UDP port back.
     pub fn unbind(&self, id: u64) {
-        self.write().ports.retain(|_, port| port.id != id);
+        self.write().free_port_of(id);
     }
 
-    /// Sends one datagram from a UDP port; what does not fit into the queue is
-    /// lost, as on any network.
-    pub fn send_to(&self, id: u64, remote: SocketAddr, payload: &[u8]) -> Result<(), Failure> {
+    /// Sends one datagram from a UDP port, in several packets where the path
+    /// demands it; what does not fit into the queue is lost, as on any network.
+    pub fn send_to(
+        &self,
+        id: u64,
+        remote: SocketAddr,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), Failure> {
         let table = self.read();
-        let port = find(&table, id)?;
-        let local = SocketAddr::new(table.local(remote.ip())?, port.number);
-        let packet = build(Pair { local, remote }, payload, table.mtu(remote.ip()))?;
+        let local = SocketAddr::new(table.local(remote.ip())?, table.port(id)?.number);
+        let mtu = table.mtu(remote.ip());
         drop(table);
-        self.outbox.put_datagram(packet);
+        let packet = build(Pair { local, remote }, payload)?;
+        for bytes in cut(packet, mtu, self.random() as u32) {
+            let left = Left::Nothing;
+            self.depart(Leaving { bytes, left });
+        }
+        self.turn_around(now);
         Ok(())
     }
 
     /// The next datagram of a UDP port; an error is told once.
     pub fn receive_from(&self, id: u64) -> Result<Option<Datagram>, Failure> {
         let table = self.read();
-        let mut queue = find(&table, id)?.lock();
+        let mut queue = table.port(id)?.lock();
         match queue.failure.take() {
             Some(failure) => Err(failure),
             None => Ok(queue.take()),
@@ -267,7 +278,18 @@ impl Stack {
             Some(Seen::Datagram { pair, payload }) => self.datagram(pair, payload, packet, now),
             Some(Seen::Error { pair, tcp, error }) => self.error(pair, tcp, error, now),
             Some(Seen::Other) => self.answer(packet, now),
-            Some(Seen::Fragment) | None => {}
+            Some(Seen::Fragment) => {
+                let mut waiting = self
+                    .fragments
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let whole = waiting.put(&packet, now);
+                drop(waiting);
+                if let Some(packet) = whole {
+                    self.handle(packet, now);
+                }
+            }
+            None => {}
         }
     }
 
@@ -398,7 +420,27 @@ impl Stack {
         let answers: Vec<Leaving> = rest.wire.take().collect();
         drop(rest);
         for answer in answers {
-            self.outbox.put_datagram(answer);
+            self.depart(answer);
+        }
+        self.turn_around(now);
+    }
+
+    /// Sends a packet that nobody waits for.
+    fn depart(&self, packet: Leaving) {
+        let own = |host| self.read().addresses.contains(&host);
+        if destination(&packet.bytes).is_some_and(own) {
+            self.home.put(std::iter::once(packet.bytes));
+        } else {
+            self.outbox.put_datagram(packet);
+        }
+    }
+
+    /// Takes what this node sent to itself, and what follows from that.
+    fn turn_around(&self, now: Instant) {
+        if self.home.begin() {
+            while let Some(packet) = self.home.next() {
+                self.handle(packet, now);
+            }
         }
     }
 
@@ -423,7 +465,13 @@ impl Stack {
         let mut guard = entry.lock();
         let (connection, due) = &mut *guard;
         let result = change(connection);
-        self.outbox.put(connection.leaving());
+        let own = connection.pair().is_own();
+        if own {
+            self.home
+                .put(connection.leaving().map(|packet| packet.bytes));
+        } else {
+            self.outbox.put(connection.leaving());
+        }
         self.events.tell(entry.id, connection.news());
         if let Some(next) = connection.next(now)
             && due.is_none_or(|due| next < due)
@@ -439,6 +487,9 @@ impl Stack {
         }
         if done {
             self.write().remove(pair, entry.id);
+        }
+        if own {
+            self.turn_around(now);
         }
         result
     }
@@ -493,11 +544,4 @@ impl Stack {
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn find(table: &Table, id: u64) -> Result<&Arc<Port>, Failure> {
-    let mut ports = table.ports.values();
-    ports
-        .find(|port| port.id == id)
-        .ok_or(Failure::NotConnected)
 }

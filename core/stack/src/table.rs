@@ -38,6 +38,7 @@ pub(crate) struct Table {
     pub entries: HashMap<u64, Arc<Entry>>,
     pub listeners: HashMap<u16, Listener>,
     pub ports: HashMap<u16, Arc<Port>>,
+    port_numbers: HashMap<u64, u16>,
     mtus: HashMap<IpAddr, usize>,
 }
 
@@ -104,8 +105,34 @@ impl Table {
         free(start, |port| {
             let local = SocketAddr::new(local, port);
             let pair = Pair { local, remote };
-            (!self.connections.contains_key(&pair)).then_some(pair)
+            // A port is not its own peer.
+            let usable = local != remote && !self.connections.contains_key(&pair);
+            usable.then_some(pair)
         })
+    }
+
+    /// The UDP port that `id` has.
+    pub(crate) fn port(&self, id: u64) -> Result<&Arc<Port>, Failure> {
+        let number = self.port_numbers.get(&id);
+        let port = number.and_then(|number| self.ports.get(number));
+        port.ok_or(Failure::NotConnected)
+    }
+
+    pub(crate) fn take_port(&mut self, id: u64, number: u16) -> Result<(), Failure> {
+        if self.ports.contains_key(&number) {
+            return Err(Failure::InUse);
+        }
+        let queue = Mutex::new(Datagrams::default());
+        self.ports
+            .insert(number, Arc::new(Port { id, number, queue }));
+        self.port_numbers.insert(id, number);
+        Ok(())
+    }
+
+    pub(crate) fn free_port_of(&mut self, id: u64) {
+        if let Some(number) = self.port_numbers.remove(&id) {
+            self.ports.remove(&number);
+        }
     }
 
     /// A UDP port that nobody has.

@@ -17,7 +17,7 @@ fn a_datagram_arrives_with_its_source() {
         let (far, far_port) = network.stacks[1].bind(53).expect("a port");
         let there = SocketAddr::new(hosts[1], far_port);
         network.stacks[0]
-            .send_to(near, there, b"query")
+            .send_to(near, there, b"query", network.now)
             .expect("it fits");
 
         network.until(|network| events(&network.stacks[1], far) & Event::READABLE != 0);
@@ -38,7 +38,7 @@ fn a_port_without_a_reader_is_told_to_the_sender() {
         let (near, _) = network.stacks[0].bind(0).expect("a port");
         let there = SocketAddr::new(hosts[1], 53);
         network.stacks[0]
-            .send_to(near, there, b"query")
+            .send_to(near, there, b"query", network.now)
             .expect("it fits");
 
         network.until(|network| events(&network.stacks[0], near) & Event::READABLE != 0);
@@ -48,18 +48,99 @@ fn a_port_without_a_reader_is_told_to_the_sender() {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_datagram_larger_than_the_path_arrives_whole(
+        length in 1200..65_508_usize,
+        late in 0..100_u64,
+        seed in any::<u64>(),
+    ) {
+        for hosts in [V4, V6] {
+            let mut network = Network::new(Weather { seed, late, ..Weather::default() });
+            let (near, _) = network.stacks[0].bind(0).expect("a port");
+            let (far, port) = network.stacks[1].bind(0).expect("a port");
+            let said: Vec<u8> = (0..length).map(|at| (at / 5) as u8).collect();
+            let there = SocketAddr::new(hosts[1], port);
+            network.stacks[0]
+                .send_to(near, there, &said, network.now)
+                .expect("it is no longer than a packet");
+
+            network.until(|network| events(&network.stacks[1], far) & Event::READABLE != 0);
+
+            let got = network.stacks[1].receive_from(far).expect("no error");
+            prop_assert!(got.expect("it came").payload == said);
+        }
+    }
+}
+
 #[test]
-fn a_datagram_larger_than_the_path_is_refused() {
+fn a_datagram_of_which_a_part_is_lost_does_not_arrive() {
+    let network = Network::new(Weather::default());
+    let (near, _) = network.stacks[0].bind(0).expect("a port");
+    let (far, port) = network.stacks[1].bind(0).expect("a port");
+    let there = SocketAddr::new(V4[1], port);
+    network.stacks[0]
+        .send_to(near, there, &[7; 4000], network.now)
+        .expect("it is no longer than a packet");
+    let mut buffer = vec![0; 1 << 16];
+    network.stacks[0].take(&mut buffer).expect("the first part");
+
+    while let Some((_, place)) = network.stacks[0].take(&mut buffer) {
+        network.stacks[1].handle(buffer[place].to_vec(), network.now);
+    }
+
+    assert_eq!(network.stacks[1].receive_from(far), Ok(None));
+}
+
+#[test]
+fn what_no_packet_holds_is_refused() {
     let network = Network::new(Weather::default());
     let (near, _) = network.stacks[0].bind(0).expect("a port");
     let send = |host, size: usize| {
-        network.stacks[0].send_to(near, SocketAddr::new(host, 53), &vec![0; size])
+        let there = SocketAddr::new(host, 53);
+        network.stacks[0].send_to(near, there, &vec![0; size], network.now)
     };
 
-    assert_eq!(send(V4[1], 1280 - 28), Ok(()));
-    assert_eq!(send(V4[1], 1280 - 27), Err(Failure::TooLong));
-    assert_eq!(send(V6[1], 1280 - 48), Ok(()));
-    assert_eq!(send(V6[1], 1280 - 47), Err(Failure::TooLong));
+    assert_eq!(send(V4[1], 65_507), Ok(()));
+    assert_eq!(send(V4[1], 65_508), Err(Failure::TooLong));
+    assert_eq!(send(V6[1], 65_487), Ok(()));
+    assert_eq!(send(V6[1], 65_488), Err(Failure::TooLong));
+}
+
+#[test]
+fn a_node_hears_what_it_says_to_itself_and_nothing_leaves() {
+    for hosts in [V4, V6] {
+        let network = Network::new(Weather::default());
+        let stack = &network.stacks[0];
+        let (near, near_port) = stack.bind(0).expect("a port");
+        let (far, port) = stack.bind(0).expect("a port");
+        let there = SocketAddr::new(hosts[0], port);
+        stack
+            .send_to(near, there, &[7; 3000], network.now)
+            .expect("it fits");
+
+        let got = stack
+            .receive_from(far)
+            .expect("no error")
+            .expect("it is there");
+        assert_eq!(got.source, SocketAddr::new(hosts[0], near_port));
+        assert_eq!(got.payload, [7; 3000]);
+        assert!(stack.take(&mut vec![0; 1 << 16]).is_none());
+    }
+}
+
+#[test]
+fn a_port_of_its_own_that_nobody_has_is_refused() {
+    let network = Network::new(Weather::default());
+    let stack = &network.stacks[0];
+    let (near, _) = stack.bind(0).expect("a port");
+
+    let there = SocketAddr::new(V4[0], 53);
+    stack
+        .send_to(near, there, b"anybody?", network.now)
+        .expect("it fits");
+
+    assert_eq!(stack.receive_from(near), Err(Failure::Refused));
 }
 
 #[test]
@@ -81,7 +162,7 @@ fn a_flood_that_nobody_reads_is_bounded() {
     for _ in 0..3000 {
         let there = SocketAddr::new(V4[1], port);
         network.stacks[0]
-            .send_to(near, there, &[0; 1000])
+            .send_to(near, there, &[0; 1000], network.now)
             .expect("it fits");
         let (_, place) = network.stacks[0].take(&mut buffer).expect("it leaves");
         network.stacks[1].handle(buffer[place].to_vec(), network.now);

@@ -3,7 +3,7 @@
 mod network;
 
 use network::{Network, V4, V6, Weather, events, read};
-use ntmobile_stack::{Event, Failure, Instant, Received};
+use ntmobile_stack::{Duration, Event, Failure, Instant, Received, Stack};
 use proptest::prelude::*;
 use std::net::SocketAddr;
 
@@ -246,4 +246,92 @@ fn reading_nothing_is_no_end() {
     let read = network.stacks[0].receive(near, 10, network.now, |_| {});
 
     assert_eq!(read, Ok(Received::Nothing));
+}
+
+#[test]
+fn a_node_connects_to_itself() {
+    for hosts in [V4, V6] {
+        let mut network = Network::new(Weather::default());
+        let (listener, port) = network.stacks[0].listen(0, 8).expect("a port");
+        let there = SocketAddr::new(hosts[0], port);
+        let (near, _) = network.stacks[0]
+            .connect(there, network.now)
+            .expect("a port");
+        let (far, pair) = network.stacks[0].accept(listener).expect("it stands");
+        assert_eq!(pair.remote.ip(), hosts[0]);
+        let said: Vec<u8> = (0..200_000).map(|at| (at / 3) as u8).collect();
+
+        let (mut left, mut got) = (&said[..], Vec::new());
+        network.until(|network| {
+            let stack = &network.stacks[0];
+            let sent = stack.send(near, left, network.now).expect("it stands");
+            left = &left[sent..];
+            read(stack, far, network.now, &mut got);
+            got.len() == said.len()
+        });
+
+        assert!(got == said);
+        for id in [near, far] {
+            network.stacks[0].leave(id, network.now);
+        }
+        network.until(|network| network.stacks[0].count() == 0);
+        assert!(network.stacks[0].take(&mut vec![0; 1 << 16]).is_none());
+    }
+}
+
+#[test]
+fn a_node_that_does_not_listen_refuses_itself() {
+    let network = Network::new(Weather::default());
+    let there = SocketAddr::new(V4[0], 9);
+    let (near, _) = network.stacks[0]
+        .connect(there, network.now)
+        .expect("a port");
+
+    assert_eq!(network.stacks[0].failure(near), Some(Failure::Refused));
+}
+
+/// Lets a stack alone until its connection has failed; what it sends is lost.
+fn alone_until_failed(stack: &Stack, id: u64, mut now: Instant) -> Instant {
+    let mut buffer = vec![0; 1 << 16];
+    while stack.failure(id).is_none() {
+        now = now.max(stack.expire(now).expect("something is due"));
+        stack.expire(now);
+        while stack.take(&mut buffer).is_some() {}
+    }
+    now
+}
+
+#[test]
+fn what_nobody_answers_for_a_quarter_of_an_hour_is_given_up() {
+    let mut network = Network::new(Weather::default());
+    let (near, _, _) = network.connection(V4);
+    let begun = network.now;
+    network.stacks[0]
+        .send(near, b"anybody?", begun)
+        .expect("it stands");
+
+    let ended = alone_until_failed(&network.stacks[0], near, begun);
+
+    assert_eq!(network.stacks[0].failure(near), Some(Failure::TimedOut));
+    assert_eq!(ended - begun, Duration::from_secs(15 * 60));
+}
+
+#[test]
+fn a_connection_that_is_silent_lives_on() {
+    let mut network = Network::new(Weather::default());
+    let (near, far, _) = network.connection(V4);
+    network.now += Duration::from_secs(24 * 3600);
+    for stack in &network.stacks {
+        stack.expire(network.now);
+    }
+
+    network.stacks[0]
+        .send(near, b"hello", network.now)
+        .expect("it stands");
+
+    let mut got = Vec::new();
+    network.until(|network| {
+        read(&network.stacks[1], far, network.now, &mut got);
+        got == b"hello"
+    });
 }

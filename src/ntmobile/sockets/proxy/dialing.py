@@ -6,7 +6,6 @@ import socket
 from dataclasses import dataclass
 
 from ntmobile.sockets.connecting import connect
-from ntmobile.sockets.errors import NameFailed
 from ntmobile.sockets.events import Events
 from ntmobile.sockets.names import Names, literal_of
 from ntmobile.wire.endpoint import Endpoint
@@ -48,8 +47,6 @@ class Dialer:
         return False
 
     async def _through_tunnel(self, host: str, port: int) -> Streams:
-        if self.names.is_own(host):
-            raise NameFailed(f"{host} is this node itself", remedy="use localhost")
         remote = Endpoint((await self.names.hosts(host))[0], port)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=LIMIT, loop=loop)
