@@ -16,6 +16,7 @@ from ntmobile.sim.network import Network
 from ntmobile.sim.organisation import Organisation
 from ntmobile.sim.packet import Transport
 from ntmobile.sim.world import World
+from ntmobile.time import SECOND
 from ntmobile.wire.endpoint import Endpoint
 
 EI, AD, APD = Behaviour
@@ -156,6 +157,22 @@ def test_the_lifetime_of_a_mapping_is_found(
     found = find_lifetime(world.internet, host, points(org)[1].endpoint)
 
     assert found == LifetimeFound(alive_s, dead_s)
+
+
+@pytest.mark.parametrize(("mended_s", "found"), [(22.7, (185, 305)), (60, (0, None))])
+def test_a_burst_of_loss_is_not_taken_for_a_short_lifetime(
+    mended_s: float, found: tuple[int, int | None]
+) -> None:
+    """The negative twin is a network that is gone for longer than both tries."""
+    world = World()
+    org = world.organisation()
+    home = world.internet.home("home", NatBehaviour(lifetime_s=200))
+    host = world.internet.host("laptop", home)
+    calendar = world.internet.calendar
+    calendar.after(19 * SECOND, lambda: home.cut("laptop", "home"))
+    calendar.after(round(mended_s * SECOND), lambda: home.mend("laptop", "home"))
+
+    assert find_lifetime(world.internet, host, points(org)[1].endpoint) == LifetimeFound(*found)
 
 
 def test_a_server_that_dies_meanwhile_is_not_taken_for_a_short_lifetime() -> None:

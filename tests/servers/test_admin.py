@@ -1,11 +1,14 @@
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from random import SystemRandom
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.store.test_registrations import NODE
 
 from ntmobile.config import ConfigError, render
 from ntmobile.errors import Remedy
@@ -20,13 +23,15 @@ from ntmobile.servers.config import (
     parse_server,
 )
 from ntmobile.servers.init import initialise
-from ntmobile.store import Counter, Enrolment
-from ntmobile.wire.registration import Reason
+from ntmobile.store import Counter, Enrolment, Registration
+from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 SETTINGS = ServerConfig(
     server=ServerSettings(domain="ntm.example.org", addresses=(ip_address("127.0.0.9"),))
 )
 FQDN = "laptop.alice.ntm.example.org"
+TCP, PUSH = KeepAliveChoice.TCP, KeepAliveChoice.PUSH
+TOKEN = "fcm:0123456789abcdef"
 LAPTOP = Enrolment(FQDN, "alice", "laptop", b"d" * 32, b"t" * 32, ("ci",))
 DENY = '[[rule]]\naction = "deny"\nfrom = ["@ci"]\nto = ["*.bob.ntm.example.org"]\n'
 
@@ -68,6 +73,33 @@ async def test_unknown_users_nodes_keys_and_domains_are_named_with_the_next_comm
         await admin.remove_key(7)
     with pytest.raises(Remedy, match="is not listed"):
         await admin.remove_domain("ntm.example.net")
+
+
+@pytest.mark.parametrize(
+    ("changes", "way"),
+    [
+        ({}, "udp"),
+        (
+            {"keepalive": TCP, "kntmns": b"i" * 8, "notifier": "ns.example.org"},
+            "tcp (ns.example.org)",
+        ),
+        ({"keepalive": TCP}, "udp (no NS)"),
+        ({"keepalive": PUSH, "device_token": TOKEN}, "push"),
+        ({"keepalive": PUSH, "device_token": TOKEN, "gone_token": "fcm:an-older-one"}, "push"),
+        (
+            {"keepalive": PUSH, "device_token": TOKEN, "gone_token": TOKEN},
+            "udp (device token gone)",
+        ),
+        ({"keepalive": PUSH}, "udp (no device token)"),
+    ],
+)
+async def test_the_operator_sees_how_a_registered_node_is_reached_and_why(
+    admin: Admin, changes: dict[str, Any], way: str
+) -> None:
+    await admin.store.registrations.put([Registration(replace(NODE, **changes), 100.0)])
+
+    assert await admin.reached_by(99.0) == {NODE.fqdn: way}
+    assert await admin.reached_by(101.0) == {}
 
 
 async def test_the_running_server_knows_a_revocation_before_the_command_ends(

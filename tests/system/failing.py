@@ -24,12 +24,21 @@ PATIENCE_S = 60.0
 STEP_S = 0.02
 
 
-def seconds_until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> float:
-    """Wait for other processes to bring something about; returns how long that took."""
+def seconds_until(
+    condition: Callable[[], bool],
+    what: str,
+    timeout_s: float = PATIENCE_S,
+    *,
+    step_s: float = STEP_S,
+) -> float:
+    """Wait for other processes to bring something about; returns how long that took.
+
+    Between two looks step_s pass: longer ones where a look costs the processor much.
+    """
     began = time.perf_counter()
     while not condition():
         assert time.perf_counter() - began < timeout_s, f"waited {timeout_s:g} s for {what}"
-        time.sleep(STEP_S)
+        time.sleep(step_s)
     return time.perf_counter() - began
 
 

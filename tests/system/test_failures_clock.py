@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from ntmobile.lab.ntm import NTM, PASSWORD, NtmNode, Organisation, World
+from tests.system.clocks import at
 from tests.system.failing import forget_tunnels, newest_log, refusal, restart, seconds_until
 
 pytestmark = [
@@ -43,19 +44,6 @@ def place(world: World) -> Place:
     pc = world.machine("pc", "bob", net, internet)
     world.bring_up(laptop, pc)
     return Place(world, org, net, laptop, pc)
-
-
-def at(offset: str) -> list[str]:
-    """What to put before a command so that it and its children see another time of day."""
-    # Not by the program faketime, which stays in between and does not pass on a kill.
-    asked = subprocess.run(
-        ["faketime", "-m", "-f", offset, "printenv", "LD_PRELOAD"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    library = f"LD_PRELOAD={asked.stdout.strip()}"
-    return ["env", library, f"FAKETIME={offset}", "FAKETIME_DONT_FAKE_MONOTONIC=1"]
 
 
 def ntm_at(offset: str, node: NtmNode, *words: str, check: bool = True) -> tuple[int, str]:

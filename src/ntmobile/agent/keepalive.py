@@ -6,7 +6,7 @@ Ours: docs/protocol.md section 9.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 import structlog
@@ -43,12 +43,13 @@ class Tuner:
         self, choice: KeepAlive, examination: Examiner, choose: Choose, tasks: Tasks
     ) -> None:
         """Choose is given the way and the seconds between UDP keep-alives (0: as the DC says)."""
-        self.alive_s: int | None = None
-        """How long idle mappings live here, at least; None while that is not known."""
+        self.found: LifetimeFound | None = None
+        """Between which times idle mappings die here; None while that is not known."""
         self._choice = choice
         self._examination = examination
         self._choose = choose
         self._tasks = tasks
+        self._network: Hashable = None
         self._measuring: asyncio.Task[None] | None = None
 
     @property
@@ -59,14 +60,22 @@ class Tuner:
     def set_choice(self, choice: KeepAlive, servers: Sequence[Endpoint]) -> None:
         """The user chose anew, and the node knows what that means before anything is measured."""
         self._choice = choice
-        self.handle_network(servers)
+        self._begin(servers)
 
-    def handle_network(self, servers: Sequence[Endpoint]) -> None:
-        """The node registered from a network; servers are where its DC is, one a family."""
+    def handle_network(self, network: Hashable, servers: Sequence[Endpoint]) -> None:
+        """The node registered from a network; servers are where its DC is, one a family.
+
+        The same network again, as after its NAT gave the node another port, is not measured anew.
+        """
+        if network != self._network:
+            self._network = network
+            self._begin(servers)
+
+    def _begin(self, servers: Sequence[Endpoint]) -> None:
         if self._measuring is not None:
             self._measuring.cancel()
             self._measuring = None
-        self.alive_s = None
+        self.found = None
         if self._choice is KeepAlive.AUTO and servers:
             self._measuring = self._tasks.start(self._measure(servers), "mapping lifetime")
 
@@ -75,8 +84,14 @@ class Tuner:
             found = await asyncio.gather(*map(self._examination.find_lifetime, servers))
         except OSError as error:
             _LOG.warning("mapping lifetime not measured", why=str(error))
+            self.found = LifetimeFound(0, None)
             return
-        self.alive_s = min(each.alive_s for each in found)
-        choice, interval_s = fitting(self.alive_s)
-        _LOG.info("network measured", alive_s=self.alive_s, keepalive=str(choice))
+        worst = self.found = min(found, key=lambda each: each.alive_s)
+        choice, interval_s = fitting(worst.alive_s)
+        _LOG.info(
+            "network measured",
+            alive_s=worst.alive_s,
+            dead_s=worst.dead_s,
+            keepalive=str(choice),
+        )
         self._choose(choice, interval_s)

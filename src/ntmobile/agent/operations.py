@@ -17,7 +17,7 @@ from ntmobile.agent.failures import (
 )
 from ntmobile.agent.history import Trace
 from ntmobile.agent.netcheck import netcheck
-from ntmobile.agent.records import Choices, SavedAccount
+from ntmobile.agent.records import Choices, KeepAlive, SavedAccount
 from ntmobile.agent.report import report_text
 from ntmobile.agent.requests import (
     Answer,
@@ -210,9 +210,7 @@ class Operations:
             session.login(request.password, request.authority)
         session = self._session()
         if request.account is not None and _is_reached_otherwise(request.account, session):
-            before = session.answers
-            await session.reach(request.account)
-            await self._answered(session, before)
+            await self._reach(session, request.account)
         if _may_help(request, session):
             yield Said(f"logging in again as {session.account.fqdn}")
             session.login(request.password, request.authority)
@@ -376,13 +374,35 @@ class Operations:
         for name, value in changes.items():
             if name == "forget":
                 self._forget(value)
+            elif name == "keepalive":
+                await self._reach_by(value)
             else:
                 choices = changed_choice(choices, name, value)
         notes: tuple[str, ...] = ()
         if choices != self._agent.state.choices:
             self._agent.state.keep_choices(choices)
             notes = await self._agent.apply(choices)
-        yield done(ChoicesView(choices=shown_choices(choices), notes=notes))
+        shown = shown_choices(choices)
+        if (account := self._agent.state.account) is not None:
+            shown["keepalive"] = account.keepalive.value
+        yield done(ChoicesView(choices=shown, notes=notes))
+
+    async def _reach_by(self, value: str) -> None:
+        """Have the DC reach this node otherwise, as `ntm up --keepalive` does."""
+        state, session = self._agent.state, self._agent.session
+        if state.account is None:
+            raise Remedy("this node has no account yet", remedy="ntm up USER@DOMAIN")
+        account = otherwise_reached(state.account, value)
+        if session is None:
+            state.keep_account(account)
+        elif _is_reached_otherwise(account, session):
+            await self._reach(session, account)
+
+    async def _reach(self, session: Session, account: SavedAccount) -> None:
+        """Return when the DC has answered to the new choice; raises Remedy."""
+        before = session.answers
+        await session.reach(account)
+        await self._answered(session, before)
 
     async def _expose(self, port: int, *, offered: bool) -> AsyncGenerator[Answer, None]:
         self._agent.expose(port, offered=offered)
@@ -442,6 +462,21 @@ def shown_choices(choices: Choices) -> dict[str, str]:
         "authentication": choices.authentication.value,
         "trusted-ca": " ".join(map(authority_name, trusted_authorities(choices.trusted_ca))),
     }
+
+
+def otherwise_reached(account: SavedAccount, value: str) -> SavedAccount:
+    """Return the account with another keep-alive; raises Remedy when that cannot be."""
+    if value not in set(KeepAlive):
+        raise Remedy(
+            f"keepalive is udp, tcp, push or auto, not {value!r}", remedy="ntm set keepalive=udp"
+        )
+    if value == KeepAlive.PUSH and account.device_token is None:
+        raise Remedy(
+            "this node has no device token, so no push service can wake it; nothing was changed",
+            remedy="ntm up --push fcm:TOKEN, apns:TOKEN or web:FILE, "
+            "with what the app got from its push service",
+        )
+    return msgspec.structs.replace(account, keepalive=KeepAlive(value))
 
 
 def user_id(name: str) -> int:

@@ -394,6 +394,11 @@ class Session:
         known = {each.version: each for each in reversed(self.coordinator_endpoints)}
         return tuple(each for family, each in sorted(known.items()) if family in families)
 
+    def _network_here(self) -> frozenset[tuple[int | None, Host]]:
+        """What tells networks apart: own addresses by interface, and those that the DC sees."""
+        own = {(each.interface, each.endpoint.host) for each in self.links.addresses}
+        return frozenset(own | {(None, each.host) for each in self.node.view().mapped})
+
     def _start(self, call: Call) -> None:
         self.driver.perform(self._perform, self.node.handle_reply)(call)
 
@@ -452,7 +457,7 @@ class Session:
                 _LOG.warning("login failed", code=event.code, again=event.retry_at is not None)
             case Registered():
                 self._keep_registration(event)
-                self.tuner.handle_network(self.coordinators_here())
+                self.tuner.handle_network(self._network_here(), self.coordinators_here())
             case ReachedBy(keepalive, server, problem):
                 _LOG.info("reached by", keepalive=keepalive, server=server, problem=problem or "")
             case RegistrationLost(reason):

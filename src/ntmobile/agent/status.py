@@ -95,14 +95,15 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
 
 
 def _keepalive(session: Session, view: NodeView) -> KeepAliveView:
-    reached = view.reached
+    reached, found = view.reached, session.tuner.found
     return KeepAliveView(
         chosen=session.tuner.choice.value,
         now=reached.keepalive.value,
         server=reached.server or None,
         interval_s=view.keepalive_s,
         problem=None if reached.problem is None else reason_text(reached.problem),
-        mapping_s=session.tuner.alive_s,
+        mapping_s=None if found is None else found.alive_s,
+        mapping_dead_s=None if found is None else found.dead_s,
     )
 
 

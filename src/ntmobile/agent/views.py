@@ -106,7 +106,10 @@ class KeepAliveView(View, frozen=True):
     problem: str | None
     """Why it is not as chosen."""
     mapping_s: int | None
-    """How long idle UDP mappings live in this network, at least, where `auto` measured it."""
+    """How long idle UDP mappings live in this network, at least, where `auto` measured it; 0 with
+    no `mapping_dead_s`: that could not be measured."""
+    mapping_dead_s: int | None = None
+    """After how long they were gone; None where that was not seen."""
 
 
 class StatusView(View, frozen=True):

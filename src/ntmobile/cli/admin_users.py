@@ -16,6 +16,7 @@ from ntmobile.keys.identity import fingerprint
 from ntmobile.keys.node_certificates import GIVEN_LIFETIME
 from ntmobile.servers.admin import Admin
 from ntmobile.servers.files import write
+from ntmobile.store import StoredDevice
 
 Name = Annotated[str, typer.Argument(help="The user.")]
 Node = Annotated[str, typer.Argument(metavar="FQDN", help="The node, like laptop.alice.")]
@@ -108,7 +109,8 @@ def node_list(
     user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the nodes."""
+    """List the nodes: who is enrolled, and how the DC reaches those that are registered."""
+    nodes, ways = run(context, lambda domain: _nodes(domain, user))
     rows: list[Row] = [
         {
             "fqdn": node.fqdn,
@@ -117,12 +119,19 @@ def node_list(
             "device_key": fingerprint(node.device),
             "tags": list(node.tags),
             "ephemeral": node.ephemeral,
+            "reached_by": ways.get(node.fqdn),
             "enrolled_at": node.enrolled_at,
             "seen_at": node.seen_at,
         }
-        for node in run(context, lambda domain: domain.nodes(user))
+        for node in nodes
     ]
     show_rows(rows, json=json)
+
+
+async def _nodes(
+    domain: Admin, user: str | None
+) -> tuple[tuple[StoredDevice, ...], dict[str, str]]:
+    return await domain.nodes(user), await domain.reached_by(wall())
 
 
 @NODE.command("revoke")

@@ -13,6 +13,7 @@ from ntmobile.cli.node_output import (
     StateOption,
     ask,
     command,
+    lifetime_text,
     milliseconds,
     show,
     show_json,
@@ -69,7 +70,7 @@ def _family(name: str, view: FamilyView | None) -> Iterator[str]:
     if view.translated:
         yield f"      hairpin    {_hairpin(view.hairpin)}"
     if view.lifetime is not None:
-        yield f"      lifetime   {_lifetime(view.lifetime.alive_s, view.lifetime.dead_s)}"
+        yield f"      lifetime   {lifetime_text(view.lifetime.alive_s, view.lifetime.dead_s)}"
 
 
 def _behaviour(found: str | None, possible: tuple[str, ...]) -> str:
@@ -82,12 +83,6 @@ def _behaviour(found: str | None, possible: tuple[str, ...]) -> str:
 
 def _hairpin(hairpin: bool | None) -> str:
     return "cannot be told" if hairpin is None else "yes" if hairpin else "no"
-
-
-def _lifetime(alive_s: int, dead_s: int | None) -> str:
-    if dead_s is None:
-        return f"at least {alive_s} s" if alive_s else "could not be measured"
-    return f"between {alive_s} and {dead_s} s" if alive_s else f"under {dead_s} s"
 
 
 def _port_mapping(view: PortMappingView) -> str:

@@ -119,6 +119,15 @@ def milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} ms"
 
 
+def lifetime_text(alive_s: int, dead_s: int | None) -> str:
+    """Say how long idle mappings live: at least alive_s (0: not even the shortest time that was
+    tried), and less than dead_s (None: that was not seen).
+    """
+    if dead_s is None:
+        return f"at least {alive_s} s" if alive_s else "could not be measured"
+    return f"between {alive_s} and {dead_s} s" if alive_s else f"under {dead_s} s"
+
+
 def bytes_text(count: int) -> str:
     """Format an amount for a person (powers of 1000)."""
     amount = float(count)

@@ -18,6 +18,7 @@ def set_(
         typer.Argument(
             metavar="[NAME=VALUE]...",
             help="operator=USER lets that user run ntm without root (operator= ends it); "
+            "keepalive=udp|tcp|push|auto: how the DC reaches this node; "
             "accept-dns=yes|no; map-port=yes|no; seek-direct=yes|no; relay-only=yes|no; "
             "authentication=certificate|device-key: what to ask of peers; "
             "trusted-ca=FILE: believe these CAs (PEM) where they may speak, and no others there "

@@ -35,6 +35,7 @@ from ntmobile.cli.node_output import (
     ask,
     bytes_text,
     command,
+    lifetime_text,
     milliseconds,
     note,
     show,
@@ -86,13 +87,14 @@ def _reached(keepalive: KeepAliveView) -> str:
     if keepalive.interval_s:
         text += f", a keep-alive every {keepalive.interval_s} s"
     if keepalive.chosen == "auto":
-        measured = keepalive.mapping_s
-        text += (
-            " (auto: this network is being measured)"
-            if measured is None
-            else f" (auto: UDP mappings live {measured} s here)"
-        )
+        text += f" (auto: {_measured(keepalive.mapping_s, keepalive.mapping_dead_s)})"
     return text if keepalive.problem is None else f"{text} ! {keepalive.problem}"
+
+
+def _measured(alive_s: int | None, dead_s: int | None) -> str:
+    if alive_s is None:
+        return "this network is being measured, which takes up to five minutes"
+    return f"life of an idle UDP mapping here: {lifetime_text(alive_s, dead_s)}"
 
 
 def _peer_row(peer: PeerStatus) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from ntmobile.keys.passwords import (
     hash_password,
 )
 from ntmobile.proto.coordinator.policy import Federation, Policy, Subject
+from ntmobile.proto.coordinator.settings import StoredNode
 from ntmobile.proto.io import Entropy, random_bytes
 from ntmobile.servers.admin_socket import Told, tell
 from ntmobile.servers.config import ServerConfig, parse_server
@@ -33,7 +34,7 @@ from ntmobile.servers.files import ServerDirectory, write
 from ntmobile.servers.init import serial
 from ntmobile.servers.policy import PolicyFile, parse_policy
 from ntmobile.store import Authority, Counter, Store, StoredDevice, User
-from ntmobile.wire.registration import Reason
+from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 DEVICE_KEY_SIZE = 32
 
@@ -98,6 +99,11 @@ class Admin:
     async def nodes(self, user: str | None) -> tuple[StoredDevice, ...]:
         """Every node, or a user's."""
         return await self.store.nodes.list(user)
+
+    async def reached_by(self, now: float) -> dict[str, str]:
+        """How the DC reaches each node that is registered: udp, tcp or push, and what is wrong."""
+        kept = await self.store.registrations.valid(now)
+        return {each.node.fqdn: way_of(each.node) for each in kept}
 
     async def revoke(self, fqdn: str, at: float) -> Told:
         """Refuse a node's device key for ever; its tunnels close within a second."""
@@ -303,6 +309,15 @@ def _key_pin(text: str) -> str:
             remedy="its operator finds it with: ntm server show DIR",
         )
     return "SHA256:" + digest
+
+
+def way_of(node: StoredNode) -> str:
+    """Say how the DC reaches a node."""
+    if node.keepalive is KeepAliveChoice.PUSH and node.push_token is None:
+        return "udp (device token gone)" if node.gone_token else "udp (no device token)"
+    if node.keepalive is KeepAliveChoice.TCP:
+        return f"tcp ({node.notifier})" if node.is_held else "udp (no NS)"
+    return node.keepalive.value
 
 
 def _no_user(name: str) -> Remedy:

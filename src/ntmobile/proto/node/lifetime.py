@@ -2,18 +2,18 @@
 
 Each of several sockets asks a server once and is then left alone for a time of its own; then the
 server is asked, from another socket, to answer to that one's port. The first time after which
-nothing comes in ends it.
+nothing comes in, twice, ends it.
 
 States::
 
     Opening --all sockets have a mapping--> Idle --its time is over--> Trying
     Trying --an answer came in--> Idle, for the next socket
-    Trying --nothing did, though the server answers--> done
+    Trying --nothing did--> Idle, for the same socket; the second time--> done
 
 Source: RFC 5780, section 4.6; RFC 4787, section 4.3.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from ntmobile.proto.io import Entropy, Timeout
@@ -26,6 +26,9 @@ IDLE_S = (20, 30, 45, 65, 95, 125, 185, 305)
 ASKER = len(IDLE_S)
 LIFETIME_SOCKETS = ASKER + 1
 """Fresh ones that the driver opens."""
+TRIES = 2
+AGAIN_NS = 3 * SECOND
+"""A burst of loss, or a server that restarts, is not to be taken for a short lifetime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class _Idle:
 
     number: int
     until: Instant
+    tried: int = 0
+    server_answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,9 @@ class _Trying:
     """Is the mapping of socket `number` still there, and the server?"""
 
     number: int
+    tried: int
+    server_answers: bool
     came: bool = False
-    server_answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +102,12 @@ class Lifetime:
             case Answered(_Plain(asker), response) if response is not None:
                 self._mapped[asker] = response.mapped
                 if isinstance(self._state, _Trying):
-                    self._state = _Trying(self._state.number, self._state.came, True)
+                    self._state = replace(self._state, server_answers=True)
                 else:
                     # A mapping is as old as the last datagram through it.
                     self._opened_at = now
             case Answered(_Through()) if isinstance(self._state, _Trying):
-                self._state = _Trying(self._state.number, True, self._state.server_answers)
+                self._state = replace(self._state, came=True)
             case _:
                 pass
         self._go_on(now)
@@ -133,11 +139,14 @@ class Lifetime:
         match self._state:
             case _Opening():
                 self._state = self._idle(0) if self._can_test() else LifetimeFound(0, None)
-            case _Idle(number, until) if now >= until:
+            case _Idle(number, until, tried, answered) if now >= until:
+                self._state = _Trying(number, tried + 1, answered)
                 self._try(number, now)
             case _Trying(number, came=True):
                 more = number + 1 < ASKER
                 self._state = self._idle(number + 1) if more else LifetimeFound(IDLE_S[-1], None)
+            case _Trying(number, tried, answers) if tried < TRIES:
+                self._state = _Idle(number, Instant(now + AGAIN_NS), tried, answers)
             case _Trying(number, server_answers=answers):
                 alive = IDLE_S[number - 1] if number else 0
                 self._state = LifetimeFound(alive, IDLE_S[number] if answers else None)
@@ -155,7 +164,6 @@ class Lifetime:
         return _Idle(number, Instant(self._opened_at + IDLE_S[number] * SECOND))
 
     def _try(self, number: int, now: Instant) -> None:
-        self._state = _Trying(number)
         self._questions.ask(_Plain(ASKER), ASKER, self._server, now)
         self._questions.ask(
             _Through(number),
