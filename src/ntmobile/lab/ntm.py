@@ -58,12 +58,14 @@ class Organisation:
     """By roles: "as,dc,ns,rs" where they run together."""
     users: set[str] = field(default_factory=set)
     """Who was let in by `add_user`."""
+    roles: tuple[str, ...] = ROLES
+    """What runs on its machine."""
 
     def serve(self, *, apart: bool = False) -> None:
         """Start the servers, each role alone if so said; returns when all are ready."""
         if apart:
             self._give_ports()
-        for roles in processes(apart):
+        for roles in processes(self.roles, apart=apart):
             self.start(roles)
         for roles in self.processes:
             self.await_ready(roles)
@@ -86,6 +88,11 @@ class Organisation:
         process = self.processes.pop(roles)
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+    def reload(self) -> None:
+        """Have every process read its settings again."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGHUP)
 
     def log(self, roles: str) -> Path:
         """Where the process of these roles writes its log."""
@@ -229,12 +236,14 @@ class World:
         ipv4: str | None = AUTO,
         ipv6: str | None = AUTO,
         rs_ipv4: str | None = None,
+        roles: tuple[str, ...] = ROLES,
     ) -> Organisation:
         """Make an operator of a zone under example.org or example.net and start its servers.
 
         rs_ipv4 is an address of its own for RS, on the same machine: to nodes, another host.
         """
         made = self._operator(domain, ipv4, ipv6)
+        made.roles = roles
         self._establish(made, apart=apart, rs_ipv4=rs_ipv4)
         return made
 
@@ -305,6 +314,7 @@ class World:
     def _establish(self, made: Organisation, *, apart: bool, rs_ipv4: str | None = None) -> None:
         uplink = made.host.uplink
         command = [NTM, "server", "init", str(made.directory), "--domain", made.domain, "--offline"]
+        command += ["--roles", ",".join(made.roles)]
         for end in (uplink.ipv4, uplink.ipv6):
             command += ["--address", str(end.ip)] if end is not None else []
         if rs_ipv4 is not None:
@@ -315,14 +325,14 @@ class World:
         self.dns.add(*(line for line in made.records if line.strip()))
         if self.signed:
             made.believe(self.dns.digest())
-        for roles in processes(apart):
+        for roles in processes(made.roles, apart=apart):
             self.lab.logs[f"{roles} of {made.domain}"] = made.log(roles).read_text
         made.serve(apart=apart)
 
 
-def processes(apart: bool) -> tuple[str, ...]:
+def processes(roles: tuple[str, ...], *, apart: bool) -> tuple[str, ...]:
     """Return the roles of each process of an operator."""
-    return ROLES if apart else (",".join(ROLES),)
+    return roles if apart else (",".join(roles),)
 
 
 def together(act: Callable[[One], Made], ones: Iterable[One]) -> list[Made]:
