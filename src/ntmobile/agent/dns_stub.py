@@ -27,7 +27,7 @@ import dns.rcode
 from dns.message import QueryMessage
 from dns.rdatatype import RdataType
 
-from ntmobile.agent.dns_stub_listener import Listener, Query
+from ntmobile.agent.dns_stub_listener import Listener, Query, Respond
 from ntmobile.agent.dns_stub_messages import (
     Answer,
     Refused,
@@ -51,6 +51,8 @@ Resolve = Callable[[str], Awaitable[Answer | Refused]]
 Reverse = Callable[[IPv4Address | IPv6Address], str | Refused | None]
 """FQDN of a virtual address; Refused for a virtual one without a name, None for any other."""
 
+MakeListener = Callable[[Respond, Tasks, Counter[str]], Listener]
+
 _ADDRESS_TYPES = (RdataType.A, RdataType.AAAA)
 
 
@@ -69,13 +71,14 @@ class DnsStub:
         addresses: Sequence[str] = ("127.0.0.1", "::1"),
         port: int = 0,
         protect: Protect = unprotected,
+        listener: MakeListener = Listener,
     ) -> None:
         """Forwards to servers(), or to the one an application chose when a redirect tells it.
 
         resolve is given lower-case FQDNs. own_zones are the domains this agent is logged in to,
         known_zones those of peers met before, search the suffixes of short names (USER.DOMAIN).
         addresses not on this machine are left out; port 0 takes a free one. protect is
-        given each socket that asks the ordinary resolvers.
+        given each socket that asks the ordinary resolvers. listener takes the queries.
         """
         self._tasks = Tasks()
         self._reverse = reverse
@@ -91,7 +94,7 @@ class DnsStub:
         )
         self.counters: Counter[str] = Counter()
         """hooked, forwarded, unanswered, repeated, dropped, refused."""
-        self._listener = Listener(self._respond, self._tasks, self.counters)
+        self._listener = listener(self._respond, self._tasks, self.counters)
         self._wanted = (tuple(addresses), port)
 
     @property

@@ -44,7 +44,7 @@ class Listener:
         self._counters = counters
         self._running: set[tuple[Endpoint, bytes]] = set()
         self._transports: list[asyncio.DatagramTransport] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.AbstractServer] = []
         self._connections = 0
         self._original: OriginalDestination | None = None
         self.endpoints: tuple[Endpoint, ...] = ()
@@ -58,7 +58,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         for (udp, tcp), endpoint in zip(pairs, self.endpoints, strict=True):
             transport, _ = await loop.create_datagram_endpoint(
-                lambda endpoint=endpoint: _Datagrams(self, endpoint),  # type: ignore[misc]
+                lambda endpoint=endpoint: Datagrams(self, endpoint),  # type: ignore[misc]
                 sock=udp,
             )
             self._transports.append(transport)
@@ -140,16 +140,21 @@ class Listener:
             await writer.drain()
 
 
-class _Datagrams(asyncio.DatagramProtocol):
+class Datagrams(asyncio.DatagramProtocol):
+    """Hands a transport's datagrams to a listener."""
+
     def __init__(self, listener: Listener, here: Endpoint) -> None:
+        """Here is where the datagrams come to."""
         self._listener = listener
         self._here = here
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        """Takes the transport, by which the answers go."""
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Takes a query."""
         assert self._transport is not None
         self._listener.handle_datagram(data, _endpoint(addr), self._here, self._transport)
 

@@ -26,6 +26,7 @@ PAYLOAD_BYTES = 1232
 NEGATIVE_TTL_S = 60
 """Of a negative answer without a SOA record to say otherwise."""
 _HEADER_BYTES = 12
+_TRUNCATED = 0x02
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,15 @@ def answer_nothing(
     response = _response(query)
     response.set_rcode(rcode)
     return response.to_wire()
+
+
+def truncated(answer: bytes, most: int) -> bytes:
+    """Returns the answer, or only that it has more than so many bytes: to be asked by TCP."""
+    question = question_of(answer)
+    if len(answer) <= most or question is None:
+        return answer
+    flags = bytes([answer[2] | _TRUNCATED, answer[3]])
+    return answer[:2] + flags + (1).to_bytes(2) + bytes(6) + question
 
 
 def _response(query: dns.message.QueryMessage) -> dns.message.Message:

@@ -87,6 +87,10 @@ class PacketLoops:
         self._traffic: dict[int, DataTraffic] = {}
         self._paths: dict[str, SetPath] = {}
 
+    def peers(self) -> list[Host]:
+        """The virtual addresses that tunnels are open to."""
+        return [host for each in self._open.values() for host in (each.peer_ipv4, each.peer_ipv6)]
+
     def path(self, fqdn: str) -> SetPath | None:
         """Where the newest tunnel to a peer sends its capsules."""
         return self._paths.get(fqdn)

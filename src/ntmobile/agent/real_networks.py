@@ -40,7 +40,16 @@ def real_networks(
 
     own is the index of the agent's device, whose routes do not count.
     """
-    routed = [overlap.real for overlap in overlaps(POOLS, own=own)]
+    return to_avoid((overlap.real for overlap in overlaps(POOLS, own=own)), servers, routers)
+
+
+def to_avoid(
+    routed: Iterable[IPv4Network | IPv6Network],
+    servers: Iterable[Endpoint],
+    routers: Iterable[IPv4Address],
+) -> Networks:
+    """Return the same, where it is known what is routed here; a default route is no network."""
+    routed = [n for n in routed if isinstance(n, IPv4Network) and n.prefixlen and _is_pooled(n)]
     hosts = [server.host for server in servers] + list(routers)
     near = [IPv4Network(host) for host in hosts if isinstance(host, IPv4Address)]
     # A single routed address is rather another agent's peer than a carrier's network.

@@ -1,0 +1,177 @@
+"""The VpnService type: a node without rights on a device that another process hands over."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ntmobile.lab.errors import LabError
+from ntmobile.lab.host import Host
+from ntmobile.lab.ntm import PASSWORD, NtmNode, Organisation, World
+from ntmobile.vpn.configuration import DNS_IPV4
+from ntmobile.vpn.linux import MARK
+from tests.system import vpn_unprotected
+from tests.system.programs import HELLO, PACED, Programs
+from tests.system.transfers import Transfer, make_file
+
+pytestmark = pytest.mark.lab
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NOBODY = 65534
+POWERLESS = [
+    "setpriv",
+    f"--reuid={NOBODY}",
+    f"--regid={NOBODY}",
+    "--clear-groups",
+    "--bounding-set=-all",
+    "--inh-caps=-all",
+]
+
+
+@dataclass
+class Phone:
+    """A machine whose operating system has a VPN service; the node on it is nobody's."""
+
+    name: str
+    user: str
+    organisation: Organisation
+    host: Host
+    directory: Path
+    running: list["subprocess.Popen[str]"] = field(default_factory=list)
+
+    @property
+    def fqdn(self) -> str:
+        return f"{self.name}.{self.user}.{self.organisation.domain}"
+
+    @property
+    def socket(self) -> Path:
+        return self.directory.with_name(f"{self.name}.vpn")
+
+    def login(self) -> None:
+        if self.user not in self.organisation.users:
+            self.organisation.add_user(self.user)
+        self.directory.mkdir()
+        os.chown(self.directory, NOBODY, NOBODY)
+        ca = shutil.copy(self.organisation.directory / "ca.pem", self.directory / "ca.pem")
+        who = f"{self.user}@{self.organisation.domain}"
+        example = [sys.executable, str(EXAMPLES / "login.py"), str(self.directory)]
+        self.host.run([*POWERLESS, *example, who, self.name, str(ca)], input=PASSWORD + "\n")
+
+    def start_system(self, *options: str) -> "subprocess.Popen[str]":
+        """Start what plays the operating system."""
+        program = [sys.executable, "-m", "ntmobile.vpn.linux", str(self.socket)]
+        return self._await([*program, "--user", str(NOBODY), *options], "ready")
+
+    def start_node(self) -> "subprocess.Popen[str]":
+        return self._await(self.command(EXAMPLES / "vpn_node.py"), self.fqdn)
+
+    def command(self, program: Path) -> list[str]:
+        """Return what runs a program on this machine's node."""
+        return [*POWERLESS, sys.executable, str(program), str(self.directory), str(self.socket)]
+
+    def curl(self, url: str, *options: str, check: bool = True) -> str:
+        command = ["curl", "-sS", "--fail", "--noproxy", "*", "--max-time", "20", *options, url]
+        return self.host.run(command, check=check).stdout
+
+    def _await(self, command: list[str], line: str) -> "subprocess.Popen[str]":
+        process = self.host.popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{line}\n"
+        return process
+
+
+@dataclass
+class Place:
+    world: World
+    phone: Phone
+    pc: NtmNode
+    node: "subprocess.Popen[str]"
+    programs: Programs
+
+
+@pytest.fixture(scope="module")
+def place(world: World) -> Place:
+    org, net = world.federation("ntm.example.org", "ntm.example.net")
+    os.chmod(world.directory, 0o755)
+    home = world.lab.nat("home", world.internet)
+    office = world.lab.nat("office", world.internet)
+    host = world.lab.host("phone", home)
+    phone = Phone("phone", "alice", org, host, world.directory / "state-phone")
+    phone.login()
+    pc = world.node("pc", "bob", net, office)
+    programs = Programs(world.directory / "served")
+    for each in (phone.host, pc.host):
+        programs.serve_web(each)
+    phone.start_system("--lockdown")
+    return Place(world, phone, pc, phone.start_node(), programs)
+
+
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_unmodified_curl_reaches_a_node_by_name_and_the_other_way(
+    place: Place, family: str
+) -> None:
+    assert place.phone.curl(f"http://{place.pc.fqdn}/hello.txt", family) == HELLO
+
+    back = ["curl", family, "-sS", "--max-time", "20", f"http://{place.phone.fqdn}/hello.txt"]
+    assert place.pc.host.run(back).stdout == HELLO
+
+
+def test_the_process_has_no_right_at_all(place: Place) -> None:
+    lines = Path(f"/proc/{place.node.pid}/status").read_text().splitlines()
+    told = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+    assert [told[f"Cap{kind}"] for kind in ("Prm", "Eff", "Bnd", "Amb")] == ["0" * 16] * 4
+    assert told["Uid"].split() == [str(NOBODY)] * 4
+
+
+def test_every_socket_of_the_node_is_protected(place: Place) -> None:
+    shown = place.phone.host.run(["ss", "-H", "-a", "-n", "-p", "-m", "-e", "-A", "inet"]).stdout
+    own = [line for line in shown.splitlines() if f"pid={place.node.pid}," in line]
+
+    assert own
+    assert all(f"fwmark:{MARK:#x}" in line for line in own), own
+
+
+@pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
+def test_names_are_answered_out_of_the_device(place: Place, transport: str) -> None:
+    dig = ["dig", "+short", "+tries=1", "+time=8", transport, f"@{DNS_IPV4}"]
+
+    node = place.phone.host.run([*dig, "AAAA", place.pc.fqdn]).stdout.split()
+    ordinary = place.phone.host.run([*dig, "NS", "example.org"]).stdout
+    back = place.phone.host.run([*dig, "-x", node[0]]).stdout
+
+    assert node == [place.pc.status()["virtual_ipv6"]]
+    assert ordinary
+    assert back == f"{place.pc.fqdn}.\n"
+
+
+def test_nothing_leaves_past_the_device_in_lockdown(place: Place) -> None:
+    with pytest.raises(LabError):
+        place.phone.curl(f"http://{place.pc.host.ipv4}/hello.txt")
+
+
+def test_a_download_survives_a_move_that_the_system_tells(place: Place) -> None:
+    sha256 = make_file(place.programs.folder / "large", 1 << 23)
+    place.programs.serve_paced(place.pc.host, 4_000_000)
+
+    with Transfer(place.phone, place.pc, "large", port=PACED) as transfer:
+        transfer.await_bytes(1 << 21)
+        place.phone.host.move(place.world.internet)
+
+        assert transfer.finish() == sha256
+
+
+def test_only_a_node_whose_sockets_are_protected_starts_again_in_lockdown(place: Place) -> None:
+    place.node.terminate()
+    place.node.wait()
+
+    alone = place.phone.command(Path(vpn_unprotected.__file__))
+    failed = place.phone.host.run(alone, check=False)
+    place.node = place.phone.start_node()
+
+    assert failed.returncode == 1
+    assert "ntmobile.errors.Remedy" in failed.stderr
+    assert place.phone.curl(f"http://{place.pc.fqdn}/hello.txt") == HELLO
