@@ -146,6 +146,12 @@ impl Log {
         self.flows.note(flow, position);
     }
 
+    /// From now on `active` seals, perhaps only what is not kept here: a peer that reports this
+    /// epoch misses nothing of those before.
+    pub fn begin_epoch(&mut self, (epoch, generation): (Epoch, u32)) {
+        self.generations[epoch.slot()] = generation;
+    }
+
     /// What was committed since [`Log::close_run`]: to be sent as one.
     pub fn open_run(&self) -> Option<Missing<'_>> {
         let chunk = self.chunks.back().filter(|_| self.open)?;

@@ -47,7 +47,11 @@ impl Session {
 
     /// Seals with `epoch` from now on.
     pub fn activate(&mut self, epoch: Epoch) -> Result<(), NotReady> {
-        self.sealer.activate(epoch)
+        self.sealer.activate(epoch)?;
+        if let Some(active) = self.sealer.active() {
+            self.log.begin_epoch(active);
+        }
+        Ok(())
     }
 
     /// Erases the keys of `epoch`.

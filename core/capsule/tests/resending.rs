@@ -32,6 +32,8 @@ impl End {
         let epoch = epoch_of(epoch);
         self.sealer.install(epoch, Cipher::Aes256Gcm, &KEY, 1);
         self.sealer.activate(epoch).expect("just installed");
+        self.log
+            .begin_epoch(self.sealer.active().expect("just activated"));
     }
 
     fn seal(&mut self, length: usize, flow: u32) {
@@ -210,4 +212,21 @@ fn later_epochs_are_missing_as_a_whole_and_earlier_ones_not_at_all() {
         .map(|header| (header.epoch.number(), header.counter))
         .collect();
     assert_eq!(told, [(1, 0), (1, 2), (2, 0), (2, 1), (2, 2)]);
+}
+
+#[test]
+fn who_heard_only_control_messages_of_the_newest_epoch_misses_nothing_of_those_before() {
+    let mut end = End::new(&Budget::new(64 << 20));
+    for epoch in 0..3 {
+        end.rekey(epoch);
+        (0..3).for_each(|_| end.seal(10, 0));
+    }
+    end.rekey(3);
+    let heard_of_epoch_3 = ReceiveState {
+        epoch: epoch_of(3),
+        highest: 0,
+        bitmap: vec![0xff],
+    };
+
+    assert!(end.missing(&heard_of_epoch_3).is_empty());
 }

@@ -188,6 +188,9 @@ impl Engine {
             .sealer
             .activate(epoch)
             .map_err(|_| EngineError::NoKeys)?;
+        if let Some(active) = sending.sealer.active() {
+            sending.log.begin_epoch(active);
+        }
         sending.told_due = false;
         drop(sending);
         self.release(&tunnel);
