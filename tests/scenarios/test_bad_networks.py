@@ -1,9 +1,11 @@
 """Loss, duplication, reordering, small packets, short-lived mappings."""
 
+from dataclasses import replace
+
 import pytest
 
 from ntmobile.proto.node.events import NameResolved, TunnelClosed
-from ntmobile.sim.nat import NatBehaviour
+from ntmobile.sim.nat import EASY, HARD, NatBehaviour
 from ntmobile.sim.quality import MILLISECOND, Quality
 from ntmobile.sim.traffic import Flow, Stream
 from ntmobile.sim.world import World
@@ -71,7 +73,7 @@ def test_a_path_with_an_mtu_of_1380_carries_inner_packets_of_1280() -> None:
 def test_a_tunnel_in_use_outlives_mappings_of_thirty_seconds(relayed: bool) -> None:
     world = World()
     org = world.organisation()
-    short = NatBehaviour(lifetime_s=30)
+    short = replace(HARD if relayed else EASY, lifetime_s=30)
     mn = world.node("laptop.alice", org, world.internet.home("mn home", short))
     cn_home = world.internet.home("cn home", short) if relayed else None
     cn = world.node("pc.bob", org, cn_home)
@@ -91,8 +93,9 @@ def test_a_tunnel_in_use_outlives_mappings_of_thirty_seconds(relayed: bool) -> N
 def test_a_nat_that_reboots_under_a_busy_stream_does_not_break_it(relayed: bool) -> None:
     world = World()
     org = world.organisation()
-    mn = world.node("laptop.alice", org, world.internet.home("mn home"))
-    cn = world.node("pc.bob", org, world.internet.home("cn home") if relayed else None)
+    nat = HARD if relayed else EASY
+    mn = world.node("laptop.alice", org, world.internet.home("mn home", nat))
+    cn = world.node("pc.bob", org, world.internet.home("cn home", nat) if relayed else None)
     world.connect(mn, cn)
     stream = Stream(cn, cn.address_of(mn), mn, 3000)
     world.run_for(0.5)
@@ -112,8 +115,8 @@ def test_the_nats_of_a_relayed_path_may_reboot_and_the_data_pauses_two_seconds(
     for phase in range(4):
         world = World(phase)
         org, net = world.organisation(), world.organisation("example.net")
-        mn = world.node("laptop.alice", org, world.internet.home("mn home"))
-        cn = world.node("pc.bob", net, world.internet.home("cn home"))
+        mn = world.node("laptop.alice", org, world.internet.home("mn home", HARD))
+        cn = world.node("pc.bob", net, world.internet.home("cn home", HARD))
         world.connect(mn, cn)
         data = (
             Flow(mn, mn.address_of(cn), cn, 20 * MILLISECOND)

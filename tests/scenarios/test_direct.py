@@ -11,7 +11,7 @@ from ntmobile.sim.node import NodeOptions, Received, SimNode
 from ntmobile.sim.world import World
 
 PAIRS = list(product(Behaviour, Behaviour))
-SEARCHING = NodeOptions(optimise=True)
+SEARCHING = NodeOptions()
 
 
 @pytest.mark.parametrize("a", PAIRS, ids=lambda pair: f"{pair[0]} {pair[1]}")
@@ -115,7 +115,7 @@ def test_after_a_move_the_path_is_direct_again() -> None:
 def test_a_node_that_tells_no_address_stays_behind_its_relay(hidden: int) -> None:
     world = World()
     options = [SEARCHING, SEARCHING]
-    options[hidden] = NodeOptions(optimise=True, relay_only=True)
+    options[hidden] = NodeOptions(relay_only=True)
     mn, cn = couple(world, EASY, EASY, *options)
     world.connect(mn, cn)
     world.run_for(40)

@@ -7,6 +7,7 @@ import pytest
 from ntmobile.proto.node.events import HandoverDone, TunnelClosed
 from ntmobile.sim.directory import DNS_PORT
 from ntmobile.sim.entropy import SeededEntropy
+from ntmobile.sim.nat import HARD
 from ntmobile.sim.node import SimNode
 from ntmobile.sim.packet import Packet, Transport
 from ntmobile.sim.process import Process
@@ -113,8 +114,9 @@ def a_recorded_world(*, behind_nats: bool) -> tuple[World, SimNode, SimNode, lis
     world.internet.core.taps.append(recorded.append)
     internet = world.internet
     org, net = world.organisation(), world.organisation("example.net")
-    mn = world.node("laptop.alice", org, internet.home("mn home") if behind_nats else None)
-    cn = world.node("pc.bob", net, internet.home("cn home") if behind_nats else None)
+    homes = [internet.home(name, HARD) if behind_nats else None for name in ("mn home", "cn home")]
+    mn = world.node("laptop.alice", org, homes[0])
+    cn = world.node("pc.bob", net, homes[1])
     world.connect(mn, cn)
     assert world.echo(mn, cn, b"hello")
     world.run_for(3)

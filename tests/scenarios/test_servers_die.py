@@ -6,6 +6,7 @@ import pytest
 
 from ntmobile.proto.node.events import NameRefused, NameResolved, TunnelClosed
 from ntmobile.proto.node.liveness import DEAD_NS
+from ntmobile.sim.nat import HARD
 from ntmobile.sim.node import SimNode
 from ntmobile.sim.organisation import Organisation
 from ntmobile.sim.quality import MILLISECOND, Quality
@@ -121,8 +122,8 @@ def test_where_no_hint_gets_through_silence_tells_the_same_seconds_later() -> No
 def test_another_relay_takes_over_from_one_that_died() -> None:
     world = World()
     org, net = world.organisation(relays=2), world.organisation("example.net")
-    mn = world.node("laptop.alice", org, world.internet.home("mn home"))
-    cn = world.node("pc.bob", net, world.internet.home("cn home"))
+    mn = world.node("laptop.alice", org, world.internet.home("mn home", HARD))
+    cn = world.node("pc.bob", net, world.internet.home("cn home", HARD))
     world.connect(mn, cn)
     flow = Flow(mn, mn.address_of(cn), cn, 100 * MILLISECOND)
     world.run_for(3)
@@ -139,8 +140,8 @@ def test_a_tunnel_asked_for_while_a_relay_is_dead_is_led_through_another_at_once
     """Nobody has to ask again: the DC directs the same negotiation anew."""
     world = World()
     org, net = world.organisation(relays=2), world.organisation("example.net")
-    mn = world.node("laptop.alice", org, world.internet.home("mn home"))
-    cn = world.node("pc.bob", net, world.internet.home("cn home"))
+    mn = world.node("laptop.alice", org, world.internet.home("mn home", HARD))
+    cn = world.node("pc.bob", net, world.internet.home("cn home", HARD))
     org.relay.kill()
     began = world.now
 
@@ -215,8 +216,9 @@ def a_world(
     world = World(seed) if quality is None else World(seed, quality)
     internet = world.internet
     org, net = world.organisation(), world.organisation("example.net")
-    mn = world.node("laptop.alice", org, internet.home("mn home") if behind_nats else None)
-    cn = world.node("pc.bob", net, internet.home("cn home") if behind_nats else None)
+    homes = [internet.home(name, HARD) if behind_nats else None for name in ("mn home", "cn home")]
+    mn = world.node("laptop.alice", org, homes[0])
+    cn = world.node("pc.bob", net, homes[1])
     return world, mn, cn
 
 

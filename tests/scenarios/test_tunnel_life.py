@@ -21,8 +21,9 @@ def test_both_ends_may_start_at_once_and_still_share_one_tunnel(
     world = World()
     internet = world.internet
     org, net = world.organisation(), world.organisation("example.net")
-    mn = world.node("laptop.alice", org, internet.home("mn home") if behind_nats else None)
-    cn = world.node("pc.bob", net, internet.home("cn home") if behind_nats else None)
+    homes = [internet.home(name, HARD) if behind_nats else None for name in ("mn home", "cn home")]
+    mn = world.node("laptop.alice", org, homes[0])
+    cn = world.node("pc.bob", net, homes[1])
 
     mn.resolve(cn.fqdn)
     world.run_for(later_ms / 1000)

@@ -12,12 +12,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
+from ntmobile.lab import Behaviour, Filtering, Mapping, Ports
 from ntmobile.lab.host import Host
 from ntmobile.lab.namespace import Namespace
 from ntmobile.lab.ntm import NTM, NtmNode, Organisation
 from tests.system import stream
 from tests.system.programs import await_listening
 
+SYMMETRIC = Behaviour(
+    Mapping.ADDRESS_AND_PORT_DEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT, Ports.RANDOM
+)
+"""Two ends behind such NATs stay on the relay."""
 STREAM_PORT = 8080
 PATIENCE_S = 60.0
 """For what must come at all, on a machine that does other things too."""

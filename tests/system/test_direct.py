@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ntmobile.lab import Behaviour, Filtering, Lab, Mapping, Ports, unavailable
-from ntmobile.lab.ntm import NtmNode, World, together
+from ntmobile.lab.ntm import World
 
 pytestmark = pytest.mark.lab
 EASY = Behaviour(Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT)
@@ -16,7 +16,7 @@ RS = "203.0.113.241"
 
 
 class Nodes:
-    """Nodes that search direct paths; RS is a host of its own and knows who is reachable."""
+    """Nodes as they are by default; RS is a host of its own and knows who is reachable."""
 
     def __init__(self, lab: Lab) -> None:
         world = World(lab)
@@ -28,13 +28,7 @@ class Nodes:
             for name, nat in {"laptop": EASY, "pc": EASY, "hard": HARD}.items()
         }
         world.bring_up(*made.values())
-        together(self._search, made.values())
         self.laptop, self.pc, self.hard = made.values()
-
-    def _search(self, node: NtmNode) -> None:
-        node.ntm("set", "seek-direct=yes")
-        node.ntm("down")
-        node.ntm("up")
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +67,17 @@ def test_a_nat_that_maps_anew_at_random_leaves_the_relay(nodes: Nodes) -> None:
     assert pinged.returncode == 1
     assert "no answer" not in pinged.stdout
     assert nodes.laptop.peer(nodes.hard)["path"]["kind"] == "relay"
+
+
+def test_who_switches_the_search_off_stays_on_the_relay(nodes: Nodes) -> None:
+    """The other negative twin; the last test here, because it leaves the setting so."""
+    pc = nodes.pc
+    pc.ntm("set", "seek-direct=no")
+    pc.ntm("down")
+    pc.ntm("up")
+
+    command = ("ping", pc.fqdn, "--until-direct", "-i", "0.2", "-c", "15")
+    pinged = nodes.laptop.ntm(*command, check=False)
+
+    assert pinged.returncode == 1
+    assert nodes.laptop.peer(pc)["path"]["kind"] == "relay"

@@ -13,7 +13,14 @@ from ntmobile.lab.ntm import NtmNode, Organisation, World
 from tests.system import attacker as attacking
 from tests.system.attacker import Address, Attacker, Datagram, datagrams
 from tests.system.conftest import Figure
-from tests.system.failing import Download, forget_tunnels, restart, seconds_until, serve_stream
+from tests.system.failing import (
+    SYMMETRIC,
+    Download,
+    forget_tunnels,
+    restart,
+    seconds_until,
+    serve_stream,
+)
 from tests.system.programs import await_listening
 
 pytestmark = [pytest.mark.lab, pytest.mark.alone]
@@ -63,8 +70,8 @@ def place(world: World) -> Place:
     settings.write_text(text.replace('metrics = ""', f'metrics = "{METRICS}"'))
     restart(org, ALL)
     lab, internet = world.lab, world.internet
-    laptop = world.machine("laptop", "alice", org, lab.nat("home", internet), ipv6=None)
-    pc = world.machine("pc", "bob", org, lab.nat("office", internet), ipv6=None)
+    laptop = world.machine("laptop", "alice", org, lab.nat("home", internet, SYMMETRIC), ipv6=None)
+    pc = world.machine("pc", "bob", org, lab.nat("office", internet, SYMMETRIC), ipv6=None)
     box = world.machine("box", "bob", org, internet, ipv6=None)
     world.bring_up(laptop, pc, box)
     for node in (pc, box):

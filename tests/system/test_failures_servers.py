@@ -10,6 +10,7 @@ import pytest
 
 from ntmobile.lab.ntm import NtmNode, Organisation, World
 from tests.system.failing import (
+    SYMMETRIC,
     Download,
     command,
     ended,
@@ -40,9 +41,9 @@ class Place:
     org: Organisation
     net: Organisation
     laptop: NtmNode
-    """Behind a NAT, of org."""
+    """Behind a symmetric NAT, of org."""
     pc: NtmNode
-    """Behind a NAT, of net: reached through the relay of org."""
+    """Behind another, of net: reached through the relay of org, and in no other way."""
     box: NtmNode
     """On the internet, of net: reached directly."""
 
@@ -53,8 +54,8 @@ def place(world: World) -> Place:
     net = world.organisation("ntm.example.net")
     world.federate(org, net)
     lab, internet = world.lab, world.internet
-    laptop = world.machine("laptop", "alice", org, lab.nat("home", internet))
-    pc = world.machine("pc", "bob", net, lab.nat("office", internet))
+    laptop = world.machine("laptop", "alice", org, lab.nat("home", internet, SYMMETRIC))
+    pc = world.machine("pc", "bob", net, lab.nat("office", internet, SYMMETRIC))
     box = world.machine("box", "bob", net, internet)
     world.bring_up(laptop, pc, box)
     serve_stream(pc.host)

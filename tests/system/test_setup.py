@@ -137,7 +137,8 @@ def test_a_first_contact_far_away_takes_the_delays_promised_and_no_more(
     answer_ms, byte_ms = sequence.ours * ONE_WAY_MS, (sequence.ours + sequence.byte) * ONE_WAY_MS
     slack_ms = SLACK * ONE_WAY_MS
     assert answer_ms <= timed.answer_ms <= answer_ms + computing.answer_ms + slack_ms
-    assert byte_ms <= timed.byte_ms <= byte_ms + computing.byte_ms + slack_ms
+    # It may come sooner: what began through RS may be direct before that.
+    assert answer_ms < timed.byte_ms <= byte_ms + computing.byte_ms + slack_ms
 
 
 @pytest.mark.parametrize("place", ["outside", "inside"])

@@ -114,7 +114,7 @@ class Choices(msgspec.Struct, frozen=True):
     """Hook the applications' DNS queries."""
     relay_only: bool = False
     """Tell no address of this node to anyone; all traffic goes through the relay."""
-    seek_direct: bool = False
+    seek_direct: bool = True
     """Search a direct path where the first one goes through the relay."""
     map_port: bool = False
     """Ask the router to let others in at the node's UDP port (PCP, NAT-PMP, UPnP)."""

@@ -87,7 +87,7 @@ class NodeOptions:
     """What a scenario may choose of NodeSettings."""
 
     relay_only: bool = False
-    optimise: bool = False
+    optimise: bool = True
     aes: bool = True
     idle_s: int = 600
     keepalive: KeepAliveChoice = KeepAliveChoice.UDP

@@ -27,7 +27,7 @@ class NodeSettings:
     device_token: str | None = None
     """What wakes this node through its push service. Source: paper, Device Token Request."""
     relay_only: bool = False
-    optimise: bool = False
+    optimise: bool = True
     """Search a direct path where the first one is relayed."""
     aes: bool = True
     idle_s: int = IDLE_S
