@@ -21,6 +21,7 @@ from ntmobile.lab.waiting import wait_until
 from ntmobile.proto.node.port_mapping_udp import MappingProtocol
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.tasks import Tasks
+from tests.system.failing import SYMMETRIC
 
 pytestmark = pytest.mark.lab
 GUARD_S = 40.0
@@ -72,8 +73,8 @@ class Nodes:
         self.organisation = self.world.organisation(DOMAIN, rs_ipv4=RS)
         nets = {
             "served": lab.nat("home", self.world.internet, ipv4=PUBLIC),
-            "unserved": lab.nat("cafe", self.world.internet),
-            "pc": lab.nat("office", self.world.internet),
+            "unserved": lab.nat("cafe", self.world.internet, SYMMETRIC),
+            "pc": lab.nat("office", self.world.internet, SYMMETRIC),
         }
         self.router = MappingRouter(nets["served"], Path(lab.directory))
         made = [
