@@ -25,7 +25,7 @@ async def test_the_size_of_a_peers_path_is_its_route_mtu(inside: "Namespace") ->
             tun.routes.set_peer(PEER6, mtu)
 
             for peer in (PEER4, PEER6):
-                assert path_mtu(inside, peer) == max(mtu, SMALLEST_MTU)
+                assert path_mtu(inside, peer) == max(mtu, SMALLEST_MTU[peer.version])
 
 
 @lab

@@ -30,7 +30,7 @@ from ntmobile.errors import Remedy
 Host = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-SMALLEST_MTU = 1280
+SMALLEST_MTU = {4: 576, 6: 1280}
 """Inner bytes that every path carries. Source: RFC 8200, section 5."""
 PROTOCOL = 78
 """Marks our routes in `ip route`; no protocol of iproute2's list has this number."""
@@ -98,10 +98,10 @@ class Routes:
     def set_peer(self, host: Host, mtu: int) -> None:
         """Sends this peer's packets into the device, at most mtu bytes each.
 
-        An mtu below 1280 counts as 1280. A machine whose kernel has no IPv6 goes without the IPv6
-        routes. Raises SystemRefused.
+        An mtu below 1280 counts as 1280 for IPv6 (RFC 8200, section 5). A machine whose kernel
+        has no IPv6 goes without the IPv6 routes. Raises SystemRefused.
         """
-        mtu = max(mtu, SMALLEST_MTU)
+        mtu = max(mtu, SMALLEST_MTU[host.version])
         if self._routes.get(host) == mtu:
             return
         try:

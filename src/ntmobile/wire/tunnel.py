@@ -17,6 +17,8 @@ from ntmobile.wire.message import Endpoints, Id128, Index, Message, Sequence
 
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=3)]
 NoiseMessage = Annotated[bytes, msgspec.Meta(min_length=32, max_length=512)]
+EchoPadding = Annotated[bytes, msgspec.Meta(max_length=9216)]
+"""As much as a jumbo frame holds."""
 CapsuleCounter = Annotated[int, msgspec.Meta(ge=0, le=0x7FFF_FFFF_FFFF_FFFF)]
 
 
@@ -105,17 +107,17 @@ class TunnelClose(Message, frozen=True, tag=38):
 
 
 class EchoRequest(Message, frozen=True, tag=39):
-    """`ntm ping`."""
+    """`ntm ping`; padded, the question whether the path carries so large a packet."""
 
     sequence: Sequence
-    padding: Annotated[bytes, msgspec.Meta(max_length=1200)] = b""
+    padding: EchoPadding = b""
 
 
 class EchoReply(Message, frozen=True, tag=40):
     """Answers an Echo Request with its sequence."""
 
     sequence: Sequence
-    padding: Annotated[bytes, msgspec.Meta(max_length=1200)] = b""
+    padding: EchoPadding = b""
 
 
 class TunnelKeepAlive(Message, frozen=True, tag=41):

@@ -45,6 +45,7 @@ from ntmobile.proto.node.negotiation import (
 )
 from ntmobile.proto.node.notes import PathDead, PathDoubted
 from ntmobile.proto.node.optimisation import Surroundings
+from ntmobile.proto.node.path_mtu import LEAST, LINKS, OVERHEAD
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
 from ntmobile.proto.node.trust import Trust, Unknown
@@ -59,9 +60,6 @@ from ntmobile.wire.registration import Reason
 from ntmobile.wire.tunnel import CloseReason
 from ntmobile.wire.web import WebPlace
 
-OVERHEAD = 88
-"""IPv6 40, UDP 8, capsule 32, tail of a segment 8: what a capsule adds at most."""
-MIN_MTU = 1280
 EVER = Instant(0)
 EARLY_NS = 2 * SECOND
 MAX_EARLY = 32
@@ -438,7 +436,7 @@ class Peers:
             for address in self.local
             if address.preferred and address.endpoint.version == remote.version
         ]
-        return max(min(links, default=1500) - OVERHEAD, MIN_MTU)
+        return max(min(links, default=LINKS[0]) - OVERHEAD, LEAST)
 
     def _show(self, tunnel: Tunnel, now: Instant) -> None:
         """Show RS again where this node is; without the Ktun of that path find another."""

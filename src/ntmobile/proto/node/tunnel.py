@@ -38,6 +38,7 @@ from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict, again_ns
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.notes import Note, PathDead, PathDoubted
 from ntmobile.proto.node.optimisation import ATTEMPT_NS, Offer, Optimisation, Surroundings
+from ntmobile.proto.node.path_mtu import PathMtu
 from ntmobile.proto.node.received import Received
 from ntmobile.proto.node.rekeying import Agreement, Rekeying, number_of
 from ntmobile.proto.node.relays import Relays
@@ -147,7 +148,9 @@ class Tunnel:
         self._received = Received(index, observations)
         self._notes: deque[Note] = deque()
         self._surroundings = surroundings
+        self._sizes = PathMtu(entropy)
         self._search = Optimisation(entropy, leads=ends.leads)
+        self._told_mtu = 0
         self._chase = Chase(now)
         self._commands.append(
             OpenTunnel(index, self.fqdn, *ends.own_here, *ends.peer_here),
@@ -170,7 +173,7 @@ class Tunnel:
 
     def mtu(self) -> int:
         """Largest inner packet on the present path."""
-        return 0 if self.path is None else self._mtu(self.path.remote)
+        return 0 if self.path is None else self._sizes.current
 
     def meet_relay(self, relay: tuple[Endpoint, ...]) -> None:
         """Note an RS that a negotiation leads through, by its address in each family."""
@@ -220,6 +223,7 @@ class Tunnel:
             self._parked, self.path = last, None
             self._commands.append(ClearPath(self.index))
             return
+        self._sizes.renew(elsewhere=True)
         self._set_path(Path(remote, last.relayed))
         self._send_update(now)
 
@@ -290,7 +294,8 @@ class Tunnel:
             case EchoRequest(sequence, padding):
                 self._send(EchoReply(sequence, padding), now, source, interface)
             case EchoReply(sequence):
-                self._handle_echo(sequence, source, now)
+                if not self._sizes.handle_answer(sequence, now):
+                    self._handle_echo(sequence, source, now)
             case TunnelRequest():
                 self._handle_rekey_request(message, epoch, now)
             case TunnelResponse():
@@ -300,6 +305,9 @@ class Tunnel:
             case TunnelKeepAlive():
                 pass
         self._go_direct(now)
+        if self.path is not None and self._before is None and source == self.path.remote:
+            self._sizes.start(now)
+        self._fit(now)
 
     def ping(self, sequence: int, now: Instant) -> None:
         """Send an Echo Request; its answer is a Pong, and silence starts the search for a path."""
@@ -337,6 +345,8 @@ class Tunnel:
             self._check(now)
         self._search.handle_timeout(now)
         self._go_direct(now)
+        self._sizes.handle_timeout(now)
+        self._fit(now)
 
     def poll_command(self) -> Command | None:
         """Next command to the packet loops."""
@@ -355,6 +365,8 @@ class Tunnel:
             timeouts.append(request)
         if (over := self._epochs.poll_timeout()) is not None:
             timeouts.append(over)
+        if (sizes := self._sizes.poll_timeout()) is not None:
+            timeouts.append(sizes)
         if (search := self._search.poll_timeout()) is not None:
             timeouts.append(search)
         return min(timeouts)
@@ -373,8 +385,19 @@ class Tunnel:
 
     def _set_path(self, path: Path) -> None:
         self.path, self._parked = path, None
-        mtu = self._mtu(path.remote)
-        self._commands.append(SetPath(self.index, path.remote, path.interface, mtu))
+        self._sizes.begin(path.remote, self._mtu(path.remote))
+        self._tell_path(path)
+
+    def _tell_path(self, path: Path) -> None:
+        self._told_mtu = self._sizes.current
+        self._commands.append(SetPath(self.index, path.remote, path.interface, self._told_mtu))
+
+    def _fit(self, now: Instant) -> None:
+        """Probe how large a packet the path carries, and keep to what it does."""
+        while (probe := self._sizes.poll_probe()) is not None:
+            self._send(probe.message(), now)
+        if self.path is not None and self._sizes.current != self._told_mtu:
+            self._tell_path(self.path)
 
     def _send_update(self, now: Instant) -> None:
         self._requests.drop(Purpose.UPDATE)
@@ -388,6 +411,7 @@ class Tunnel:
     ) -> None:
         if update.sequence > self._heard_sequence:
             self._heard_sequence = update.sequence
+            self._sizes.renew(elsewhere=False)
             if self.path is None or source != self.path.remote:
                 self._rebind(source, interface, now)
         answer = PathResponse(update.challenge, source, self._received.states(now))
@@ -508,6 +532,10 @@ class Tunnel:
         if activity != self._activity:
             self._activity, self._active_at = activity, now
         quiet_ns = now - self._active_at
+        if seen.last_tx is not None and seen.last_tx - self._conversed_at >= SECOND:
+            self._sizes.check(now)
+        elif quiet_ns < SECOND:
+            self._sizes.review(now)
         if quiet_ns >= self._idle_ns:
             self.close(CloseReason.IDLE, now)
             return
