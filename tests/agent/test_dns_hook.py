@@ -103,9 +103,8 @@ async def hooked(conf: Path) -> AsyncIterator[DnsHook]:
             port=hook.port,
             protect=marking(hook.mark),
         )
-        async with stub:
-            with hook.to(stub):
-                yield hook
+        async with stub, hook.to(stub, 1, ["alice.ntm.example.org"]):
+            yield hook
 
 
 async def look_up(host: "Namespace", name: str) -> str:

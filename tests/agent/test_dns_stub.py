@@ -158,6 +158,25 @@ async def test_a_short_name_that_the_resolver_knows_is_the_resolvers(resolver: "
         assert w.asked == []
 
 
+async def test_a_name_and_its_user_are_found_below_the_own_domain(resolver: "Resolver") -> None:
+    async with world(resolver) as w:
+        answer = await w.ask("laptop.alice", "A")
+
+        assert [r.to_text() for r in answer.answer] == [
+            f"laptop.alice. 30 IN CNAME {LAPTOP}.",
+            f"{LAPTOP}. 30 IN A 100.64.0.9",
+        ]
+
+
+@pytest.mark.parametrize("zone", ["alice.", "laptop.alice."])
+async def test_a_top_level_domain_goes_before_a_user(resolver: "Resolver", zone: str) -> None:
+    async with world(resolver) as w:
+        w.resolver.zone(zone, ntm=False)
+
+        assert (await w.ask("laptop.alice", "A")).rcode() == dns.rcode.NXDOMAIN
+        assert w.asked == []
+
+
 async def test_a_virtual_address_has_the_peers_name(resolver: "Resolver") -> None:
     async with world(resolver) as w:
         answer = await w.ask("9.0.64.100.in-addr.arpa", "PTR")
@@ -286,7 +305,7 @@ class World:
             self._reverse,
             lambda: self.servers,
             own_zones=[OWN],
-            search=[f"alice.{OWN}"],
+            search=[f"alice.{OWN}", OWN],
         )
 
     async def _resolve(self, fqdn: str) -> Answer | Refused:

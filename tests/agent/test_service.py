@@ -34,7 +34,7 @@ def analyze(*words: str) -> "subprocess.CompletedProcess[str]":
 
 @needs_systemd
 def test_systemd_finds_nothing_wrong_with_the_unit(service: Service, tmp_path: Path) -> None:
-    unit, users = service.install(tmp_path / "units", tmp_path / "users")
+    unit, users = service.install(tmp_path / "units", tmp_path / "users", tmp_path / "none")
 
     judged = analyze("verify", str(unit))
 
@@ -44,7 +44,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(service: Service, tmp_path: P
 
 @needs_systemd
 def test_systemd_does_find_what_is_wrong(service: Service, tmp_path: Path) -> None:
-    unit, _ = service.install(tmp_path / "units", tmp_path / "users")
+    unit, _ = service.install(tmp_path / "units", tmp_path / "users", tmp_path)[:2]
     unit.write_text(service.unit.replace("RestrictRealtime=yes", "RestrictRealtime=perhaps"))
 
     assert "Failed to parse boolean value" in analyze("verify", str(unit)).stderr
@@ -54,7 +54,7 @@ def test_systemd_does_find_what_is_wrong(service: Service, tmp_path: Path) -> No
 def test_the_unit_is_little_exposed(
     service: Service, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    unit, _ = service.install(tmp_path / "units", tmp_path / "users")
+    unit, _ = service.install(tmp_path / "units", tmp_path / "users", tmp_path)[:2]
     bare = tmp_path / "units" / "bare.service"
     bare.write_text(f"[Service]\nExecStart={service.program}\n")
 
@@ -98,7 +98,7 @@ def test_a_state_that_systemd_cannot_give_away_is_refused(state: str) -> None:
 
 
 def test_removing_what_is_not_there_says_so(service: Service, tmp_path: Path) -> None:
-    unit, _ = service.install(tmp_path, tmp_path)
+    unit, *_ = service.install(tmp_path, tmp_path, tmp_path)
 
     assert service.remove(tmp_path) == unit
     with pytest.raises(Remedy, match=r"there is no .*ntmobile\.service"):

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from ntmobile.agent.service import Service
 from ntmobile.lab.ntm import NTM, PASSWORD, NtmNode, World
 from ntmobile.lab.waiting import wait_until
+from tests.system import resolved
+from tests.system.resolved import Resolved
 
 pytestmark = pytest.mark.lab
 AGENT = 4711
@@ -165,4 +168,33 @@ def test_what_the_operator_takes_down_leaves_nothing_and_comes_back_only_with_th
     assert "as root" in without.stderr
     said, _ = place.start(as_user(AGENT, "net_admin"))
     assert said == f"{place.kiosk.fqdn} is up\n"
+    host.run(["ping", "-c", "1", "-W", "5", place.pc.fqdn])
+
+
+@pytest.mark.skipif(
+    resolved.unavailable() is not None or not Path(resolved.POLKIT).exists(),
+    reason="no systemd-resolved or no polkit",
+)
+def test_systemd_resolved_takes_its_orders_once_the_service_is_installed(place: Place) -> None:
+    host, service = place.kiosk.host, Service(Path("/var/lib/ntmobile"), Path(NTM))
+    place.kiosk.ntm("down")
+    servers = host.path("/etc/resolv.conf").read_text().split()
+    # The bus knows nobody who is not in there; systemd-sysusers makes the service's user.
+    host.run(["sh", "-c", f"echo ntmobile:x:{AGENT}:{AGENT}::/:/bin/false >> /etc/passwd"])
+    Resolved(host, servers[servers.index("nameserver") + 1])
+
+    without, _ = place.start(as_user(AGENT, "net_admin"))
+    by_table = place.kiosk.ntm("status").stdout
+    place.kiosk.ntm("down")
+    service.install(
+        *(
+            host.path(f"/etc/{each}")
+            for each in ("systemd/system", "sysusers.d", "polkit-1/rules.d")
+        )
+    )
+    said, _ = place.start(as_user(AGENT, "net_admin"))
+
+    assert without == said == f"{place.kiosk.fqdn} is up\n"
+    assert "names by nftables" in by_table
+    assert "names by systemd-resolved" in place.kiosk.ntm("status").stdout
     host.run(["ping", "-c", "1", "-W", "5", place.pc.fqdn])

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,7 +72,9 @@ class Client:
     def stream(self, request: AnyRequest) -> Generator[Said | Item | Done, None, None]:
         """Yield the answer as it comes; closing the iterator ends what was asked."""
         with self._connect() as connection, connection.makefile("rb") as lines:
-            connection.sendall(encode_line(request))
+            # Who is refused is told before he has asked, and then the agent's end is closed.
+            with suppress(BrokenPipeError):
+                connection.sendall(encode_line(request))
             for line in lines:
                 answer = decode_answer(line)
                 if isinstance(answer, Trouble):

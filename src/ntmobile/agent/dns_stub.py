@@ -9,9 +9,10 @@ What becomes of a query::
         but A, AAAA without data              --> resolve, if the zone's SRV says NTMobile
         and short names without data          --> resolve below the own users' names
 
-A short name has a single label. The C library tries its search list first and the bare name last
-(resolv.conf(5), ndots), so a host of the local network goes before a peer of the same short name,
-and resolv.conf needs no search line of ours.
+A short name is NAME of the same user, or NAME.USER of the same domain. The C library tries its
+search list first and a bare name last (resolv.conf(5), ndots), so a host of the local network goes
+before a peer of the same short name, and resolv.conf needs no search line of ours. NAME.USER is
+tried only where the root of DNS itself denies it: any top-level domain goes before a user.
 
 Source: paper, Fig. 5. Ours: docs/protocol.md section 6.
 """
@@ -76,8 +77,8 @@ class DnsStub:
         """Forwards to servers(), or to the one an application chose when a redirect tells it.
 
         resolve is given lower-case FQDNs. own_zones are the domains this agent is logged in to,
-        known_zones those of peers met before, search the suffixes of short names (USER.DOMAIN).
-        addresses not on this machine are left out; port 0 takes a free one. protect is
+        known_zones those of peers met before, search the suffixes of short names (USER.DOMAIN and
+        DOMAIN). addresses not on this machine are left out; port 0 takes a free one. protect is
         given each socket that asks the ordinary resolvers. listener takes the queries.
         """
         self._tasks = Tasks()
@@ -141,15 +142,15 @@ class DnsStub:
         if negative is None:
             return None
         name = name_of(asked)
-        if "." not in name:
+        if "." not in name or (name.count(".") == 1 and negative.zone == ""):
             return await self._answer_short(asked, name)
         if await self.zones.learn(name, negative):
             return await self._answer_node(asked, name)
         return None
 
     async def _answer_short(self, asked: QueryMessage, name: str) -> bytes | None:
-        for suffix in self._search:
-            fqdn = f"{name}.{suffix}"
+        longer = (f"{name}.{suffix}" for suffix in self._search)
+        for fqdn in filter(self.zones.is_own_node, longer):
             outcome = await self._nodes.find(fqdn)
             if isinstance(outcome, Answer):
                 self.counters["hooked"] += 1

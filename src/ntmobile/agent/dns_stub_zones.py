@@ -60,6 +60,10 @@ class NtmZones:
                 return await self._is_ntm(zone)
         return False
 
+    def is_own_node(self, name: str) -> bool:
+        """Whether a name is just NAME.USER below an own domain."""
+        return name.split(".", LABELS_OF_A_NODE)[-1] in self._own
+
     async def learn(self, name: str, negative: Negative) -> bool:
         """Finds out whether a name that DNS denies is a node's; asks once per zone and TTL."""
         zone = negative.zone

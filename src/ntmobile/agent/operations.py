@@ -183,7 +183,9 @@ class Operations:
         agent = self._agent
         if agent.session is None:
             return down_view(agent.state, agent.troubles())
-        return status_view(agent.session, agent.state, agent.troubles())
+        view = status_view(agent.session, agent.state, agent.troubles())
+        hook = agent.dns().hook
+        return view if hook == "off" else msgspec.structs.replace(view, dns=hook)
 
     def _session(self) -> Session:
         session = self._agent.session
@@ -192,11 +194,12 @@ class Operations:
         return session
 
     def _full(self, name: str) -> str:
-        """Return the FQDN of a name; one without a dot is another node of the same user."""
+        """Return the FQDN of a name; NAME is the same user's, NAME.USER in the same domain."""
         fqdn, account = name.lower().rstrip("."), self._agent.state.account
-        if "." in fqdn or account is None:
+        if account is None or fqdn.count(".") > 1:
             return fqdn
-        return f"{fqdn}.{account.user}.{account.domain}"
+        user = "" if "." in fqdn else f"{account.user}."
+        return f"{fqdn}.{user}{account.domain}"
 
     async def _up(self, request: Up) -> AsyncGenerator[Answer, None]:
         agent = self._agent

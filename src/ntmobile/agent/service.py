@@ -2,8 +2,7 @@
 
 The unit is made for one state directory below /var/lib, which systemd gives to the service's own
 user at each start. What CAP_NET_ADMIN is for: the tunnel device with its addresses and routes,
-the mark on the agent's own sockets, the DNS hook's table, and systemd-resolved, which lets who has
-it change the DNS of a link.
+the mark on the agent's own sockets, and the DNS hook's table. systemd-resolved asks polkit instead.
 
 Source: systemd.exec(5), sysusers.d(5). Ours: docs/node.md, "As a service".
 """
@@ -19,6 +18,7 @@ USER = "ntmobile"
 STATES = Path("/var/lib")
 UNITS = Path("/etc/systemd/system")
 USERS = Path("/etc/sysusers.d")
+RULES = Path("/etc/polkit-1/rules.d")
 HOMES = ("/home/", "/root/")
 
 _UNIT = """\
@@ -76,6 +76,15 @@ _SYSUSERS = """\
 u {user} - "NTMobile node" {states}/{user}
 """
 
+_RULE = """\
+// Made by `ntm service`: the user {user} tells systemd-resolved what the DNS of its device is.
+polkit.addRule(function(action, subject) {{
+    if (subject.user == "{user}" && action.id.indexOf("org.freedesktop.resolve1.") == 0) {{
+        return polkit.Result.YES;
+    }}
+}});
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -122,11 +131,20 @@ class Service:
         """The text of the sysusers.d file."""
         return _SYSUSERS.format(user=USER, states=STATES)
 
-    def install(self, units: Path = UNITS, users: Path = USERS) -> tuple[Path, Path]:
-        """Write both files, for everybody to read; raises Remedy."""
-        made = (units / f"{self.name}.service", users / f"{USER}.conf")
+    @property
+    def rule(self) -> str:
+        """The text of the polkit rule: systemd-resolved asks polkit and not for the capability."""
+        return _RULE.format(user=USER)
+
+    def install(
+        self, units: Path = UNITS, users: Path = USERS, rules: Path = RULES
+    ) -> tuple[Path, ...]:
+        """Write the files, for everybody to read, a rule only where polkit is; raises Remedy."""
+        files = {units / f"{self.name}.service": self.unit, users / f"{USER}.conf": self.users}
+        if rules.is_dir():
+            files[rules / f"50-{USER}.rules"] = self.rule
         try:
-            for path, text in zip(made, (self.unit, self.users), strict=True):
+            for path, text in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, text.encode())
                 path.chmod(0o644)
@@ -135,7 +153,7 @@ class Service:
                 f"cannot write {error.filename}: {os.strerror(error.errno or 0)}",
                 remedy="sudo ntm service install, or put it where you want: ntm service unit",
             ) from None
-        return made
+        return tuple(files)
 
     def remove(self, units: Path = UNITS) -> Path:
         """Remove the unit, not its user; raises Remedy when there is none."""

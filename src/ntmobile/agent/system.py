@@ -22,6 +22,7 @@ from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
 from ntmobile.agent.names import is_virtual, owner_of
 from ntmobile.agent.real_networks import Networks, first_routers, real_networks
+from ntmobile.agent.records import SavedAccount
 from ntmobile.agent.routes import SystemRefused
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
@@ -51,7 +52,7 @@ class SystemModel:
         self._stub: DnsStub | None = None
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
-        self._hook: Literal["nftables", "resolv.conf", "off"] = "off"
+        self._hook: Literal["systemd-resolved", "nftables", "resolv.conf", "off"] = "off"
         self._hook_detail = "not registered yet"
         self._wanted = self._claimed = False
         self.servers = self._names.servers
@@ -161,7 +162,9 @@ class SystemModel:
         try:
             async with AsyncExitStack() as stack:
                 stub = await stack.enter_async_context(self._make_stub(session))
-                stack.enter_context(self._names.to(stub))
+                device = self._tun.index if self._tun is not None else 0
+                hook = self._names.to(stub, device, search_domains(session.account))
+                await stack.enter_async_context(hook)
                 self._stack.push_async_exit(stack.pop_all())
         except (HookUnavailable, OSError) as error:
             # The node works all the same: peers are reached by their virtual addresses.
@@ -179,7 +182,7 @@ class SystemModel:
             self.servers,
             own_zones=[account.domain],
             known_zones={domain_of(fqdn) for fqdn in self._state.peers},
-            search=[f"{account.user}.{account.domain}"],
+            search=search_domains(account),
             addresses=self._names.addresses,
             port=self._names.port,
             protect=self.protect,
@@ -234,6 +237,11 @@ def _logged(change: Callable[P, None]) -> Callable[P, None]:
             _LOG.error("no route to a peer", error=str(error))
 
     return changed
+
+
+def search_domains(account: SavedAccount) -> tuple[str, str]:
+    """Return what makes names whole: NAME of the same user, NAME.USER of the same domain."""
+    return f"{account.user}.{account.domain}", account.domain
 
 
 def domain_of(fqdn: str) -> str:

@@ -135,6 +135,8 @@ class StatusView(View, frozen=True):
     """Peers that were not believed lately."""
     keepalive: KeepAliveView | None = None
     """Null while the node is down."""
+    dns: str | None = None
+    """How the machine's name queries come to this node: as `hook` of DnsView."""
 
 
 class KnownPeer(View, frozen=True):
@@ -261,7 +263,7 @@ class ChoicesView(View, frozen=True):
 class DnsView(View, frozen=True):
     """`ntm dns status`."""
 
-    hook: Literal["nftables", "resolv.conf", "off"]
+    hook: Literal["systemd-resolved", "nftables", "resolv.conf", "off"]
     detail: str
     stub: str | None
     upstreams: tuple[str, ...]

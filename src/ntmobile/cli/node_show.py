@@ -72,6 +72,8 @@ def show_status(view: StatusView) -> None:
         show(f"  ! {refused.fqdn} refused: {refused.detail}")
     if view.keepalive is not None:
         show(f"  reached by {_reached(view.keepalive)}")
+    if view.dns is not None:
+        show(f"  names by {view.dns}")
     if view.peers:
         show("")
         show_table(
