@@ -5,6 +5,9 @@ use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, S
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
+use ntmobile_capsule::Inner;
+
+use crate::acks::{Acks, acknowledgement};
 use crate::events::Event;
 use crate::failure::Failure;
 use crate::memory::Memory;
@@ -43,6 +46,7 @@ pub(crate) struct Connection {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     wire: Wire,
+    acks: Acks,
     seed: u64,
     stood: bool,
     /// Its application has let go of it.
@@ -117,6 +121,7 @@ impl Connection {
             sockets,
             handle,
             wire,
+            acks: Acks::default(),
             seed,
             stood: false,
             left: false,
@@ -135,6 +140,7 @@ impl Connection {
     /// Takes a packet of the peer's; `resets` says that it breaks the
     /// connection off.
     pub(crate) fn take(&mut self, packet: Vec<u8>, resets: bool, now: Instant) {
+        self.acknowledge(&packet, now);
         self.wire.put(packet);
         if self.stood && !self.left {
             self.deadline = None;
@@ -147,6 +153,27 @@ impl Connection {
                 Failure::Refused
             };
             self.failure.get_or_insert(refused);
+        }
+    }
+
+    /// Tells smoltcp of much that is acknowledged in steps, while its window
+    /// is what keeps the rest from being sent.
+    fn acknowledge(&mut self, packet: &[u8], now: Instant) {
+        let Some([newest, latest]) = self.wire.sent() else {
+            return;
+        };
+        let Ok(inner) = Inner::parse(packet) else {
+            return;
+        };
+        let segment = &packet[inner.upper..inner.total];
+        let waits = self.unsent() > self.acks.flight(latest);
+        let steps = self.acks.note(segment, self.wire.segment() as u32, newest);
+        for number in steps.into_iter().filter(|_| waits) {
+            if let Some(step) = acknowledgement(segment, self.known, number) {
+                self.wire.put_known(step);
+                let (wire, sockets) = (&mut self.wire, &mut self.sockets);
+                self.interface.poll_ingress_single(now, wire, sockets);
+            }
         }
     }
 

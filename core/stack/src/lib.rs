@@ -10,6 +10,7 @@
 //! | [`Stack`] | connections, listeners, datagram ports; reads no clock |
 //! | [`Running`] | the same as the packet device of an engine, with a thread for the timers |
 //! | `connection` | one TCP connection |
+//! | `acks` | acknowledgements of much, told to smoltcp in steps |
 //! | `listener` | connections that wait to be accepted |
 //! | `datagrams` | one UDP port |
 //! | `fragments` | datagrams in several packets |
@@ -20,6 +21,7 @@
 //! | `events` | what happened, for who waits |
 //! | `timers` | when to look at which connection again |
 
+mod acks;
 mod connection;
 mod datagrams;
 mod events;

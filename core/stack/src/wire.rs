@@ -28,6 +28,7 @@ const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
+const TCP_HEADER: usize = 20;
 const HOPS: u8 = 64;
 const TCP: u8 = 6;
 const FIN: u8 = 0x01;
@@ -55,6 +56,8 @@ pub(crate) struct Wire {
     disguised: Option<Ends>,
     /// The sequence number behind all that was sent.
     newest: Option<u32>,
+    /// The one behind what was sent last; after a time-out that is older.
+    latest: u32,
     arrived: Option<Vec<u8>>,
     leaving: Vec<Leaving>,
 }
@@ -64,6 +67,7 @@ pub(crate) struct Rx(Vec<u8>);
 pub(crate) struct Tx<'a> {
     disguised: Option<Ends>,
     newest: &'a mut Option<u32>,
+    latest: &'a mut u32,
     leaving: &'a mut Vec<Leaving>,
     size: Option<u16>,
 }
@@ -75,6 +79,7 @@ impl Wire {
             mtu,
             disguised: None,
             newest: None,
+            latest: 0,
             arrived: None,
             leaving: Vec::new(),
         }
@@ -102,6 +107,22 @@ impl Wire {
         };
     }
 
+    /// The next poll finds `packet`, of a connection as smoltcp knows it.
+    pub(crate) fn put_known(&mut self, packet: Vec<u8>) {
+        self.arrived = Some(packet);
+    }
+
+    /// The sequence numbers behind all that was sent, and behind what was sent last.
+    pub(crate) fn sent(&self) -> Option<[u32; 2]> {
+        self.newest.map(|newest| [newest, self.latest])
+    }
+
+    /// What one segment holds at most.
+    pub(crate) fn segment(&self) -> usize {
+        let headers = self.disguised.map_or(IPV4_HEADER, |_| IPV6_HEADER) + TCP_HEADER;
+        self.mtu.saturating_sub(headers)
+    }
+
     pub(crate) fn set_mtu(&mut self, mtu: usize) {
         self.mtu = mtu;
     }
@@ -114,6 +135,7 @@ impl Wire {
         Tx {
             disguised: self.disguised,
             newest: &mut self.newest,
+            latest: &mut self.latest,
             leaving: &mut self.leaving,
             size: None,
         }
@@ -169,7 +191,7 @@ impl TxToken for Tx<'_> {
         if let Some(ends) = self.disguised {
             undisguise(&mut bytes, ends);
         }
-        let left = leave(&mut bytes, self.size, self.newest);
+        let left = leave(&mut bytes, self.size, self.newest, self.latest);
         self.leaving.push(Leaving { bytes, left });
         result
     }
@@ -205,14 +227,14 @@ fn undisguise(packet: &mut [u8], [local, remote]: Ends) {
 
 /// Leaves TCP's checksum to who seals the packet, as systems leave it to the
 /// network device; `size` is what a super-packet is to be cut into.
-fn leave(packet: &mut [u8], size: Option<u16>, newest: &mut Option<u32>) -> Left {
+fn leave(packet: &mut [u8], size: Option<u16>, newest: &mut Option<u32>, latest: &mut u32) -> Left {
     let Ok(inner) = Inner::parse(packet) else {
         return Left::Nothing;
     };
     if inner.protocol != TCP {
         return Left::Nothing;
     }
-    number(&mut packet[inner.upper..inner.total], newest);
+    number(&mut packet[inner.upper..inner.total], newest, latest);
     let sum = pseudo(&packet[inner.addresses()], TCP, inner.total - inner.upper);
     put(packet, inner.upper + usize::from(TCP_CHECKSUM), sum.fold());
     let kind = if inner.v6 { Kind::TcpV6 } else { Kind::TcpV4 };
@@ -227,7 +249,7 @@ fn leave(packet: &mut [u8], size: Option<u16>, newest: &mut Option<u32>) -> Left
 }
 
 /// Gives an empty segment the newest sequence number; notes those of others.
-fn number(segment: &mut [u8], newest: &mut Option<u32>) {
+fn number(segment: &mut [u8], newest: &mut Option<u32>, latest: &mut u32) {
     let Some((head, rest)) = segment.split_first_chunk_mut::<20>() else {
         return;
     };
@@ -238,6 +260,9 @@ fn number(segment: &mut [u8], newest: &mut Option<u32>) {
     let length = (rest.len() - options) as u32 + u32::from(flags & (SYN | FIN) != 0);
     let end = sequence.wrapping_add(length);
     let known = newest.unwrap_or(end);
+    if length > 0 {
+        *latest = end;
+    }
     let behind = (end.wrapping_sub(known) as i32) < 0;
     if !behind {
         *newest = Some(end);

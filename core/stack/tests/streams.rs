@@ -335,3 +335,30 @@ fn a_connection_that_is_silent_lives_on() {
         got == b"hello"
     });
 }
+
+/// How long it takes until much has arrived.
+fn duration_of(count: usize, hosts: [std::net::IpAddr; 2]) -> Duration {
+    let mut network = Network::with_buffers(Weather::default(), 1 << 20);
+    let (near, far, _) = network.connection(hosts);
+    let begun = network.now;
+    let piece = vec![7; 1 << 18];
+    let (mut sent, mut got) = (0, Vec::new());
+    network.until(|network| {
+        let next = &piece[..piece.len().min(count - sent)];
+        sent += network.stacks[0]
+            .send(near, next, network.now)
+            .expect("it stands");
+        read(&network.stacks[1], far, network.now, &mut got);
+        got.len() == count
+    });
+    network.now - begun
+}
+
+#[test]
+fn a_stream_fills_its_window_after_a_few_round_trips_though_few_acknowledgements_come() {
+    for hosts in [V4, V6] {
+        // Round trips of 20 ms: 8 carry 8 MiB, 9 at most double 2 segments to 1 MiB. One segment
+        // an acknowledgement takes 2.7 s.
+        assert!(duration_of(8 << 20, hosts) < Duration::from_millis(700));
+    }
+}

@@ -43,9 +43,14 @@ pub struct Network {
 
 impl Network {
     pub fn new(weather: Weather) -> Self {
+        Self::with_buffers(weather, 1 << 16)
+    }
+
+    /// Each connection takes so many bytes each way.
+    pub fn with_buffers(weather: Weather, size: usize) -> Self {
         let buffers = Buffers {
-            receive: 1 << 16,
-            send: 1 << 16,
+            receive: size,
+            send: size,
         };
         let stack = |number: usize| {
             let seed = 7 + number as u64;
