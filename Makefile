@@ -38,13 +38,16 @@ $(USE)/.built: $(USE)/.deps $(RUST) $(SOURCES) pyproject.toml
 system-tools:
 	@scripts/system-tools
 
+.PHONY: browser
+browser: setup
+	@scripts/system-tools browser
 .PHONY: setup
 setup: system-tools $(TEST)/.built ## set up what the tests need
 .PHONY: install
 install: $(USE)/.built ## build the release and install it into build/venv
 
 .PHONY: test
-test: setup ## set up everything and run every test
+test: setup browser ## set up everything and run every test
 	@cargo test --quiet --workspace --exclude ntmobile-core
 	@scripts/tests $(ARGS)
 

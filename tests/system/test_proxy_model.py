@@ -2,12 +2,15 @@
 
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
 
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.ntm import NTM, PASSWORD, NtmNode, World
+from tests.system import browser
+from tests.system.browser import Browser
 from tests.system.programs import HELLO, Programs, await_listening
 
 pytestmark = pytest.mark.lab
@@ -99,3 +102,29 @@ def test_status_says_the_model(place: Place) -> None:
     told = place.ntm("status", "--json").stdout
 
     assert '"model": "proxy"' in told
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium: scripts/system-tools browser")
+def test_a_browser_loads_a_page_by_name_and_keeps_its_websocket_through_a_move(
+    place: Place,
+) -> None:
+    cafe = place.world.lab.nat("cafe", place.world.internet)
+    serving = [sys.executable, browser.__file__, str(SERVICE)]
+    place.pc.host.popen(serving, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    await_listening(place.pc.host, SERVICE)
+    url = f"http://{place.pc.fqdn}:{SERVICE}"
+    profile = place.world.directory / "browser"
+    place.world.directory.chmod(0o755)
+    chromium = Browser(place.laptop.host, profile, f"http://127.0.0.1:{HTTP}", f"{url}/")
+    try:
+        loaded = chromium.hear()
+        before = chromium.hear_echoes(5)
+        place.laptop.host.move(cafe)
+        after = chromium.hear_echoes(60)
+    finally:
+        chromium.close()
+
+    assert loaded == f"loaded hello from {place.pc.fqdn}:{SERVICE}"
+    # One and the same WebSocket: none is missing, none came twice.
+    assert before + after == list(range(65))
+    assert place.laptop.peer(place.pc)["last_handover"] is not None
