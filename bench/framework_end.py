@@ -30,6 +30,7 @@ MTU = 1420
 BACKLOG = 256
 PIECE = bytes(1 << 18)
 AT_ONCE = 100
+SETTLED_S = 3
 SINK, ECHO = b"s", b"e"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Open = Callable[[], Awaitable[Streams]]
@@ -137,7 +138,7 @@ class Client:
     async def idle(self, count: int) -> object:
         """Open so many connections, each proven by an echo, and keep them."""
         self._idle += await self._each(count, self._one)
-        return self.usage()
+        return self._usage()
 
     async def drop(self, _: int) -> object:
         """Close the idle ones."""
@@ -147,15 +148,16 @@ class Client:
             writer.close()
         self._idle.clear()
         await self._settled()
-        return self.usage()
+        return self._usage()
 
     async def churn(self, count: int) -> object:
         """Open so many, one batch after the other, and close each after an echo."""
         begun = time.perf_counter()
-        await self._each(count, self._short)
+        for begin in range(0, count, AT_ONCE):
+            await self._each(min(AT_ONCE, count - begin), self._short)
         seconds = time.perf_counter() - begun
         await self._settled()
-        return self.usage() | {"seconds": seconds}
+        return self._usage() | {"seconds": seconds}
 
     async def busy(self, count: int) -> object:
         """Echo 16 KiB over so many connections at the same time."""
@@ -167,10 +169,21 @@ class Client:
         for _, writer in streams:
             writer.close()
         await self._settled()
-        return self.usage() | {"opened_s": opened, "seconds": seconds, "right": sum(right)}
+        return self._usage() | {"opened_s": opened, "seconds": seconds, "right": sum(right)}
 
-    def usage(self) -> dict[str, float]:
+    async def usage(self, _: int) -> object:
         """What this process holds."""
+        return self._usage()
+
+    async def settled(self, _: int) -> object:
+        """The same, once what the peer has left is over here too."""
+        for _ in range(SETTLED_S * 100):
+            if self._count() == 0:
+                break
+            await asyncio.sleep(0.01)
+        return self._usage()
+
+    def _usage(self) -> dict[str, float]:
         return {
             "connections": self._count(),
             "descriptors": len(os.listdir("/proc/self/fd")),
@@ -225,10 +238,7 @@ async def main(kind: str, side: str, peer: str) -> None:
     print("ready", flush=True)
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         command, number = line.split()
-        if command == "usage":
-            print(json.dumps(client.usage()), flush=True)
-        else:
-            print(json.dumps(await getattr(client, command)(int(number))), flush=True)
+        print(json.dumps(await getattr(client, command)(int(number))), flush=True)
 
 
 if __name__ == "__main__":

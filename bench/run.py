@@ -1,6 +1,6 @@
 """All measurements, one after the other: `make bench [ARGS="--rounds 3"]`.
 
-Each part says what it lacks (root, iperf3, Go for wireguard-go, coturn) and how to get it,
+Each part says what it lacks (root, iperf3, Go for wireguard-go, coturn, iroh) and how to get it,
 and the next part runs all the same. Options go to every part.
 """
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("tunnel.py", "relay.py", "notification.py")
+PARTS = ("tunnel.py", "framework.py", "relay.py", "notification.py")
 
 
 def main() -> int:
