@@ -8,6 +8,8 @@ import pytest
 
 from ntmobile.runtime.acceptor import MOST_PENDING, Acceptor, allow_descriptors
 from ntmobile.runtime.connector import Connector
+from ntmobile.runtime.https import Way
+from ntmobile.runtime.proxy import Proxy
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
 
@@ -131,6 +133,126 @@ async def test_where_nobody_listens_the_node_is_told_that_it_is_closed(
     await at_client.until("closed")
 
     assert (at_client.closed, at_client.opened) == ([3], [])
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator["HttpProxy"]:
+    made = HttpProxy()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+class HttpProxy:
+    """An HTTP proxy on the loopback: it connects to where this machine finds the port."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.allows = True
+        self._pumps = Tasks()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        await self._pumps.__aenter__()
+
+    async def stop(self) -> None:
+        self._server.close()
+        await self._pumps.__aexit__(None, None, None)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        target = head.split()[1].decode()
+        self.asked.append(target)
+        if not self.allows:
+            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+            return
+        port = int(target.rpartition(":")[2])
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        self._pumps.start(pump(reader, back), "out")
+        self._pumps.start(pump(there, writer), "in")
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(4096):
+            writer.write(data)
+    finally:
+        writer.close()
+
+
+async def test_an_http_proxy_is_asked_for_the_server_by_its_name(
+    server: tuple[Acceptor, Seen], proxy: HttpProxy
+) -> None:
+    acceptor, at_server = server
+    seen = Seen()
+    (place,) = acceptor.listen([HERE])
+    way = Way(proxy=lambda: Proxy("127.0.0.1", proxy.port))
+    async with Tasks() as tasks:
+        connector = Connector(seen.open, seen.receive, seen.close, tasks.start, way=way)
+        connector.open(5, place, "ns.example.org")
+        await seen.until("opened")
+        await at_server.until("opened")
+        connector.write(5, b"through the proxy")
+        await at_server.until("data")
+        acceptor.write(at_server.opened[0], b"and back")
+        await seen.until("data")
+        connector.close()
+
+    assert proxy.asked == [f"ns.example.org:{place.port}"]
+    assert seen.data == {5: b"and back"}
+    assert connector.trouble is None
+
+
+async def test_where_the_proxy_refuses_and_nothing_else_leads_there_its_words_are_kept(
+    proxy: HttpProxy,
+) -> None:
+    """The negative twin."""
+    proxy.allows = False
+    seen = Seen()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = Endpoint("127.0.0.1", probe.getsockname()[1])
+    way = Way(proxy=lambda: Proxy("127.0.0.1", proxy.port))
+    async with Tasks() as tasks:
+        connector = Connector(seen.open, seen.receive, seen.close, tasks.start, way=way)
+        connector.open(5, nobody, "ns.example.org")
+        await seen.until("closed")
+        connector.close()
+
+    assert connector.trouble is not None
+    assert f"forbids connections to ns.example.org, port {nobody.port}" in connector.trouble
+
+
+async def test_a_proxy_that_refuses_does_not_keep_a_node_from_where_it_can_go_itself(
+    server: tuple[Acceptor, Seen], proxy: HttpProxy
+) -> None:
+    proxy.allows = False
+    seen = Seen()
+    (place,) = server[0].listen([HERE])
+    way = Way(proxy=lambda: Proxy("127.0.0.1", proxy.port))
+    async with Tasks() as tasks:
+        connector = Connector(seen.open, seen.receive, seen.close, tasks.start, way=way)
+        connector.open(5, place, "ns.example.org")
+        await seen.until("opened")
+        connector.close()
+
+    assert (proxy.asked, connector.trouble) == ([f"ns.example.org:{place.port}"], None)
+
+
+async def test_an_address_is_translated_as_nat64_asks(server: tuple[Acceptor, Seen]) -> None:
+    seen = Seen()
+    (place,) = server[0].listen([HERE])
+    way = Way(translate=lambda endpoint: place)
+    async with Tasks() as tasks:
+        connector = Connector(seen.open, seen.receive, seen.close, tasks.start, way=way)
+        connector.open(5, Endpoint("192.0.2.1", 4434))
+        await seen.until("opened")
+        connector.close()
+
+    assert seen.sources == [Endpoint("192.0.2.1", 4434)]
 
 
 async def test_who_does_not_read_is_cut_and_others_are_not(server: tuple[Acceptor, Seen]) -> None:

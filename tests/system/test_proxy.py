@@ -1,12 +1,14 @@
 """A network that only an HTTP proxy leads out of, as in many companies."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from ntmobile.lab import Host
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.ntm import NtmNode, World
+from ntmobile.lab.waiting import STEP_S, wait_until
 from tests.system.programs import HELLO, Programs, fetch
 from tests.system.squid import PASSWORD, PORT, USER, Squid
 
@@ -23,6 +25,9 @@ table ip vault {
 }
 """
 LONG_S = 20.0
+STRICT = 3129
+LOOKS = 100 * STEP_S
+"""At the status, each of which takes long itself."""
 
 
 @dataclass
@@ -33,9 +38,15 @@ class Scene:
     pc: NtmNode
     proxy: Host
     squid: Squid
+    strict: Squid
+    """Another one on the same machine, that lets nobody out but to port 443."""
 
-    def url(self, user: str = "") -> str:
-        return f"http://{user}{self.proxy.uplinks['eth0'].ipv4.ip}:{PORT}"  # type: ignore[union-attr]
+    def url(self, user: str = "", port: int = PORT) -> str:
+        return f"http://{user}{self.proxy.uplinks['eth0'].ipv4.ip}:{port}"  # type: ignore[union-attr]
+
+    @property
+    def credentials(self) -> str:
+        return f"{USER}:{PASSWORD.replace(' ', '%20')}@"
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +59,10 @@ def scene(world: World) -> Scene:
     proxy = world.lab.host("proxy", vault)
     proxy.add_uplink(world.internet, metric=50)
     squid = Squid(proxy, world.directory / "squid.log")
+    strict = Squid(proxy, world.directory / "strict.log", port=STRICT, only_443=True)
     world.bring_up(pc)
     Programs(world.directory / "served").serve_web(pc.host)
-    return Scene(laptop, pc, proxy, squid)
+    return Scene(laptop, pc, proxy, squid, strict)
 
 
 def refused(scene: Scene, user: str | None) -> str:
@@ -85,9 +97,8 @@ def test_a_proxy_that_refuses_is_named_with_the_remedy(scene: Scene, user: str, 
 
 def test_login_signalling_and_relay_go_through_the_proxy(scene: Scene) -> None:
     laptop, pc = scene.laptop, scene.pc
-    credentials = f"{USER}:{PASSWORD.replace(' ', '%20')}@"
 
-    laptop.up(env={"HTTPS_PROXY": scene.url(credentials)})
+    laptop.up(env={"HTTPS_PROXY": scene.url(scene.credentials)})
 
     assert "UDP is blocked here" in laptop.ntm("status").stdout
     assert fetch(laptop, pc, "-4", patience_s=LONG_S) == HELLO
@@ -105,9 +116,8 @@ def test_the_other_way_round_the_node_inside_is_reached(scene: Scene) -> None:
 
 def test_the_setting_outlives_the_agent_and_does_not_show_the_password(scene: Scene) -> None:
     laptop = scene.laptop
-    credentials = f"{USER}:{PASSWORD.replace(' ', '%20')}@"
 
-    shown = laptop.ntm("set", f"proxy={scene.url(credentials)}").stdout
+    shown = laptop.ntm("set", f"proxy={scene.url(scene.credentials)}").stdout
     laptop.ntm("down")
     laptop.ntm("up")
 
@@ -117,3 +127,50 @@ def test_the_setting_outlives_the_agent_and_does_not_show_the_password(scene: Sc
     assert f"proxy={scene.url()}" in shown
     assert "sesame" not in shown
     assert fetch(laptop, scene.pc, "-4", patience_s=LONG_S) == HELLO
+
+
+@pytest.mark.paper("Fig. 4", "Notification Registration", "Notification")
+def test_the_connection_to_ns_goes_through_the_proxy_and_the_node_is_reached_over_it(
+    scene: Scene,
+) -> None:
+    laptop = scene.laptop
+    laptop.ntm("up", "--keepalive", "tcp")
+
+    wait_until(lambda: keepalive(laptop)["now"] == "tcp", "the connection to NS", LOOKS)
+
+    assert keepalive(laptop)["server"] == "ns.ntm.example.org"
+    scene.pc.ntm("down")
+    scene.pc.ntm("up")
+    assert fetch(scene.pc, laptop, "-4", patience_s=LONG_S) == HELLO
+    laptop.ntm("down")
+    # Squid writes what it carried when it ends.
+    way = f" ns.ntm.example.org:4434 {USER} "
+    wait_until(lambda: way in scene.squid.log(), "the connection in squid's log", LONG_S)
+    laptop.ntm("up")
+
+
+def test_a_proxy_that_lets_only_443_through_is_named_and_the_node_is_reached_all_the_same(
+    scene: Scene,
+) -> None:
+    """The negative twin: nothing else leads to NS."""
+    laptop = scene.laptop
+    laptop.ntm("set", f"proxy={scene.url(scene.credentials, STRICT)}")
+    laptop.ntm("down")
+    laptop.ntm("up")
+
+    wait_until(lambda: "the proxy" in str(keepalive(laptop)["problem"]), "a reason", LOOKS)
+
+    told = keepalive(laptop)
+    assert told["now"] == "udp"
+    assert (
+        "forbids connections to ns.ntm.example.org, port 4434: ask who runs it" in told["problem"]
+    )
+    scene.pc.ntm("down")
+    scene.pc.ntm("up")
+    assert fetch(scene.pc, laptop, "-4", patience_s=LONG_S) == HELLO
+
+
+def keepalive(node: NtmNode) -> dict[str, Any]:
+    """What status says of how the node is reached."""
+    said: dict[str, Any] = node.status()["keepalive"]
+    return said

@@ -372,13 +372,13 @@ class Session:
             lambda stream, data: self.driver.do(lambda now: node.handle_stream(stream, data, now)),
             lambda stream: self.driver.do(lambda now: node.handle_stream_closed(stream, now)),
             self._tasks.start,
-            protect=self._model.protect,
+            way=self._way,
         )
 
     def _command_stream(self, command: StreamCommand) -> None:
         match command:
-            case StreamOpen(stream, destination):
-                self.connector.open(stream, destination)
+            case StreamOpen(stream, destination, name):
+                self.connector.open(stream, destination, name)
             case StreamData(stream, data):
                 self.connector.write(stream, data)
             case StreamEnd(stream):

@@ -101,10 +101,18 @@ def _keepalive(session: Session, view: NodeView) -> KeepAliveView:
         now=reached.keepalive.value,
         server=reached.server or None,
         interval_s=view.keepalive_s,
-        problem=None if reached.problem is None else reason_text(reached.problem),
+        problem=_unreached(session, reached.problem),
         mapping_s=None if found is None else found.alive_s,
         mapping_dead_s=None if found is None else found.dead_s,
     )
+
+
+def _unreached(session: Session, reason: Reason | None) -> str | None:
+    """Why the node is not reached as its user chose; with what the way to NS said, if anything."""
+    if reason is None:
+        return None
+    why = session.connector.trouble if reason is Reason.NO_NOTIFICATION else None
+    return reason_text(reason) if why is None else f"{reason_text(reason)} ({why})"
 
 
 def _notices(session: Session) -> Iterator[str]:

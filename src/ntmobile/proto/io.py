@@ -43,6 +43,8 @@ class StreamOpen:
 
     stream: int
     destination: Endpoint
+    name: str = ""
+    """The server's host name, for a proxy on the way."""
 
 
 @dataclass(frozen=True, slots=True)

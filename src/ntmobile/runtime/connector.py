@@ -1,12 +1,17 @@
-"""TCP connections that a machine asks for, over asyncio: few, so that each may have a transport."""
+"""TCP connections that a machine asks for, over asyncio: few, so that each may have a transport.
+
+They leave the network as all HTTPS of the node does: through NAT64, or an HTTP proxy's CONNECT.
+"""
 
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
-from ntmobile.runtime.protection import Protect, unprotected
-from ntmobile.runtime.socket_address import socket_address
+from ntmobile.runtime.https import DIRECTLY, Place, Way, reach
+from ntmobile.runtime.proxy import Proxy, ProxyError
+from ntmobile.runtime.race import AllFailedError, race
 from ntmobile.wire.endpoint import Endpoint
 
 CONNECT_S = 10.0
@@ -27,21 +32,27 @@ class Connector:
         closed: Callable[[int], None],
         start: Callable[[Coroutine[Any, Any, None], str], object],
         *,
-        protect: Protect = unprotected,
+        way: Way = DIRECTLY,
     ) -> None:
-        """Start runs a task; protect is given each socket."""
+        """Start runs a task."""
         self._opened = opened
         self._received = received
         self._closed = closed
         self._start = start
-        self._protect = protect
+        self._way = way
+        self.trouble: str | None = None
+        """What the HTTP proxy said to the last connection; None since one stood, or without one."""
         self._wanted: set[int] = set()
         self._transports: dict[int, asyncio.Transport] = {}
 
-    def open(self, stream: int, destination: Endpoint) -> None:
-        """Connect; the user is told when it stands, or that it is closed."""
+    def open(self, stream: int, destination: Endpoint, name: str = "") -> None:
+        """Connect; the user is told when it stands, or that it is closed.
+
+        name is the server's host name, by which an HTTP proxy is asked for it.
+        """
         self._wanted.add(stream)
-        self._start(self._connect(stream, destination), "connection to NS")
+        place = Place(name or str(destination.host), (destination,))
+        self._start(self._connect(stream, place), "connection to NS")
 
     def write(self, stream: int, data: bytes) -> None:
         """Send bytes; on a connection that is gone they vanish."""
@@ -59,25 +70,39 @@ class Connector:
         for stream in list(self._wanted):
             self.end(stream)
 
-    async def _connect(self, stream: int, destination: Endpoint) -> None:
-        connecting = _socket(destination, self._protect)
+    async def _connect(self, stream: int, place: Place) -> None:
         loop = asyncio.get_running_loop()
+        raw: socket.socket | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
-                await loop.sock_connect(connecting, socket_address(destination))
+                raw = await self._reach(place)
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
                 if stream not in self._wanted:
-                    connecting.close()
+                    raw.close()
                     return
-                await loop.create_connection(lambda: _Connection(self, stream), sock=connecting)
-        except OSError:  # a TimeoutError is one
-            connecting.close()
+                await loop.create_connection(lambda: _Connection(self, stream), sock=raw)
+        except (OSError, AllFailedError):  # a TimeoutError is an OSError
+            _close(raw)
             self._lose(stream)
         except BaseException:
-            connecting.close()
+            _close(raw)
             raise
         else:
             if stream in self._transports:
-                self._opened(stream, destination)
+                self.trouble = None
+                self._opened(stream, place.endpoints[0])
+
+    async def _reach(self, place: Place) -> socket.socket:
+        attempts = self._way.attempts(place)
+        return await race((partial(self._try, each, place) for each in attempts), _discard)
+
+    async def _try(self, attempt: Endpoint | Proxy, place: Place) -> socket.socket:
+        try:
+            return await reach(attempt, place, self._way)
+        except ProxyError as error:
+            # At once: the addresses themselves may be tried for longer than the user waits.
+            self.trouble = str(error)
+            raise
 
     def _take(self, stream: int, transport: asyncio.Transport) -> None:
         if stream in self._wanted:
@@ -112,14 +137,10 @@ class _Connection(asyncio.Protocol):
         self._connector._lose(self._stream)
 
 
-def _socket(destination: Endpoint, protect: Protect) -> socket.socket:
-    family = socket.AF_INET6 if destination.version == 6 else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.setblocking(False)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        protect(made.fileno())
-    except OSError:
-        made.close()
-        raise
-    return made
+async def _discard(raw: socket.socket) -> None:
+    raw.close()
+
+
+def _close(raw: socket.socket | None) -> None:
+    if raw is not None:
+        raw.close()

@@ -13,6 +13,7 @@ import typing
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 
 import httpcore
@@ -21,13 +22,13 @@ from ntmobile.errors import NTMobileError
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.runtime.proxy import Proxy, connect_through
+from ntmobile.runtime.race import AllFailedError, race
+from ntmobile.runtime.socket_address import socket_address
 from ntmobile.runtime.statement import STATEMENT_PATH, StatementWrong, check_statement
 from ntmobile.wire.endpoint import Endpoint
 
 CONNECT_S = 5.0
 """One address has this long for TCP and TLS."""
-STAGGER_S = 0.25
-"""The next address is tried when the one before has not answered (RFC 8305, section 5)."""
 ANSWER_S = 10.0
 MAX_ANSWER = 64 * 1024
 MESSAGE_TYPE = "application/msgpack"
@@ -280,40 +281,13 @@ def _context(trust: Trust) -> ssl.SSLContext:
 async def _race(place: Place, trust: Trust, way: Way) -> "_Stream":
     """Tries the addresses a little after one another; the first that completes TLS wins."""
     context = _context(trust)
-    waiting = way.attempts(place)
-    running: set[asyncio.Task[_Stream]] = set()
-    done: set[asyncio.Task[_Stream]] = set()
-    errors: list[Exception] = []
-    loop = asyncio.get_running_loop()
+    attempts = way.attempts(place)
     try:
-        while waiting or running:
-            if waiting:
-                attempt = _open(waiting.pop(0), place, context, way)
-                running.add(loop.create_task(attempt))
-            done, running = await asyncio.wait(
-                running,
-                timeout=STAGGER_S if waiting else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            for task in tuple(done):
-                if (error := task.exception()) is None:
-                    done.discard(task)
-                    return task.result()
-                if not isinstance(error, Exception):
-                    raise error
-                errors.append(error)
-    finally:
-        # Two may have succeeded in the same turn of the loop.
-        await _abandon(running | done)
-    raise await _failure(place, trust, errors, way)
-
-
-async def _abandon(running: "set[asyncio.Task[_Stream]]") -> None:
-    for task in running:
-        task.cancel()
-    for outcome in await asyncio.gather(*running, return_exceptions=True):
-        if isinstance(outcome, _Stream):
-            await outcome.aclose()
+        return await race(
+            (partial(_open, attempt, place, context, way) for attempt in attempts), _Stream.aclose
+        )
+    except AllFailedError as failed:
+        raise await _failure(place, trust, failed.errors, way) from None
 
 
 async def _failure(place: Place, trust: Trust, errors: list[Exception], way: Way) -> HttpsError:
@@ -352,7 +326,7 @@ async def _open(
 ) -> "_Stream":
     try:
         async with asyncio.timeout(CONNECT_S):
-            return _Stream(*await _secure(await _reach(attempt, place, way), place, context))
+            return _Stream(*await _secure(await reach(attempt, place, way), place, context))
     except TimeoutError:
         raise TimeoutError(f"no answer from {attempt}") from None
 
@@ -377,8 +351,8 @@ async def _secure(
         raise
 
 
-async def _reach(attempt: Endpoint | Proxy, place: Place, way: Way) -> socket.socket:
-    """Return a TCP socket that leads to the place."""
+async def reach(attempt: Endpoint | Proxy, place: Place, way: Way) -> socket.socket:
+    """Return a TCP socket that leads to the place; raises OSError or ProxyError."""
     if isinstance(attempt, Proxy):
         port = place.endpoints[0].port
         return await connect_through(attempt, place.name, port, protect=way.protect)
@@ -389,7 +363,7 @@ async def _reach(attempt: Endpoint | Proxy, place: Place, way: Way) -> socket.so
         raw.setblocking(False)
         way.protect(raw.fileno())
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(raw, (str(endpoint.host), endpoint.port))
+        await loop.sock_connect(raw, socket_address(endpoint))
     except BaseException:
         raw.close()
         raise

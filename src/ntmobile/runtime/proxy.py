@@ -81,7 +81,7 @@ async def connect_through(
         raise
     if not 200 <= status < 300:
         raw.close()
-        raise ProxyError(_explain(proxy, host, status))
+        raise ProxyError(_explain(proxy, host, port, status))
     return raw
 
 
@@ -112,7 +112,7 @@ async def _status(raw: socket.socket) -> int:
         raise ProxyError("the proxy does not speak HTTP") from None
 
 
-def _explain(proxy: Proxy, host: str, status: int) -> str:
+def _explain(proxy: Proxy, host: str, port: int, status: int) -> str:
     match status:
         case 407 if proxy.user is None:
             return (
@@ -125,6 +125,11 @@ def _explain(proxy: Proxy, host: str, status: int) -> str:
                 "HTTPS_PROXY, or ntm set proxy=http://USER:PASSWORD@HOST:PORT"
             )
         case 403:
-            return f"the proxy {proxy} forbids connections to {host}: ask who runs it"
+            return f"the proxy {proxy} forbids connections to {host}{_said(port)}: ask who runs it"
         case _:
-            return f"the proxy {proxy} does not reach {host} (it answered {status})"
+            return f"the proxy {proxy} does not reach {host}{_said(port)} (it answered {status})"
+
+
+def _said(port: int) -> str:
+    """Name the port where it is why: many proxies let nobody to another one than 443."""
+    return "" if port == 443 else f", port {port}"

@@ -130,8 +130,10 @@ class Node:
             self._trust,
             self._credentials,
         )
-        usable = self._peers.usable
-        self._link = NotificationLink(settings.fqdn, self.keyring, entropy, self._journal, usable)
+        by_family = self._peers.of_family
+        self._link = NotificationLink(
+            settings.fqdn, self.keyring, entropy, self._journal, by_family
+        )
         self.reach = Reach(self._registration, self._link)
         self._conversation: Conversation[DCTag] | None = None
         self._coordinators: tuple[Endpoint, ...] = ()

@@ -370,7 +370,7 @@ class NotificationLink:
             return self._ask(now)
         self._streams += 1
         self._state = Connecting(self._streams, places[1:], _later(now, CONNECT_NS))
-        return self._commands.append(StreamOpen(self._streams, places[0]))
+        return self._commands.append(StreamOpen(self._streams, places[0], self.server))
 
     def _ask(self, now: Instant) -> None:
         """Have the DC asked: at once the first time, later at doubling intervals."""
