@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ntmobile.agent.records import SavedAccount
 from ntmobile.agent.state import open_state
 from ntmobile.errors import Remedy, StateError
 from ntmobile.vpn import Configuration, Network, attach
@@ -51,6 +52,21 @@ async def test_a_directory_that_is_no_nodes_state_is_said_to_be_none(tmp_path: P
     with pytest.raises(Remedy, match="no node's state yet"):
         async with node:
             pass
+
+
+async def test_without_a_network_a_node_says_so_at_once(tmp_path: Path) -> None:
+    state = open_state(tmp_path, secrets.SystemRandom())
+    account = SavedAccount(user="alice", name="phone", domain="ntm.example.org", enrolled=True)
+    state.keep_account(account)
+    protected: list[int] = []
+    node = attach(None, state=tmp_path, protect=protected.append, configure=never, network=None)
+
+    with pytest.raises(Remedy, match="no resolver is configured"):
+        async with node:
+            pass
+
+    # Its UDP sockets, one a family where there are both.
+    assert protected
 
 
 def test_a_node_that_is_not_open_says_so(tmp_path: Path) -> None:
