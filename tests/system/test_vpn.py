@@ -84,6 +84,10 @@ def test_names_are_answered_out_of_the_device(place: Place, transport: str) -> N
     assert back == f"{place.pc.fqdn}.\n"
 
 
+def test_a_short_name_is_another_node_of_the_same_user(place: Place) -> None:
+    assert place.phone.curl(f"http://{place.phone.name}/hello.txt") == HELLO
+
+
 def test_nothing_leaves_past_the_device_in_lockdown(place: Place) -> None:
     with pytest.raises(LabError):
         place.phone.curl(f"http://{place.pc.host.ipv4}/hello.txt")

@@ -25,6 +25,7 @@ from ntmobile.vpn.uplinks import local_addresses
 
 OWN = IPv4Address("100.64.0.7"), IPv6Address("fd01:2:3::7")
 OTHER = IPv4Address("100.64.0.9"), IPv6Address("fd0a:b:c::9")
+SEARCH = "alice.ntm.example.org", "ntm.example.org"
 CARRIER = IPv4Network("100.64.0.0/10")
 
 virtual = st.one_of(
@@ -62,7 +63,7 @@ def test_where_a_carrier_has_the_range_only_single_peers_are_routed() -> None:
 def test_every_peer_and_the_dns_are_routed_whatever_is_real_here(
     own: tuple[IPv4Address, IPv6Address], peers: list[IPv4Address | IPv6Address], carrier: bool
 ) -> None:
-    wanted = configure(own, peers, (CARRIER,) if carrier else (), "alice.ntm.example.org")
+    wanted = configure(own, peers, (CARRIER,) if carrier else (), SEARCH)
 
     assert covers(wanted, [*peers, *dns_hosts(own[1])])
     assert len(set(wanted.routes)) == len(wanted.routes)
@@ -76,7 +77,7 @@ def test_the_order_of_peers_changes_nothing(
 
 
 def test_what_is_not_routed_is_not_covered() -> None:
-    wanted = configure(OWN, (), (), "alice.ntm.example.org")
+    wanted = configure(OWN, (), (), SEARCH)
 
     assert not covers(wanted, [ip_address("203.0.113.1")])
     assert not covers(wanted, [OTHER[1]])
@@ -87,7 +88,7 @@ def test_what_is_not_routed_is_not_covered() -> None:
 def test_a_configuration_and_a_network_come_back_from_their_messages(
     own: tuple[IPv4Address, IPv6Address], peers: list[IPv4Address | IPv6Address], mtu: int
 ) -> None:
-    wanted = configure(own, peers, (), "alice.ntm.example.org")
+    wanted = configure(own, peers, (), SEARCH)
     network = Network(own, tuple(peers), wanted.routes, mtu, interface=3)
 
     assert configuration_of(decode(encode(of_configuration(wanted)))) == wanted

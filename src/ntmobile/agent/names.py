@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from ntmobile.agent.dns_stub_messages import Answer, Refused
-from ntmobile.agent.records import SavedPeer, VirtualAddresses
+from ntmobile.agent.records import SavedAccount, SavedPeer, VirtualAddresses
 from ntmobile.proto.node.events import NameRefused, NameResolved
 from ntmobile.wire.endpoint import Host
 from ntmobile.wire.registration import Reason
@@ -88,6 +88,19 @@ def owner_of(
         if address in (peer.ipv4, peer.ipv6):
             return fqdn
     return None
+
+
+def name_or_refusal(
+    address: Host, own: str, addresses: VirtualAddresses | None, peers: Mapping[str, SavedPeer]
+) -> str | Refused | None:
+    """Return what the DNS stub says of an address: its owner, that it has none, or nothing."""
+    found = owner_of(address, own, addresses, peers)
+    return Refused() if found is None and is_virtual(address, addresses) else found
+
+
+def search_domains(account: SavedAccount) -> tuple[str, str]:
+    """Return what makes names whole: NAME of the same user, NAME.USER of the same domain."""
+    return f"{account.user}.{account.domain}", account.domain
 
 
 def is_virtual(address: Host, addresses: VirtualAddresses | None) -> bool:

@@ -20,9 +20,8 @@ from ntmobile.agent.dns_hook import REFRESH_S, DnsHook
 from ntmobile.agent.dns_hook_table import HookUnavailable
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
-from ntmobile.agent.names import is_virtual, owner_of
+from ntmobile.agent.names import name_or_refusal, search_domains
 from ntmobile.agent.real_networks import Networks, first_routers, real_networks
-from ntmobile.agent.records import SavedAccount
 from ntmobile.agent.routes import SystemRefused
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
@@ -201,10 +200,7 @@ class SystemModel:
     def _reverse(self, address: Host) -> str | Refused | None:
         account, state = self._state.account, self._state
         own = account.fqdn if account else ""
-        found = owner_of(address, own, state.addresses, state.peers)
-        if found is None and is_virtual(address, state.addresses):
-            return Refused()
-        return found
+        return name_or_refusal(address, own, state.addresses, state.peers)
 
     def _readdress(self, before: tuple[Host, Host], now: tuple[Host, Host]) -> None:
         """A peer stepped aside: leave its old addresses to the real network."""
@@ -237,11 +233,6 @@ def _logged(change: Callable[P, None]) -> Callable[P, None]:
             _LOG.error("no route to a peer", error=str(error))
 
     return changed
-
-
-def search_domains(account: SavedAccount) -> tuple[str, str]:
-    """Return what makes names whole: NAME of the same user, NAME.USER of the same domain."""
-    return f"{account.user}.{account.domain}", account.domain
 
 
 def domain_of(fqdn: str) -> str:

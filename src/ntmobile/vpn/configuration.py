@@ -57,11 +57,11 @@ def configure(
     own: tuple[IPv4Address, IPv6Address],
     peers: Iterable[Host],
     real: Collection[AnyNetwork],
-    search: str,
+    search: tuple[str, ...],
 ) -> Configuration:
     """Return what to set up for a node with these addresses and peers, among real networks."""
     dns = dns_hosts(own[1])
-    return Configuration(own, routes_of(own, peers, real), dns, (search,))
+    return Configuration(own, routes_of(own, peers, real), dns, search)
 
 
 def routes_of(

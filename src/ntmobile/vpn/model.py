@@ -20,12 +20,11 @@ import structlog
 from ntmobile._core import Engine, Stack
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
-from ntmobile.agent.names import is_virtual, owner_of
+from ntmobile.agent.names import name_or_refusal, search_domains
 from ntmobile.agent.real_networks import Networks, first_routers, to_avoid
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
 from ntmobile.proto.io import Entropy, random_bytes
-from ntmobile.proto.node.events import NameResolved
 from ntmobile.proto.node.trust import domain_of
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.sockets.events import Events
@@ -158,7 +157,7 @@ class VpnModel:
         peers = [host for peer in self._state.peers.values() for host in (peer.ipv4, peer.ipv6)]
         peers += session.loops.peers()
         own = (registered.virtual_ipv4, registered.virtual_ipv6)
-        return configure(own, peers, self.avoid, f"{account.user}.{account.domain}")
+        return configure(own, peers, self.avoid, search_domains(account))
 
     async def _answer_names(self, session: Session) -> None:
         account = session.account
@@ -169,7 +168,7 @@ class VpnModel:
             self.servers,
             own_zones=[account.domain],
             known_zones={domain_of(fqdn) for fqdn in self._state.peers},
-            search=[f"{account.user}.{account.domain}"],
+            search=search_domains(account),
             addresses=[str(host) for host in self.configuration.dns],
             port=DNS_PORT,
             protect=self.protect,
@@ -179,23 +178,20 @@ class VpnModel:
 
     async def _resolve(self, session: Session, fqdn: str) -> Answer | Refused:
         session.note_hooked(fqdn, answered=False)
-        outcome = await session.names.resolve(fqdn)
+        answer = await session.names.answer(fqdn)
         session.note_hooked(fqdn, answered=True)
-        if not isinstance(outcome, NameResolved):
-            return Refused()
-        hosts = (outcome.ipv4, outcome.ipv6)
         # The application sends as soon as it has the answer: the route must stand.
-        if self.configuration is not None and not covers(self.configuration, hosts):
+        if isinstance(answer, Answer) and not self._routes((answer.ipv4, answer.ipv6)):
             await self._try_set_up(session)
-        return Answer(*hosts)
+        return answer
+
+    def _routes(self, hosts: tuple[Host, Host]) -> bool:
+        return self.configuration is not None and covers(self.configuration, hosts)
 
     def _reverse(self, address: Host) -> str | Refused | None:
         account, state = self._state.account, self._state
         own = account.fqdn if account else ""
-        found = owner_of(address, own, state.addresses, state.peers)
-        if found is None and is_virtual(address, state.addresses):
-            return Refused()
-        return found
+        return name_or_refusal(address, own, state.addresses, state.peers)
 
     def _close_descriptor(self) -> None:
         if self._fd is not None:
