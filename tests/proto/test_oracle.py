@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.proto.oracle import (
     LIKELY,
     OPEN,
@@ -20,6 +19,7 @@ from ntmobile.proto.oracle import (
     oracle,
 )
 from ntmobile.sim.nat import NatBehaviour
+from ntmobile.wire.nat import Behaviour, PortAssignment
 from tests.proto.node.punching import Game
 
 EI, AD, APD = Behaviour

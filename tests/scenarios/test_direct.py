@@ -4,11 +4,11 @@ from itertools import product
 
 import pytest
 
-from ntmobile.proto.nat import Behaviour
 from ntmobile.proto.oracle import NatKind, Way, oracle
 from ntmobile.sim.nat import EASY, HARD, NatBehaviour
 from ntmobile.sim.node import NodeOptions, Received, SimNode
 from ntmobile.sim.world import World
+from ntmobile.wire.nat import Behaviour
 
 PAIRS = list(product(Behaviour, Behaviour))
 SEARCHING = NodeOptions()

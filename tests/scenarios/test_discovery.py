@@ -5,7 +5,6 @@ from itertools import product
 
 import pytest
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.proto.node.finding import ANY, Finding, Point
 from ntmobile.proto.node.lifetime import LifetimeFound
 from ntmobile.sim.examination import discover, find_lifetime
@@ -18,6 +17,7 @@ from ntmobile.sim.packet import Transport
 from ntmobile.sim.world import World
 from ntmobile.time import SECOND
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 EI, AD, APD = Behaviour
 PAIRS = list(product(Behaviour, Behaviour))

@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.sim.nat import NatBehaviour
 from ntmobile.sim.world import World
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 pytestmark = pytest.mark.paper("Abstract")
 

@@ -4,12 +4,12 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.sim.entropy import SeededEntropy
 from ntmobile.sim.nat import FIRST_PORT, Nat, NatBehaviour
 from ntmobile.sim.packet import Packet, Transport
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 OUTER = IPv4Address("203.0.113.7")
 INNER = Endpoint("192.168.1.2", 40000)

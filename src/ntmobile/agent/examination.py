@@ -10,6 +10,7 @@ from ntmobile.proto.io import Entropy
 from ntmobile.proto.node.discovery import SOCKETS, Discovery
 from ntmobile.proto.node.finding import Finding, Point
 from ntmobile.proto.node.lifetime import LIFETIME_SOCKETS, Lifetime, LifetimeFound
+from ntmobile.proto.node.newest_port import NEWEST_PORT_SOCKETS, NewestPort
 from ntmobile.proto.node.questions import Examiner
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.protection import Protect, unprotected
@@ -39,6 +40,15 @@ class Examination:
             unspecified = "::" if points[0].endpoint.version == 6 else "0.0.0.0"
             sockets = [Endpoint(unspecified, port.port) for port in ports]
             return await self._run(Discovery(points, sockets, own, self._entropy), ports)
+
+    async def find_newest_port(self, server: Endpoint) -> int:
+        """Find out which outer port a mapping gets that is made now; 0 without an answer.
+
+        Raises OSError.
+        """
+        with ExitStack() as stack:
+            ports = self._open(NEWEST_PORT_SOCKETS, stack)
+            return await self._run(NewestPort(server, self._entropy), ports)
 
     async def find_lifetime(self, server: Endpoint) -> LifetimeFound:
         """Find out how long idle mappings live: up to five minutes. Raises OSError."""

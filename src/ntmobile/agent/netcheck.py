@@ -17,10 +17,10 @@ from ntmobile.agent.views import (
     PortMappingView,
 )
 from ntmobile.errors import Remedy
-from ntmobile.proto.nat import Behaviour
 from ntmobile.proto.node.finding import Finding, Point, PointSeen
 from ntmobile.proto.node.lifetime import LifetimeFound
 from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.nat import Behaviour
 
 SERVERS_S = 4.0
 """A DC that does not say by then where the RS are is asked alone."""

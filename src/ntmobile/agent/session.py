@@ -34,6 +34,7 @@ from ntmobile.agent.records import (
     VirtualAddresses,
 )
 from ntmobile.agent.state import State
+from ntmobile.agent.surveyor import Surveyor
 from ntmobile.agent.webs import Webs
 from ntmobile.keys.node_certificates import trusted_authorities
 from ntmobile.proto.io import (
@@ -57,6 +58,8 @@ from ntmobile.proto.node.events import (
     LoginFailed,
     NameRefused,
     NameResolved,
+    NatWanted,
+    NewestPortWanted,
     PeerPinned,
     PeerRefused,
     Pong,
@@ -68,6 +71,7 @@ from ntmobile.proto.node.events import (
     TunnelClosed,
     TunnelEstablished,
 )
+from ntmobile.proto.node.finding import Finding
 from ntmobile.proto.node.node import Node
 from ntmobile.proto.node.settings import NodeSettings, Pin
 from ntmobile.proto.node.trust import TrustSettings
@@ -217,6 +221,13 @@ class Session:
             stack.callback(self.driver.close)
             self.tuner = Tuner(
                 self.account.keepalive, self.examination(), self._choose, self._tasks
+            )
+            self.surveyor = Surveyor(
+                self.examination(),
+                lambda: frozenset(each.endpoint.host for each in self.links.addresses),
+                self._take_finding,
+                self._take_newest_port,
+                self._tasks,
             )
             self.names = NameQueries(
                 lambda fqdn: self.driver.do(lambda now: self.node.resolve(fqdn, now))
@@ -388,6 +399,12 @@ class Session:
         self.driver.do(lambda now: self.node.reach.choose(choice, interval_s, now))
         self.driver.do(self.node.wake)
 
+    def _take_finding(self, finding: Finding | None) -> None:
+        self.driver.do(lambda now: self.node.handle_finding(finding, now))
+
+    def _take_newest_port(self, port: int) -> None:
+        self.driver.do(lambda now: self.node.handle_newest_port(port, now))
+
     def coordinators_here(self) -> tuple[Endpoint, ...]:
         """Where the DC answers this node, one address a family."""
         families = {mapped.version for mapped in self.node.view().mapped}
@@ -486,6 +503,8 @@ class Session:
                 self._keep_pong(fqdn, sequence, event)
             case ServersTold(relays):
                 self.relays = relays
+            case NatWanted() | NewestPortWanted():
+                self.surveyor.handle(event)
             case Step():
                 self.answers += event.message == ANSWER and not event.sent
                 self.history.add_step(event)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import exp, lgamma
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 EI, AD, APD = Behaviour
 ALL_PORTS = 65536 - 1024
@@ -37,8 +37,8 @@ class NatKind:
     mapping: Behaviour = EI
     filtering: Behaviour = EI
     ports: PortAssignment = PortAssignment.RANDOM
-    """How the port of one more mapping of the same socket is picked. Preserving: the next free
-    one above, since the first mapping has the preserved one."""
+    """How the port of one more mapping is picked. Where it is the inner one when that is free, the
+    second mapping of a socket gets another, and nobody knows which."""
     hairpin: bool = True
     choice: int = ALL_PORTS
     """Among how many ports it picks; carriers give each customer a small block."""
@@ -47,7 +47,7 @@ class NatKind:
     @property
     def counts(self) -> bool:
         """Whether the next port can be predicted."""
-        return self.ports is not PortAssignment.RANDOM
+        return self.ports is PortAssignment.SEQUENTIAL
 
 
 OPEN = NatKind()
@@ -95,13 +95,14 @@ class Verdict:
 
 def behind(inner: NatKind, outer: NatKind) -> NatKind:
     """Return what a NAT behind another one (a carrier's) amounts to: the stricter of each."""
-    counts = outer.ports
-    if outer.ports is PortAssignment.PRESERVING:
-        counts = inner.ports
+    mapping, ports = _stricter(inner.mapping, outer.mapping), outer.ports
+    if outer.ports is PortAssignment.PRESERVING and mapping is inner.mapping:
+        # No port of the inner one has two mappings at the outer one, so it keeps them all.
+        ports = inner.ports
     return NatKind(
-        _stricter(inner.mapping, outer.mapping),
+        mapping,
         _stricter(inner.filtering, outer.filtering),
-        counts,
+        ports,
         outer.hairpin,
         min(inner.choice, outer.choice),
         inner.udp and outer.udp,
@@ -127,8 +128,8 @@ def oracle(a: NatKind, b: NatKind, budget: Budget = Budget(), *, same_nat: bool 
             Verdict(
                 Way.PREDICTED,
                 1.0,
-                WINDOW,
-                2 * WINDOW,
+                3 * WINDOW,
+                6 * WINDOW,
                 "both NATs count their ports",
                 in_step=True,
             )
@@ -155,7 +156,7 @@ def _find(sought: NatKind, finder: NatKind, budget: Budget) -> Verdict | None:
         return None
     if sought.counts:
         rounds = 1 if after_it else 2
-        probes = rounds * WINDOW + 2
+        probes = (rounds + 1) * WINDOW + 2
         mappings = 1 if finder.mapping is not APD else probes
         return Verdict(Way.PREDICTED, 1.0, mappings, probes, "one NAT counts its ports")
     if not after_it:

@@ -22,11 +22,11 @@ ends the run with a SimulationError that carries the last steps.
 | `recorder`, `chart`, `figures` | what happened, drawn as the paper draws it |
 """
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.sim.errors import SimulationError
 from ntmobile.sim.nat import EASY, HARD, NatBehaviour
 from ntmobile.sim.quality import MILLISECOND, Quality
 from ntmobile.sim.world import World
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 __all__ = [
     "EASY",

@@ -4,13 +4,13 @@ from collections.abc import Collection
 from ipaddress import IPv4Address
 
 from ntmobile.errors import StateError
-from ntmobile.proto.nat import Behaviour
 from ntmobile.sim.nat import Nat
 from ntmobile.sim.network import Drop, Network
 from ntmobile.sim.packet import Packet, Transport
 from ntmobile.sim.quality import PERFECT, Quality
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.nat import Behaviour
 
 
 class Firewall:

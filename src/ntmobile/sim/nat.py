@@ -8,11 +8,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.sim.entropy import SeededEntropy
 from ntmobile.sim.packet import Packet, Transport
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 FIRST_PORT = 1024
 PORTS = 65536 - FIRST_PORT

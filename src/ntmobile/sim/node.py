@@ -16,13 +16,17 @@ from ntmobile.proto.node.events import (
     Event,
     LocalAddress,
     LoggedIn,
+    NatWanted,
+    NewestPortWanted,
     PeerPinned,
 )
+from ntmobile.proto.node.finding import Finding, Point
 from ntmobile.proto.node.node import Node
 from ntmobile.proto.node.settings import NodeSettings, Pin
 from ntmobile.proto.node.trust import TrustSettings
 from ntmobile.sim.directory import HTTPS_PORT, reachable
 from ntmobile.sim.entropy import SeededEntropy
+from ntmobile.sim.examination import discovery, newest_port
 from ntmobile.sim.exchange import Client
 from ntmobile.sim.host import SimHost
 from ntmobile.sim.inner import Inner
@@ -290,6 +294,24 @@ class SimNode(Process):
                 self.state.authorities[domain] = authorities
             case LoggedIn(certificate=certificate) if certificate:
                 self.state.certificates = replace(self.state.certificates, issued=certificate)
+            case NatWanted(servers):
+                self._examine(servers)
+            case NewestPortWanted(server):
+                newest_port(self.internet, self.host, server, self._take_newest_port)
+
+    def _examine(self, servers: tuple[Endpoint, ...]) -> None:
+        if self.host.source_for(4) is None:
+            return self._take_finding(None)
+        points = [Point(str(server), server) for server in servers]
+        discovery(self.internet, self.host, points, self._take_finding)
+
+    def _take_finding(self, finding: Finding | None) -> None:
+        if self.alive:
+            self.call(lambda now: self.machine.handle_finding(finding, now))
+
+    def _take_newest_port(self, port: int) -> None:
+        if self.alive:
+            self.call(lambda now: self.machine.handle_newest_port(port, now))
 
     def _ask(self, request: Call) -> None:
         body = post(request.message, random_bytes(self._entropy, 16), self.now)

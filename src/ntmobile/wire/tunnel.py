@@ -14,6 +14,7 @@ import msgspec
 from ntmobile.wire.direction import Role
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.message import Endpoints, Id128, Index, Message, Sequence
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=3)]
 NoiseMessage = Annotated[bytes, msgspec.Meta(min_length=32, max_length=512)]
@@ -124,12 +125,27 @@ class TunnelKeepAlive(Message, frozen=True, tag=41):
     """Keeps the mappings of both NATs on a path where nothing else flows."""
 
 
+class NatTold(Message, frozen=True):
+    """How all NATs and firewalls before a node behave in IPv4, taken together."""
+
+    mapping: Behaviour
+    filtering: Behaviour
+    ports: PortAssignment
+    hairpin: bool
+    newest_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    """The outer port of the NAT's newest mapping: where prediction begins; 0 when not measured."""
+
+
 class Candidates(Message, frozen=True, tag=42):
     """Here I may be reached without RS: probe there, and I shall probe where you may be."""
 
     number: Sequence
     """Echoed in the Path Response that acknowledges it."""
     endpoints: Endpoints
+    attempt: Sequence = 0
+    """Both ends probe when they have told the same; who hears of a later one tells anew."""
+    nat: NatTold | None = None
+    """None while the sender does not know."""
 
 
 Control = (

@@ -31,15 +31,21 @@ class End:
     nats: list[Nat]
     machine: Optimisation
     mapped: Endpoint = INSIDE
-    newest_port: int = 0
+    measured: int = 0
     probes: int = 0
     found: PathFound | None = None
     got_in: int = 0
     """Probes and answers of the peer that came in."""
 
-    def out(self, to: Endpoint, now: Instant) -> Endpoint | None:
+    def newest_port(self, now: Instant) -> int:
+        """Which port a mapping gets that is made now, from a fresh socket."""
+        self.measured += 1
+        seen = self.out(SERVERS[0], now, Endpoint(INSIDE.host, INSIDE.port + 97 * self.measured))
+        return 0 if seen is None else seen.port
+
+    def out(self, to: Endpoint, now: Instant, source: Endpoint = INSIDE) -> Endpoint | None:
         """Send from the socket; returns the source that the outside sees."""
-        packet: Packet | None = Packet(Transport.UDP, INSIDE, to, b"")
+        packet: Packet | None = Packet(Transport.UDP, source, to, b"")
         for nat in self.nats:
             packet = nat.outbound(packet, now) if packet is not None else None
         return None if packet is None else packet.source
@@ -73,13 +79,8 @@ class Game:
 
     def play(self, seconds: float = 4.0) -> "Game":
         """Let both search for so long, from the moment they know each other's offers."""
-        offers = [
-            Offer((end.mapped,), kind, end.newest_port)
-            for end, kind in zip(self.ends, self.kinds, strict=True)
-        ]
-        for end, own, peer in zip(self.ends, offers, reversed(offers), strict=True):
-            end.machine.begin(own, self.now)
-            end.machine.handle_offer(peer, self.now)
+        for end, kind in zip(self.ends, self.kinds, strict=True):
+            end.machine.begin(Offer((end.mapped,), kind), self.now)
         self._run(Instant(self.now + round(seconds * SECOND)))
         return self
 
@@ -103,8 +104,7 @@ class Game:
         made = End(number, nats, Optimisation(entropy))
         seen = [made.out(server, self.now) for server in SERVERS]
         assert seen[0] is not None
-        assert seen[1] is not None
-        made.mapped, made.newest_port = seen[0], seen[1].port
+        made.mapped = seen[0]
         return made
 
     def _run(self, until: Instant) -> None:
@@ -127,7 +127,17 @@ class Game:
                     following = end.machine.poll_timeout()
                     assert following is None or following.at > self.now
 
+    def _exchange(self, end: End) -> None:
+        """Measure and tell what the search wants, through the relay that takes no time."""
+        peer = self.ends[1 - end.number]
+        if end.machine.wants_port:
+            end.machine.renew(end.newest_port(self.now), self.now)
+        while (offer := end.machine.poll_offer()) is not None:
+            peer.machine.handle_offer(offer, self.now)
+            self._exchange(peer)
+
     def _drain(self, end: End) -> None:
+        self._exchange(end)
         while (probe := end.machine.poll_probe()) is not None:
             end.probes += 1
             self._post(end, probe.destination, probe.number, answer=False)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.proto.node.finding import ANY, FIRST_PORT, PORTS, filtering_of, mapping_of, ports_of
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 EI, AD, APD = Behaviour
 HOSTS = ("192.0.2.1", "192.0.2.2")

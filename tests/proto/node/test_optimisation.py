@@ -1,3 +1,4 @@
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from itertools import pairwise
 from random import Random
@@ -8,24 +9,25 @@ from hypothesis import strategies as st
 from tests.proto.node.punching import Game
 from tests.proto.parts import T0, drain
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.proto.node.optimisation import (
     ATTEMPT_NS,
     FIRST_REST_NS,
     LONGEST_REST_NS,
     MOST_LEARNED,
+    MOST_PROBES,
     ROUNDS,
     Offer,
     Optimisation,
     PathFound,
     Probe,
-    Surroundings,
 )
-from ntmobile.proto.oracle import NatKind
+from ntmobile.proto.node.whereabouts import Surroundings
+from ntmobile.proto.oracle import WINDOW, NatKind
 from ntmobile.sim.nat import NatBehaviour
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.message import MAX_CANDIDATES
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 EI, AD, APD = Behaviour
 HERE, THERE = Endpoint("203.0.113.7", 40000), Endpoint("203.0.113.8", 40000)
@@ -43,9 +45,93 @@ def test_nothing_is_sent_before_both_ends_have_told_where_they_are() -> None:
     assert search.poll_probe() is None
     assert search.poll_timeout() is None
 
-    search.handle_offer(Offer((THERE,)), T0)
+    search.handle_offer(Offer((THERE,), attempt=1), T0)
     search.handle_timeout(T0)
     assert [probe.destination for probe in drain(search.poll_probe)] == [THERE]
+
+
+def test_who_hears_of_a_later_attempt_tells_anew_and_an_older_one_starts_nothing() -> None:
+    search = Optimisation(Random(1))
+    search.begin(Offer((HERE,)), T0)
+    search.handle_offer(Offer((THERE,), attempt=7), T0)
+
+    assert [offer.attempt for offer in drain(search.poll_offer)] == [7]
+    assert round_of(after(search, T0)) != {}
+    search.handle_offer(Offer((NEARER,), attempt=6), T0)
+    assert NEARER not in round_of(after(search, at(50)))
+
+
+def test_where_the_oracle_predicts_the_newest_port_is_measured_and_told_first() -> None:
+    counting, plain = NatKind(APD, APD, PortAssignment.SEQUENTIAL), NatKind(EI, APD)
+    search = Optimisation(Random(1))
+    search.begin(Offer((HERE,), counting), T0)
+    answer(search, Offer((THERE,), plain), T0)
+
+    assert search.wants_port
+    assert round_of(after(search, T0)) == {}
+    search.renew(5000, T0)
+    [told] = drain(search.poll_offer)
+
+    assert (told.newest_port, told.attempt) == (5000, 2)
+    search.handle_offer(Offer((THERE,), plain, attempt=2), T0)
+    assert set(round_of(after(search, T0))) == {THERE}
+
+
+def test_the_next_ports_of_a_nat_that_counts_are_probed_from_where_it_was_measured() -> None:
+    counting, plain = NatKind(APD, APD, PortAssignment.SEQUENTIAL), NatKind(EI, APD)
+    search = Optimisation(Random(1))
+    search.begin(Offer((HERE,), plain), T0)
+    answer(search, Offer((THERE,), counting), T0)
+    assert round_of(after(search, T0)) == {}, "not measured yet"
+
+    search.handle_offer(Offer((THERE,), counting, 65534, attempt=2), T0)
+
+    ports = [each.port for each in round_of(after(search, T0)) if each != THERE]
+    assert ports[:WINDOW] == [65535, *range(1024, 1023 + WINDOW)]
+    assert ports[WINDOW:] == [THERE.port + step for step in range(1, WINDOW + 1)], "made before"
+
+
+@pytest.mark.parametrize("measured", ["in vain", "never"])
+def test_without_the_newest_port_it_is_tried_again_later(measured: str) -> None:
+    counting, plain = NatKind(APD, APD, PortAssignment.SEQUENTIAL), NatKind(EI, APD)
+    search = Optimisation(Random(1))
+    search.begin(Offer((HERE,), counting), T0)
+    answer(search, Offer((THERE,), plain), T0)
+
+    if measured == "in vain":
+        search.renew(0, T0)
+    else:
+        due = search.poll_timeout()
+        assert due is not None
+        search.handle_timeout(due.at)
+
+    assert not search.wants_port
+    due = search.poll_timeout()
+    assert due is not None
+    assert due.at >= T0 + FIRST_REST_NS
+    search.handle_timeout(due.at)
+    assert search.wants_port
+
+
+def test_behind_one_nat_the_addresses_inside_are_probed_and_elsewhere_not() -> None:
+    hard = NatKind(APD, APD, hairpin=False)
+    for mapped, probed in ((Endpoint(HERE.host, 41000), {NEARER}), (THERE, set[Endpoint]())):
+        search = Optimisation(Random(1))
+        search.meet((NEARER,))
+        search.begin(Offer((HERE,), hard), T0)
+        answer(search, Offer((mapped,), hard), T0)
+        assert set(round_of(after(search, T0))) == probed
+
+
+def test_no_peer_makes_it_send_more_than_a_thousand_probes_in_half_a_minute() -> None:
+    search = Optimisation(Random(1))
+    search.begin(Offer((HERE,)), T0)
+    sent = 0
+    for attempt in range(1, 3000):
+        search.handle_offer(Offer((THERE, NEARER), attempt=attempt), T0)
+        sent += len(round_of(after(search, T0)))
+
+    assert 1000 < sent <= MOST_PROBES
 
 
 def test_the_shortest_of_the_ways_that_answer_soon_is_taken() -> None:
@@ -105,8 +191,9 @@ def test_answers_to_nothing_change_nothing() -> None:
 
 
 def test_a_search_in_vain_is_repeated_later_each_time_and_anew_in_another_network() -> None:
-    search = searching(Offer((THERE,)))
+    search = Optimisation(Random(1))
     search.begin(Offer((HERE,)), T0)
+    answer(search, Offer((THERE,)), T0)
     starts = beginnings(search, 12)
     gaps = [later - earlier for earlier, later in pairwise(starts)]
 
@@ -115,6 +202,7 @@ def test_a_search_in_vain_is_repeated_later_each_time_and_anew_in_another_networ
     assert gaps[-1] == LONGEST_REST_NS + ATTEMPT_NS
 
     search.begin(Offer((NEARER,)), starts[-1])
+    answer(search, Offer((THERE,)), starts[-1])
     again = beginnings(search, 2)
     assert again[1] - again[0] == FIRST_REST_NS + ATTEMPT_NS
 
@@ -122,10 +210,10 @@ def test_a_search_in_vain_is_repeated_later_each_time_and_anew_in_another_networ
 def test_a_hopeless_pair_costs_nothing_until_a_network_changes() -> None:
     search = Optimisation(Random(1))
     search.begin(Offer((HERE,), HOPELESS), T0)
-    search.handle_offer(Offer((THERE,), HOPELESS), T0)
+    answer(search, Offer((THERE,), HOPELESS), T0)
 
     assert search.poll_timeout() is None
-    search.handle_offer(Offer((THERE,), NatKind()), T0)
+    search.handle_offer(Offer((THERE,), NatKind(), attempt=2), T0)
     assert search.poll_timeout() is not None
 
 
@@ -150,7 +238,7 @@ def test_offers_hold_nothing_that_is_no_uplinks_address() -> None:
     [
         (NatKind(EI, APD), NatKind(EI, APD)),
         (NatKind(EI, APD), NatKind(APD, AD, PortAssignment.SEQUENTIAL)),
-        (NatKind(AD, APD, PortAssignment.SEQUENTIAL), NatKind(AD, APD, PortAssignment.PRESERVING)),
+        (NatKind(AD, APD, PortAssignment.SEQUENTIAL), NatKind(APD, APD, PortAssignment.SEQUENTIAL)),
     ],
     ids=["known", "predicted", "both predicted"],
 )
@@ -178,10 +266,10 @@ def test_what_never_arrives_is_never_found() -> None:
 
 
 ACTS = st.tuples(
-    st.sampled_from(["begin", "offer", "probe", "answer", "time"]),
+    st.sampled_from(["begin", "offer", "probe", "answer", "renew", "time"]),
     st.integers(0, 5 * SECOND),
     st.builds(Endpoint, st.sampled_from(["203.0.113.8", "192.168.1.9"]), st.integers(0, 65535)),
-    st.none() | st.builds(NatKind, st.sampled_from(Behaviour), st.sampled_from(Behaviour)),
+    st.none() | st.builds(NatKind, *map(st.sampled_from, (Behaviour, Behaviour, PortAssignment))),
 )
 
 
@@ -194,9 +282,12 @@ def test_whatever_happens_it_neither_spins_nor_floods(
         now = Instant(now + wait)
         match act:
             case "begin":
-                search.begin(Offer((endpoint,), nat, endpoint.port), now)
+                search.begin(Offer((endpoint,), nat), now)
+            case "renew":
+                search.renew(endpoint.port, now)
             case "offer":
-                search.handle_offer(Offer((endpoint,), nat, endpoint.port), now)
+                attempt = wait % 9
+                search.handle_offer(Offer((endpoint,), nat, endpoint.port, attempt), now)
             case "probe":
                 search.handle_probe(endpoint, now)
             case "answer":
@@ -215,8 +306,19 @@ def test_whatever_happens_it_neither_spins_nor_floods(
 def searching(peer: Offer) -> Optimisation:
     search = Optimisation(Random(1))
     search.begin(Offer((HERE,)), T0)
-    search.handle_offer(peer, T0)
+    answer(search, peer, T0)
     search.handle_timeout(T0)
+    return search
+
+
+def answer(search: Optimisation, peer: Offer, now: Instant) -> None:
+    """The peer tells the same attempt."""
+    if (offer := search.poll_offer()) is not None:
+        search.handle_offer(replace(peer, attempt=offer.attempt), now)
+
+
+def after(search: Optimisation, now: Instant) -> Optimisation:
+    search.handle_timeout(now)
     return search
 
 
@@ -231,6 +333,7 @@ def beginnings(search: Optimisation, count: int) -> list[Instant]:
         due = search.poll_timeout()
         assert due is not None
         search.handle_timeout(due.at)
+        answer(search, Offer((THERE,)), due.at)
         sent = drain(search.poll_probe)
         if sent and (not starts or due.at - starts[-1] > ATTEMPT_NS):
             starts.append(due.at)

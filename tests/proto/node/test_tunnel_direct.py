@@ -12,8 +12,9 @@ from ntmobile.proto.node.ends import Ends
 from ntmobile.proto.node.events import SendControl, SetPath
 from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.negotiation import Agreed
-from ntmobile.proto.node.optimisation import Surroundings
+from ntmobile.proto.node.optimisation import Offer
 from ntmobile.proto.node.tunnel import Tunnel
+from ntmobile.proto.node.whereabouts import Surroundings
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.direction import Cipher
@@ -41,7 +42,9 @@ class End:
             (here.virtual_ipv4, here.virtual_ipv6),
             (there.virtual_ipv4, there.virtual_ipv6),
         )
-        around = Surroundings(lambda: own, lambda host: host == VIRTUAL.host)
+        around = Surroundings(
+            lambda: Offer(own) if own else None, lambda host: host == VIRTUAL.host
+        )
         keyring, journal = Keyring(Party.NODE), Journal(ALICE)
         self.tunnel = Tunnel(
             ends,
@@ -96,7 +99,7 @@ def test_behind_a_relay_the_peer_is_told_where_this_end_may_be_reached() -> None
 
 def test_who_tells_nothing_neither_offers_nor_probes() -> None:
     end = End(own=())
-    end.hears(Candidates(5, (THERE,)), RELAY)
+    end.hears(Candidates(5, (THERE,), 1), RELAY)
 
     assert not [m for m, _ in end.sent() if isinstance(m, Candidates)]
     assert end.probes() == {}
@@ -106,14 +109,14 @@ def test_only_what_can_be_an_uplinks_address_is_probed() -> None:
     end = End()
     refused = ["127.0.0.1", "::1", "224.0.0.1", "169.254.1.1", "0.0.0.0"]
     offered = (VIRTUAL, *(Endpoint(host, 40000) for host in refused), THERE)
-    end.hears(Candidates(5, offered), RELAY)
+    end.hears(Candidates(5, offered, 1), RELAY)
 
     assert list(end.probes()) == [THERE]
 
 
 def test_a_probe_that_gets_in_is_answered_and_moves_nothing() -> None:
     end = End()
-    end.hears(Candidates(5, (THERE,)), RELAY)
+    end.hears(Candidates(5, (THERE,), 1), RELAY)
     end.sent()
 
     end.hears(PathChallenge(7), ELSEWHERE)
@@ -125,7 +128,7 @@ def test_a_probe_that_gets_in_is_answered_and_moves_nothing() -> None:
 
 def test_an_answered_probe_becomes_the_path_and_the_peer_hears_of_it_there() -> None:
     end = End()
-    end.hears(Candidates(5, (THERE,)), RELAY)
+    end.hears(Candidates(5, (THERE,), 1), RELAY)
     number = end.probes()[THERE]
 
     end.hears(PathResponse(number, HERE), THERE, Instant(SOON + 1))
@@ -138,7 +141,7 @@ def test_an_answered_probe_becomes_the_path_and_the_peer_hears_of_it_there() -> 
 
 def test_a_path_whose_last_check_is_not_answered_is_left_for_the_relay() -> None:
     end = End()
-    end.hears(Candidates(5, (THERE,)), RELAY)
+    end.hears(Candidates(5, (THERE,), 1), RELAY)
     end.hears(PathResponse(end.probes()[THERE], HERE), THERE, Instant(SOON + 1))
     now = Instant(SOON + SECOND)
     end.tunnel.handle_timeout(now)
@@ -156,7 +159,7 @@ def test_a_path_whose_last_check_is_not_answered_is_left_for_the_relay() -> None
 @pytest.mark.parametrize("source", [ELSEWHERE, THERE])
 def test_forged_answers_choose_no_path(source: Endpoint) -> None:
     end = End()
-    end.hears(Candidates(5, (THERE,)), RELAY)
+    end.hears(Candidates(5, (THERE,), 1), RELAY)
     number = end.probes()[THERE]
 
     end.hears(PathResponse(number ^ 1, HERE), source, Instant(SOON + 1))

@@ -334,6 +334,22 @@ class ServersTold:
     relays: tuple[RelayPlace, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NatWanted:
+    """How do NAT and firewall behave here? Answered by `handle_finding`."""
+
+    servers: tuple[Endpoint, ...]
+    """DC and RS, observation points for a Discovery, in IPv4."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewestPortWanted:
+    """Which outer port does a mapping get that is made now? Answered by `handle_newest_port`."""
+
+    server: Endpoint
+    """Asked by STUN from a fresh socket."""
+
+
 Event = (
     LoggedIn
     | LoginFailed
@@ -350,5 +366,7 @@ Event = (
     | TunnelClosed
     | Pong
     | ServersTold
+    | NatWanted
+    | NewestPortWanted
     | Step
 )

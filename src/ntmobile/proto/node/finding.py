@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from ntmobile.proto.nat import Behaviour, PortAssignment
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.nat import Behaviour, PortAssignment
 
 ANY = frozenset(Behaviour)
 INDEPENDENT = Behaviour.ENDPOINT_INDEPENDENT

@@ -29,6 +29,7 @@ from ntmobile.proto.node.events import (
     WebCommand,
 )
 from ntmobile.proto.node.fallback import Fallback
+from ntmobile.proto.node.finding import Finding
 from ntmobile.proto.node.introductions import Introductions
 from ntmobile.proto.node.knocks import Knocks
 from ntmobile.proto.node.login import Granted, Login, Proof, after_doubts
@@ -109,9 +110,8 @@ class Node:
         self.rejected: Mapping[str, int] = self._journal.rejected
         """Datagrams dropped, by reason."""
         self._ids = 0
-        self._login = Login(
-            settings.user, settings.name, settings.domain, identity, self._journal, self._next_id
-        )
+        own = settings.user, settings.name, settings.domain, identity
+        self._login = Login(*own, self._journal, self._next_id)
         self._registration = Registration(
             settings, self._reachable_coordinators, lambda: self._credentials.certificate
         )
@@ -130,10 +130,9 @@ class Node:
             self._trust,
             self._credentials,
         )
-        by_family = self._peers.of_family
-        self._link = NotificationLink(
-            settings.fqdn, self.keyring, entropy, self._journal, by_family
-        )
+        self.whereabouts = self._peers.whereabouts
+        known = settings.fqdn, self.keyring, entropy, self._journal
+        self._link = NotificationLink(*known, self._peers.of_family)
         self.reach = Reach(self._registration, self._link)
         self._conversation: Conversation[DCTag] | None = None
         self._coordinators: tuple[Endpoint, ...] = ()
@@ -334,6 +333,16 @@ class Node:
             tunnel.rekey(now)
             self._drain(now)
 
+    def handle_finding(self, finding: Finding | None, now: Instant) -> None:
+        """Answers NatWanted: the network was examined; None: it could not be."""
+        self.whereabouts.handle_finding(finding)
+        self._drain(now)
+
+    def handle_newest_port(self, port: int, now: Instant) -> None:
+        """Answers NewestPortWanted; 0: there was no answer."""
+        self.whereabouts.handle_newest_port(port)
+        self._drain(now)
+
     def handle_wanted(self, address: IPv4Address | IPv6Address, now: Instant) -> None:
         """A packet to this virtual address waits and there is no tunnel for it."""
         fqdn = self._peers.addresses.name(address)
@@ -405,16 +414,8 @@ class Node:
 
     def view(self) -> NodeView:
         """Return what `ntm status` says of this node."""
-        return node_view(
-            self.fqdn,
-            self._trouble,
-            self._coordinator,
-            self._login,
-            self._registration,
-            self._peers,
-            self.reach,
-            self._fallback,
-        )
+        parts = self._login, self._registration, self._peers, self.reach, self._fallback
+        return node_view(self.fqdn, self._trouble, self._coordinator, *parts)
 
     def peers(self) -> tuple[PeerView, ...]:
         """Return what `ntm status` says of each peer with a tunnel."""
@@ -613,12 +614,7 @@ class Node:
             asked = self._conversation.abandon()
             self.keyring.erase(self._conversation.key, now)
         self._conversation = Conversation(
-            key,
-            Sender.NODE,
-            self._challenger,
-            self._entropy,
-            self._journal,
-            lambda *_: "DC",
+            key, Sender.NODE, self._challenger, self._entropy, self._journal, lambda *_: "DC"
         )
         self._trouble = ""
         self._coordinator = response.coordinator
@@ -639,7 +635,9 @@ class Node:
                     own = self._peers.addresses.take_own(
                         response.virtual_ipv4, response.virtual_ipv6
                     )
-                    self._peers.show_mapped(self._registration.mapped, now)
+                    self._peers.show_mapped(
+                        self._registration.mapped, self._reachable_coordinators()
+                    )
                     self._trouble, self._doubts = "", 0
                     self._login.trust()
                     self.reach.take(response, now)

@@ -1,40 +1,46 @@
 """Looks for a direct path between two ends whose tunnel goes through RS.
 
 Both ends tell each other, inside the tunnel, where they may be reached and how their NATs behave;
-then both probe at once, so that each opens its NAT for the other.
+then both probe at once, so that each opens its NAT for the other. Offers are numbered by attempt:
+an end probes when both have told the same one, and who hears of a later one tells anew.
 
 States::
 
-    Waiting --both offers are here, the oracle says it is worth it--> Probing
+    Waiting --both offers of one attempt are here, the oracle says it is worth it--> Probing
+    Waiting --the port where prediction begins is not known--> Measuring --renew--> Waiting
     Probing --a probe was answered--> Settling --a tenth of a second later--> Found
-    Probing --three seconds later--> Resting --later each time--> Probing
+    Probing --three seconds later--> Resting --later each time: the next attempt--> Waiting
     any --begin: the network changed--> Waiting
 
 A probe is a Path Challenge under the tunnel's keys, its answer the Path Response; who is probed
-answers to where the probe came from, and probes back there. Where no path is likely, none is sent.
+answers to where the probe came from, and probes back there. Where no path is likely, none is sent:
+the oracle judges IPv4, while IPv6 and the addresses behind one NAT are tried in any case.
 
 Source: RFC 8445 for the idea, not for the procedure. Ours: docs/protocol.md section 7.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from ntmobile.proto.io import Entropy, Timeout
-from ntmobile.proto.nat import Behaviour
 from ntmobile.proto.oracle import WINDOW, NatKind, Verdict, Way, oracle
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.endpoint import Endpoint, Host
-from ntmobile.wire.message import MAX_CANDIDATES
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.nat import Behaviour
 
 _MS = SECOND // 1000
 ROUNDS = tuple(at * _MS for at in (0, 50, 150, 350, 750, 1500, 2250))
 """When all targets are probed, from the beginning of an attempt."""
+IN_STEP_ROUNDS = 3
+"""Until then both ends have begun, and what gets in by chance makes neither count on too early."""
 ATTEMPT_NS = 3 * SECOND
 SETTLE_NS = 100 * _MS
 """A slower way that answers first does not win."""
+MEASURING_NS = 2 * SECOND
 MOST_LEARNED = 8
+MOST_PROBES = 1024
+"""In half a minute, whatever the peer tells."""
 FIRST_REST_NS = 30 * SECOND
 LONGEST_REST_NS = 3600 * SECOND
 FIRST_PORT = 1024
@@ -46,11 +52,23 @@ class Offer:
     """What one end tells the other."""
 
     endpoints: tuple[Endpoint, ...]
-    """Where it may be reached, mapped ones first."""
+    """Where it may be reached, the best first."""
     nat: NatKind | None = None
-    """How what is before it behaves; None while it does not know."""
+    """How what is before it behaves in IPv4; None while it does not know."""
     newest_port: int = 0
-    """The outer port of the newest mapping of its socket: where prediction begins."""
+    """The outer port of its NAT's newest mapping, where prediction begins; 0: not measured."""
+    attempt: int = 0
+
+    @property
+    def is_predictable(self) -> bool:
+        """Whether the next port of its NAT can be foretold, and has to be."""
+        nat = self.nat
+        return nat is not None and nat.counts and nat.mapping is not Behaviour.ENDPOINT_INDEPENDENT
+
+    @property
+    def hosts(self) -> set[object]:
+        """Its IPv4 addresses."""
+        return {endpoint.host for endpoint in self.endpoints if endpoint.version == 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +91,14 @@ class PathFound:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """One of the offers is missing."""
+    """The peer's offer of this attempt is missing, or this end does not search."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    """The own NAT's newest port is being found out; given up then."""
+
+    until: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +130,7 @@ class _Resting:
     until: Instant | None
 
 
-_State = _Waiting | _Probing | _Settling | _Found | _Resting
+_State = _Waiting | _Measuring | _Probing | _Settling | _Found | _Resting
 
 
 @dataclass(slots=True)
@@ -125,7 +150,10 @@ class _Attempt:
 
 
 class Optimisation:
-    """One end's search for one tunnel. Call the verbs, then drain poll_probe and poll_event."""
+    """One end's search for one tunnel. Call the verbs, then drain what poll_* has to say.
+
+    Where `wants_port` is true the NAT's newest port is measured, and `renew` called with it.
+    """
 
     def __init__(self, entropy: Entropy, *, leads: bool = True) -> None:
         """Waits for the offers of both ends. The one that leads chooses, the other only when it
@@ -134,9 +162,15 @@ class Optimisation:
         self._settle_ns = SETTLE_NS if leads else 6 * SETTLE_NS
         self._own: Offer | None = None
         self._peer: Offer | None = None
+        self._earlier = 0
+        """The port where the prediction began before: that mapping may live yet, as may one that
+        was made while the first path was sought."""
+        self._inside: tuple[Endpoint, ...] = ()
         self._state: _State = _Waiting()
         self._attempt = _Attempt()
         self._failures = 0
+        self._window = (Instant(0), 0)
+        self._offers: deque[Offer] = deque()
         self._probes: deque[Probe] = deque()
         self._events: deque[PathFound] = deque()
         self.spent = 0
@@ -148,29 +182,55 @@ class Optimisation:
         return self._own is not None
 
     @property
+    def wants_port(self) -> bool:
+        """Whether the own NAT's newest port must be measured, now."""
+        return isinstance(self._state, _Measuring)
+
+    @property
     def verdict(self) -> Verdict | None:
-        """What the oracle says; None while it does not know both NATs."""
+        """What the oracle says of IPv4; None while it does not know both NATs."""
         own, peer = self._own, self._peer
         if own is None or peer is None or own.nat is None or peer.nat is None:
             return None
-        return oracle(own.nat, peer.nat)
+        return oracle(own.nat, peer.nat, same_nat=self._share_a_nat())
 
     def begin(self, own: Offer, now: Instant) -> None:
-        """Search from here: the tunnel is new, or the own network changed."""
-        self._own, self._failures = own, 0
-        self._start(now)
+        """Search from here: the tunnel is new, or the own network, or what is known of it."""
+        attempt = 0 if self._own is None else self._own.attempt
+        self._own, self._failures = replace(own, attempt=attempt, newest_port=0), 0
+        self._begin_attempt(now)
+
+    def meet(self, inside: tuple[Endpoint, ...]) -> None:
+        """Where the DC says the peer is inside its network: probed if that is this one too."""
+        self._inside = inside
+
+    def renew(self, newest_port: int, now: Instant) -> None:
+        """The own NAT's newest port was measured; 0: in vain."""
+        if not isinstance(self._state, _Measuring):
+            return
+        if newest_port:
+            self._tell(newest_port, now)
+        else:
+            self._rest(now)
 
     def handle_offer(self, peer: Offer, now: Instant) -> None:
-        """Take what the peer tells; what it told before is void."""
-        if peer == self._peer:
+        """Take what the peer tells; what it told before is void, and older than that is late."""
+        before, own = self._peer, self._own
+        if before is not None and (peer == before or peer.attempt < before.attempt):
             return
-        self._peer, self._failures = peer, 0
-        self._start(now)
+        self._peer = peer
+        self._earlier = 0 if before is None else before.newest_port
+        if before is None or (before.endpoints, before.nat) != (peer.endpoints, peer.nat):
+            self._failures = 0
+        if own is not None and peer.attempt > own.attempt:
+            self._begin_attempt(now)
+        elif own is not None and peer.attempt == own.attempt:
+            self._start(now)
 
     def handle_probe(self, source: Endpoint, now: Instant) -> None:
         """The peer's probe came in from there; the caller answers it, this end probes back."""
-        known = self._own is None or self._peer is None
-        if known or source in self._attempt.learned or len(self._attempt.learned) >= MOST_LEARNED:
+        unknown = self._own is None or self._peer is None
+        if unknown or source in self._attempt.learned or len(self._attempt.learned) >= MOST_LEARNED:
             return
         self._attempt.learned.append(source)
         if isinstance(self._state, _Probing | _Settling):
@@ -201,7 +261,7 @@ class Optimisation:
         """Probe again, choose, rest, or try anew."""
         match self._state:
             case _Probing(began, number) if number < len(ROUNDS) and now >= began + ROUNDS[number]:
-                self._probe_all(now)
+                self._probe_all(number, now)
                 self._state = _Probing(began, number + 1)
             case _Probing(began) if now >= began + ATTEMPT_NS:
                 self._rest(now)
@@ -209,10 +269,16 @@ class Optimisation:
                 best = min(self._attempt.found, key=_rank)
                 self._state = _Found(best)
                 self._events.append(best)
+            case _Measuring(until) if now >= until:
+                self._rest(now)
             case _Resting(until) if until is not None and now >= until:
-                self._start(now)
+                self._begin_attempt(now)
             case _:
                 pass
+
+    def poll_offer(self) -> Offer | None:
+        """What to tell the peer; a newer one takes the place of those before."""
+        return self._offers.popleft() if self._offers else None
 
     def poll_probe(self) -> Probe | None:
         """Next probe to send."""
@@ -230,6 +296,8 @@ class Optimisation:
                 return Timeout(Instant(began + after), "probes")
             case _Settling(until):
                 return Timeout(until, "best path")
+            case _Measuring(until):
+                return Timeout(until, "newest port")
             case _Resting(until) if until is not None:
                 return Timeout(until, "search for a direct path")
             case _Waiting() | _Found() | _Resting():
@@ -237,18 +305,40 @@ class Optimisation:
             case _:
                 assert_never(self._state)
 
+    def _begin_attempt(self, now: Instant) -> None:
+        """Tell the peer anew, for an attempt of both ends at once."""
+        assert self._own is not None
+        verdict = self.verdict
+        predicts = verdict is not None and verdict.way is Way.PREDICTED
+        if predicts and self._own.is_predictable:
+            self._state = _Measuring(Instant(now + MEASURING_NS))
+        else:
+            self._tell(0, now)
+
+    def _tell(self, newest_port: int, now: Instant) -> None:
+        assert self._own is not None
+        heard = 0 if self._peer is None else self._peer.attempt
+        attempt = heard if heard > self._own.attempt else self._own.attempt + 1
+        self._own = replace(self._own, attempt=attempt, newest_port=newest_port)
+        self._offers.clear()
+        self._offers.append(self._own)
+        self._start(now)
+
     def _start(self, now: Instant) -> None:
         self._attempt = _Attempt()
         self._probes.clear()
         self.spent = 0
-        if self._own is None or self._peer is None:
+        own, peer, verdict = self._own, self._peer, self.verdict
+        if own is None or peer is None or own.attempt != peer.attempt:
             self._state = _Waiting()
-            return
-        verdict = self.verdict
-        if verdict is not None and verdict.way not in (Way.KNOWN, Way.PREDICTED):
+        elif verdict is not None and verdict.way is Way.PREDICTED and not _is_measured(own):
+            self._begin_attempt(now)
+        elif verdict is not None and verdict.way is Way.PREDICTED and not _is_measured(peer):
+            self._state = _Waiting()
+        elif self._targets():
+            self._state = _Probing(now, 0)
+        else:
             self._state = _Resting(None)
-            return
-        self._state = _Probing(now, 0)
 
     def _rest(self, now: Instant) -> None:
         rest = min(FIRST_REST_NS << min(self._failures, 8), LONGEST_REST_NS)
@@ -256,37 +346,62 @@ class Optimisation:
         # Both ends began together and shall again: no chance in it.
         self._state = _Resting(Instant(now + rest))
 
-    def _probe_all(self, now: Instant) -> None:
-        for target in dict.fromkeys((*self._targets(), *self._attempt.learned)):
+    def _probe_all(self, number: int, now: Instant) -> None:
+        for target in dict.fromkeys((*self._targets(number), *self._attempt.learned)):
             self._send(target, now)
 
-    def _targets(self) -> tuple[Endpoint, ...]:
+    def _targets(self, number: int = 0) -> tuple[Endpoint, ...]:
         """What is probed in each round, always in this order: each may count a port on."""
-        assert self._own is not None
         assert self._peer is not None
-        verdict = self.verdict
+        verdict, told = self.verdict, self._peer.endpoints
+        beside = tuple(each for each in told if each.version == 6)
+        if self._share_a_nat() and not self._failures:
+            beside = (*self._inside, *beside)
         if verdict is None or verdict.way is Way.KNOWN:
-            return self._peer.endpoints
-        predicted = _predicted(self._peer)
+            return (*told, *(each for each in beside if each not in told))
+        if verdict.way is not Way.PREDICTED:
+            return beside
+        predicted = _predicted(self._peer, self._peer.newest_port)
+        again = _predicted(self._peer, self._earlier or _mapped_port(self._peer))
+        if verdict.in_step and number < IN_STEP_ROUNDS:
+            return (*predicted, *beside)
         if verdict.in_step:
-            return predicted
-        return (*self._peer.endpoints, *predicted)
+            further = _predicted(self._peer, self._peer.newest_port, WINDOW)
+            return (*predicted, *again, *further, *beside)
+        return (*told, *predicted, *again, *(each for each in beside if each not in told))
+
+    def _share_a_nat(self) -> bool:
+        """Whether both ends are seen at one IPv4 address."""
+        own, peer = self._own, self._peer
+        return own is not None and peer is not None and bool(own.hosts & peer.hosts)
 
     def _send(self, destination: Endpoint, now: Instant) -> None:
+        since, sent = self._window
+        if now - since >= FIRST_REST_NS:
+            since, sent = now, 0
+        self._window = since, sent + 1
+        if sent >= MOST_PROBES:
+            return
         number = self._entropy.getrandbits(62)
         self._attempt.sent[number] = _Sent(destination, now)
         self.spent += 1
         self._probes.append(Probe(number, destination))
 
 
-def _predicted(peer: Offer) -> tuple[Endpoint, ...]:
+def _is_measured(offer: Offer) -> bool:
+    return bool(offer.newest_port) or not offer.is_predictable
+
+
+def _mapped_port(peer: Offer) -> int:
+    return next((each.port for each in peer.endpoints if each.version == 4), 0)
+
+
+def _predicted(peer: Offer, newest_port: int, skipped: int = 0) -> tuple[Endpoint, ...]:
     """The next ports of a NAT that counts, at the address that it was seen with."""
-    nat = peer.nat
-    if nat is None or not nat.counts or nat.mapping is Behaviour.ENDPOINT_INDEPENDENT:
+    host = next((each.host for each in peer.endpoints if each.version == 4), None)
+    if host is None or not peer.is_predictable or not newest_port:
         return ()
-    if not peer.endpoints or not peer.newest_port:
-        return ()
-    host, base = peer.endpoints[0].host, peer.newest_port - FIRST_PORT
+    base = newest_port + skipped - FIRST_PORT
     ports = (FIRST_PORT + (base + step) % PORTS for step in range(1, WINDOW + 1))
     return tuple(Endpoint(host, port) for port in ports)
 
@@ -294,24 +409,3 @@ def _predicted(peer: Offer) -> tuple[Endpoint, ...]:
 def _rank(path: PathFound) -> tuple[bool, int]:
     """The same way back comes first, then the shorter one."""
     return path.hears != path.remote, path.rtt_ns
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a tunnel must know of its node to search."""
-
-    own: Callable[[], tuple[Endpoint, ...]] = lambda: ()
-    """Where the node may be reached now; none where nothing may be told."""
-    is_virtual: Callable[[Host], bool] = lambda host: False
-    """Whether an address leads into a tunnel: a path through a tunnel would be a ring."""
-
-    def offered(self, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-        """Return what may be told or probed: no more than 16, nothing that cannot be an uplink."""
-        kept = [each for each in dict.fromkeys(endpoints) if self.may_be_probed(each)]
-        return tuple(kept[:MAX_CANDIDATES])
-
-    def may_be_probed(self, endpoint: Endpoint) -> bool:
-        """Whether an address can be an uplink's."""
-        host = endpoint.host
-        special = host.is_loopback or host.is_multicast or host.is_unspecified or host.is_link_local
-        return endpoint.port > 0 and not special and not self.is_virtual(host)

@@ -44,12 +44,13 @@ from ntmobile.proto.node.negotiation import (
     Undirected,
 )
 from ntmobile.proto.node.notes import PathDead, PathDoubted
-from ntmobile.proto.node.optimisation import Surroundings
+from ntmobile.proto.node.optimisation import Offer
 from ntmobile.proto.node.path_mtu import LEAST, LINKS, OVERHEAD
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
 from ntmobile.proto.node.trust import Trust, Unknown
 from ntmobile.proto.node.tunnel import Tunnel
+from ntmobile.proto.node.whereabouts import Surroundings, Whereabouts
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header
 from ntmobile.wire.direction import Action, Mode, Purpose, Role, RouteDirection
@@ -127,8 +128,8 @@ class Peers:
         self.addresses = Addresses(settings.avoid, pins)
         self.local: tuple[LocalAddress, ...] = ()
         self._moved_at = EVER
-        self._mapped: tuple[Endpoint, ...] = ()
-        """Where the DC sees this node."""
+        self.whereabouts = Whereabouts()
+        self._coordinators: tuple[Endpoint, ...] = ()
         self._settings = settings
         self._identity = identity
         self._observations = observations
@@ -188,6 +189,7 @@ class Peers:
     def handle_links(self, local: tuple[LocalAddress, ...], now: Instant) -> None:
         """The node's own addresses changed: move every tunnel whose uplink did."""
         before, self.local, self._moved_at = self.local, local, now
+        self.whereabouts.move()
         for tunnel in self:
             family = None if tunnel.path is None else tunnel.path.remote.version
             if family is None or _uplink(before, family) != _uplink(local, family):
@@ -319,6 +321,7 @@ class Peers:
             self._open_web(route.relay, route.relay_web)
         # Until a direct path stands, what still comes by the old one came through RS.
         tunnel.meet_relay(route.relay)
+        tunnel.meet_inside(route.peer.local)
         self._grant_leave(tunnel, route.valid_s, now)
         self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
         terms = self._terms(route, shown, own_ipv6)
@@ -373,6 +376,7 @@ class Peers:
         """Gather what the tunnels and negotiations want."""
         for negotiation in list(self._negotiations.values()):
             self._drain_negotiation(negotiation, now)
+        self._tell_whereabouts(now)
         for tunnel in self:
             self._drain_tunnel(tunnel, now)
 
@@ -487,25 +491,40 @@ class Peers:
             self._mtu,
             self._settings.idle_s * SECOND,
             now,
-            Surroundings(self._candidates, self._is_virtual),
+            Surroundings(self._offer, self._is_virtual, self._measure),
         )
         self._tunnels[peer.fqdn] = tunnel
         self._by_index[tunnel.index] = tunnel
         return tunnel
 
-    def show_mapped(self, mapped: tuple[Endpoint, ...], now: Instant) -> None:
-        """Tell the peers behind RS where the DC sees this node now."""
-        if mapped == self._mapped:
-            return
-        self._mapped = mapped
-        for tunnel in self._tunnels.values():
-            tunnel.offer(now)
-            self._drain_tunnel(tunnel, now)
+    def show_mapped(self, mapped: tuple[Endpoint, ...], coordinators: tuple[Endpoint, ...]) -> None:
+        """The DC, which is there, sees this node so: the peers behind RS are told."""
+        self._coordinators = coordinators
+        self.whereabouts.show_mapped(mapped)
 
-    def _candidates(self) -> tuple[Endpoint, ...]:
+    def _offer(self) -> Offer | None:
+        """Where this node may be reached; how its NAT behaves is found out meanwhile."""
         if self._settings.relay_only or not self._settings.optimise:
-            return ()
-        return Surroundings(is_virtual=self._is_virtual).offered(self._mapped)
+            return None
+        around = Surroundings(is_virtual=self._is_virtual)
+        if not (endpoints := around.offered(self.whereabouts.told)):
+            return None
+        relays = (place for tunnel in self for place in tunnel.relays)
+        self.whereabouts.examine((*self._coordinators, *relays))
+        return None if self.whereabouts.is_examining else Offer(endpoints, self.whereabouts.nat)
+
+    def _measure(self) -> None:
+        if (server := next((e for e in self._coordinators if e.version == 4), None)) is not None:
+            self.whereabouts.measure(server)
+
+    def _tell_whereabouts(self, now: Instant) -> None:
+        port, news = self.whereabouts.poll_newest_port(), self.whereabouts.poll_news()
+        for tunnel in self:
+            if port is not None:
+                tunnel.take_newest_port(port, now)
+            if news:
+                tunnel.offer(now)
+        self._events.extend(iter(self.whereabouts.poll_want, None))
 
     def _is_virtual(self, host: Host) -> bool:
         own = self.addresses.own

@@ -3,6 +3,8 @@
 Ours: docs/protocol.md section 8.
 """
 
+from collections.abc import Iterator
+
 from ntmobile.wire.endpoint import Endpoint
 
 MOST_RELAYS = 4
@@ -17,6 +19,9 @@ class Relays:
 
     def __contains__(self, place: Endpoint) -> bool:
         return bool(self.at(place))
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return (place for relay in self._known for place in relay)
 
     def meet(self, relay: tuple[Endpoint, ...]) -> None:
         """Note an RS that a negotiation leads through."""

@@ -37,11 +37,12 @@ from ntmobile.proto.node.events import (
 from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict, again_ns
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.notes import Note, PathDead, PathDoubted
-from ntmobile.proto.node.optimisation import ATTEMPT_NS, Offer, Optimisation, Surroundings
+from ntmobile.proto.node.optimisation import ATTEMPT_NS, Optimisation
 from ntmobile.proto.node.path_mtu import PathMtu
 from ntmobile.proto.node.received import Received
 from ntmobile.proto.node.rekeying import Agreement, Rekeying, number_of
 from ntmobile.proto.node.relays import Relays
+from ntmobile.proto.node.whereabouts import Surroundings, candidates, offer_of
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.endpoint import Endpoint
@@ -111,7 +112,7 @@ class Tunnel:
         """
         self.ends = ends
         self.index = index
-        self._relays = Relays()
+        self.relays = Relays()
         self.path: Path | None = None
         self.established_at = now
         self.adopted_at = now
@@ -177,7 +178,7 @@ class Tunnel:
 
     def meet_relay(self, relay: tuple[Endpoint, ...]) -> None:
         """Note an RS that a negotiation leads through, by its address in each family."""
-        self._relays.meet(relay)
+        self.relays.meet(relay)
 
     def propose_epoch(self, now: Instant) -> int:
         """Return the epoch number for a negotiation in which this end sends the Tunnel Request."""
@@ -202,13 +203,20 @@ class Tunnel:
 
     def offer(self, now: Instant) -> None:
         """Where the path is relayed, tell the peer where this node may be reached directly."""
-        own = self._surroundings.own()
-        if self.path is None or not self.path.relayed or not own:
+        if self.path is None or not self.path.relayed:
             return
-        self._search.begin(Offer(own), now)
-        self._requests.drop(Purpose.OFFER)
-        number = self._number()
-        self._ask(number, Candidates(number, own), Purpose.OFFER, now)
+        if (own := self._surroundings.own()) is not None:
+            self._search.begin(own, now)
+            self._go_direct(now)
+
+    def meet_inside(self, inside: tuple[Endpoint, ...]) -> None:
+        """Where the DC says the peer is in its own network."""
+        self._search.meet(self._surroundings.offered(inside))
+
+    def take_newest_port(self, port: int, now: Instant) -> None:
+        """The newest mapping of the NAT has this port; 0: that was not to be found out."""
+        self._search.renew(port, now)
+        self._go_direct(now)
 
     def move(self, families: set[int], now: Instant) -> None:
         """This node's addresses changed; families are those it has now."""
@@ -231,7 +239,7 @@ class Tunnel:
         """RS knows our address, in the family it answered in: the peer may be told through it."""
         if self.path is None or not self.path.relayed:
             return
-        if self.path.remote != relay and relay in self._relays.at(self.path.remote):
+        if self.path.remote != relay and relay in self.relays.at(self.path.remote):
             self._set_path(Path(relay, True))
         if self.is_moving or self._doubted_at is not None:
             self._doubted_at = None
@@ -255,7 +263,7 @@ class Tunnel:
 
     def handle_moved(self, source: Endpoint, interface: int, now: Instant) -> None:
         """An authentic capsule came from elsewhere than the path: its NAT may have changed."""
-        path, relay = self.path, source in self._relays
+        path, relay = self.path, source in self.relays
         if path is not None and source in (path.remote, path.hears):
             return
         if path is not None and self._is_straggler(source, path):
@@ -282,15 +290,15 @@ class Tunnel:
                 self._handle_update(message, source, interface, now)
             case PathChallenge(challenge):
                 self._send(PathResponse(challenge, source), now, source, interface)
-                if source not in self._relays and self._surroundings.may_be_probed(source):
+                if source not in self.relays and self._surroundings.may_be_probed(source):
                     self._search.handle_probe(source, now)
             case PathResponse():
                 self._search.handle_answer(message.challenge, source, now)
                 self._handle_path_response(message, now)
-            case Candidates(number, endpoints):
-                self._send(PathResponse(number, source), now, source, interface)
-                told = self._surroundings.offered(endpoints)
-                self._search.handle_offer(Offer(told), now)
+            case Candidates():
+                self._send(PathResponse(message.number, source), now, source, interface)
+                told = self._surroundings.offered(message.endpoints)
+                self._search.handle_offer(offer_of(message, told), now)
             case EchoRequest(sequence, padding):
                 self._send(EchoReply(sequence, padding), now, source, interface)
             case EchoReply(sequence):
@@ -373,13 +381,13 @@ class Tunnel:
 
     def _is_straggler(self, source: Endpoint, path: Path) -> bool:
         """Whether to stay on a path though a capsule came through RS from elsewhere."""
-        if source not in self._relays:
+        if source not in self.relays:
             return False
-        return not path.relayed or self._relays.keeps_to(path.remote, source)
+        return not path.relayed or self.relays.keeps_to(path.remote, source)
 
     def _remote_in(self, families: set[int], last: Path) -> Endpoint | None:
         """The far end of the path, or where the same end is known in a family that is left."""
-        others = self._relays.at(last.remote) if last.relayed else self.ends.peer.reachable
+        others = self.relays.at(last.remote) if last.relayed else self.ends.peer.reachable
         ways = (last.remote, *others)
         return next((way for way in ways if way.version in families), None)
 
@@ -424,7 +432,13 @@ class Tunnel:
             self._commands.append(Resend(self.index, state))
 
     def _go_direct(self, now: Instant) -> None:
-        """Probe where the search wants it, and take the path that it found."""
+        """Tell and probe what the search wants, and take the path that it found."""
+        if (offer := self._search.poll_offer()) is not None:
+            self._requests.drop(Purpose.OFFER)
+            number = self._number()
+            self._ask(number, candidates(number, offer), Purpose.OFFER, now)
+        if self._search.wants_port:
+            self._surroundings.measure()
         while (probe := self._search.poll_probe()) is not None:
             self._send(PathChallenge(probe.number), now, probe.destination)
         found = self._search.poll_event()
@@ -442,10 +456,10 @@ class Tunnel:
         if self._before is None:
             self._before = self.path
         self._requests.drop(Purpose.REBIND)
-        if self.path is not None and self.path.relayed and source not in self._relays:
+        if self.path is not None and self.path.relayed and source not in self.relays:
             self._search.stop()
             self._chase.pause(Instant(now + ATTEMPT_NS))
-        self._set_path(Path(source, source in self._relays, hears=hears))
+        self._set_path(Path(source, source in self.relays, hears=hears))
         number = self._number()
         self._ask(number, PathChallenge(number), Purpose.REBIND, now, destination=source)
 
@@ -478,7 +492,7 @@ class Tunnel:
         self._mend(pending.began, now)
         sequence = self._pings.pop(number, None)
         if sequence is not None:
-            relayed = source in self._relays
+            relayed = source in self.relays
             self._notes.append(Pong(self.fqdn, sequence, self.rtt_ns, source, relayed))
 
     def _mend(self, at: Instant, now: Instant) -> None:
