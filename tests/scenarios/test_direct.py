@@ -12,6 +12,8 @@ from ntmobile.wire.nat import Behaviour
 
 PAIRS = list(product(Behaviour, Behaviour))
 SEARCHING = NodeOptions()
+SOON_S = 5
+"""The NATs are examined for two seconds and a half, and then the search takes no time."""
 
 
 @pytest.mark.parametrize("a", PAIRS, ids=lambda pair: f"{pair[0]} {pair[1]}")
@@ -23,7 +25,7 @@ def test_who_needs_no_port_to_be_found_is_direct_soon_and_the_others_stay_connec
         mn, cn = couple(world, NatBehaviour(*a), NatBehaviour(*b))
         world.connect(mn, cn)
         assert world.echo(mn, cn, b"first")
-        world.run_for(2)
+        world.run_for(SOON_S)
         sent = len(world.recorder.arrows)
         for number in range(10):
             assert world.echo(mn, cn, b"%d" % number), b
@@ -43,21 +45,21 @@ def test_not_a_datagram_is_lost_nor_doubled_on_the_way_to_the_direct_path() -> N
     cn.listen(9, arrived.append)
 
     assert relayed(mn, cn)
-    for number in range(400):
+    for number in range(800):
         mn.send(mn.address_of(cn), 9, b"%d" % number, 10)
         world.run_for(0.005)
     world.run_for(1)
 
     assert not relayed(mn, cn)
     assert not relayed(cn, mn)
-    assert sorted(int(got.data) for got in arrived) == list(range(400))
+    assert sorted(int(got.data) for got in arrived) == list(range(800))
 
 
 def test_a_direct_path_outlives_the_relay() -> None:
     world = World()
     mn, cn = couple(world, EASY, EASY)
     world.connect(mn, cn)
-    world.run_for(2)
+    world.run_for(SOON_S)
 
     for organisation in world.organisations.values():
         organisation.relay.kill()
@@ -70,7 +72,7 @@ def test_with_a_nat_that_lets_nothing_direct_through_the_relay_is_needed() -> No
     world = World()
     mn, cn = couple(world, HARD, HARD)
     world.connect(mn, cn)
-    world.run_for(2)
+    world.run_for(SOON_S)
 
     for organisation in world.organisations.values():
         organisation.relay.kill()
@@ -82,7 +84,7 @@ def test_a_direct_path_that_dies_is_left_for_the_relay_and_found_again() -> None
     world = World()
     mn, cn = couple(world, EASY, EASY)
     world.connect(mn, cn)
-    world.run_for(2)
+    world.run_for(SOON_S)
     assert not relayed(mn, cn)
 
     world.internet.gateways["mn home"].reboot()
@@ -100,11 +102,11 @@ def test_after_a_move_the_path_is_direct_again() -> None:
     world = World()
     mn, cn = couple(world, EASY, EASY)
     world.connect(mn, cn)
-    world.run_for(2)
+    world.run_for(SOON_S)
 
     world.move(mn, world.internet.home("cafe", EASY))
     assert world.echo(mn, cn, b"from the cafe")
-    world.run_for(5)
+    world.run_for(SOON_S)
 
     assert not relayed(mn, cn)
     assert not relayed(cn, mn)
