@@ -1,0 +1,82 @@
+"""What the machine wants to know is found out in the background, and always answered."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from ntmobile.agent.surveyor import Surveyor
+from ntmobile.proto.node.events import NatWanted, NewestPortWanted
+from ntmobile.proto.node.finding import Finding, Point
+from ntmobile.runtime.tasks import Tasks
+from ntmobile.wire.endpoint import Endpoint, Host
+
+HERE, SERVER = Endpoint("192.168.1.2", 40000), Endpoint("192.0.2.1", 4330)
+OTHER = Endpoint("192.0.2.2", 4330)
+FOUND = Finding(4, (), SERVER, True)
+
+
+class Network:
+    """Stands for the servers and the sockets: the machines on them have tests of their own."""
+
+    def __init__(self, error: OSError | None = None) -> None:
+        self.error = error
+        self.asked: list[Endpoint] = []
+        self.held = asyncio.Event()
+        self.held.set()
+
+    async def discover(self, points: Sequence[Point], own: frozenset[Host]) -> Finding:
+        assert own == {HERE.host}
+        self.asked += [point.endpoint for point in points]
+        await self.held.wait()
+        if self.error is not None:
+            raise self.error
+        return FOUND
+
+    async def find_newest_port(self, server: Endpoint) -> int:
+        self.asked.append(server)
+        if self.error is not None:
+            raise self.error
+        return 5000
+
+
+async def answers(
+    network: Network, *wanted: NatWanted | NewestPortWanted, then: Callable[[], None] = lambda: None
+) -> list[Finding | int | None]:
+    told: list[Finding | int | None] = []
+    async with Tasks() as tasks:
+        own = frozenset({HERE.host, Endpoint("2001:db8::1", 1).host})
+        surveyor = Surveyor(network, lambda: own, told.append, told.append, tasks)
+        for each in wanted:
+            surveyor.handle(each)
+            await asyncio.sleep(0)
+        then()
+        for _ in range(10):
+            await asyncio.sleep(0)
+    return told
+
+
+async def test_both_questions_are_answered() -> None:
+    network = Network()
+
+    assert await answers(network, NatWanted((SERVER,)), NewestPortWanted(SERVER)) == [FOUND, 5000]
+    assert network.asked == [SERVER, SERVER]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"), [(NatWanted((SERVER,)), None), (NewestPortWanted(SERVER), 0)]
+)
+async def test_what_the_system_refuses_is_answered_too(
+    wanted: NatWanted | NewestPortWanted, told: int | None
+) -> None:
+    assert await answers(Network(OSError("no buffer")), wanted) == [told]
+
+
+async def test_a_network_that_was_left_is_not_examined_to_the_end() -> None:
+    network = Network()
+    network.held.clear()
+
+    told = await answers(network, NatWanted((SERVER,)), NatWanted((OTHER,)), then=network.held.set)
+
+    assert told == [FOUND]
+    assert network.asked == [SERVER, OTHER]
