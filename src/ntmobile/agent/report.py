@@ -12,7 +12,7 @@ from ntmobile.agent.state import State
 from ntmobile.agent.views import StatusView
 
 LOG_LINES = 200
-STEPS = 100
+STEPS = 256
 
 
 def report_text(session: Session | None, state: State, status: StatusView) -> str:

@@ -1,0 +1,169 @@
+"""Pairs of NATs with a real node behind each: is there a direct path, how soon, at what price?
+
+    with Lab() as lab:
+        matrix = Matrix(World(lab), here=[...], there=[...])
+        for here, there in matrix.pairs: matrix.meet(here, there)
+
+Every NAT has one node; pairs meet one after the other, because a NAT that counts its ports is
+predicted only while nobody else makes it count. Ours: docs/protocol.md section 7.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from ntmobile.lab.behaviour import Behaviour, Filtering, Mapping, Ports
+from ntmobile.lab.nat import Nat
+from ntmobile.lab.ntm import NtmNode, World
+from ntmobile.lab.waiting import wait_until
+from ntmobile.proto.oracle import NatKind, Verdict, oracle
+from ntmobile.wire.nat import Behaviour as Kind
+from ntmobile.wire.nat import PortAssignment
+
+RS = "203.0.113.241"
+PORTS = {
+    Ports.PRESERVED: PortAssignment.PRESERVING,
+    Ports.SEQUENTIAL: PortAssignment.SEQUENTIAL,
+    Ports.RANDOM: PortAssignment.RANDOM,
+}
+LETTERS = {Kind.ENDPOINT_INDEPENDENT: "EI", Kind.ADDRESS_DEPENDENT: "AD"}
+STEP = re.compile(r"^ *([0-9.]+) s ago  \S+ (->|<-) (\S+)  (.*)$", re.M)
+PATIENCE_S = 9
+"""The examination of both NATs and two attempts; a hopeless pair takes all of it."""
+
+
+def kinds(ports: Ports) -> list[Behaviour]:
+    """Return all nine NATs that pick their ports so."""
+    return [
+        Behaviour(mapping, filtering, ports) for mapping, filtering in product(Mapping, Filtering)
+    ]
+
+
+def kind(behaviour: Behaviour) -> NatKind:
+    """Return what the oracle is asked of a NAT."""
+    return NatKind(
+        Kind(behaviour.mapping.value),
+        Kind(behaviour.filtering.value),
+        PORTS[behaviour.ports],
+        behaviour.hairpin,
+    )
+
+
+def name(behaviour: Behaviour) -> str:
+    """Return mapping, filtering and ports in short: EI/APD random."""
+    told = kind(behaviour)
+    mapping, filtering = (LETTERS.get(each, "APD") for each in (told.mapping, told.filtering))
+    return f"{mapping}/{filtering} {told.ports.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """What came of two nodes that met."""
+
+    here: str
+    there: str
+    verdict: Verdict
+    connected: bool
+    direct: bool
+    first_ms: float
+    """From the application's question to a tunnel that stands."""
+    direct_ms: float | None
+    """The same to the direct path; None where there is none."""
+    probes: int
+    """Path Challenges of both ends."""
+    mappings: int
+    """Connections to the other NAT that the one of the two tracked that has more."""
+
+    @property
+    def as_foretold(self) -> bool:
+        """Connected in any case, and direct wherever the oracle says so."""
+        return self.connected and (self.direct or not self.verdict.direct)
+
+
+class Matrix:
+    """An organisation, and one node behind each NAT; all are up."""
+
+    def __init__(self, world: World, here: Sequence[Behaviour], there: Sequence[Behaviour]) -> None:
+        """Its RS is another host than the DC, so that filters are seen."""
+        self.world = world
+        self.pairs = list(product(here, there))
+        organisation = world.organisation("ntm.example.org", rs_ipv4=RS)
+        self._nats: dict[tuple[str, Behaviour], Nat] = {}
+        self._nodes: dict[tuple[str, Behaviour], NtmNode] = {}
+        for side, behaviours in (("a", here), ("b", there)):
+            for number, behaviour in enumerate(behaviours):
+                label = f"{side}{number}"
+                nat = world.lab.nat(f"nat-{label}", world.internet, behaviour)
+                self._nats[side, behaviour] = nat
+                self._nodes[side, behaviour] = world.machine(
+                    label, "alice", organisation, nat, ipv6=None
+                )
+        world.bring_up(*self._nodes.values())
+
+    def foretold(self, here: Behaviour, there: Behaviour) -> Verdict:
+        """Return what the oracle says of two NATs."""
+        return oracle(kind(here), kind(there))
+
+    def meet(self, here: Behaviour, there: Behaviour) -> Meeting:
+        """Have the first node ping the second until the path is direct, or for long enough."""
+        mn, cn = self._nodes["a", here], self._nodes["b", there]
+        count = str(int(PATIENCE_S / 0.2))
+        pinged = mn.ntm("ping", cn.fqdn, "--until-direct", "-i", "0.2", "-c", count, check=False)
+        wait_until(lambda: _kind(mn, cn) == _kind(cn, mn), "both ends to agree", PATIENCE_S)
+        path = mn.peer(cn)
+        steps = _steps(mn, cn)
+        return Meeting(
+            name(here),
+            name(there),
+            self.foretold(here, there),
+            "pong" in pinged.stdout,
+            path["path"]["kind"] == "direct",
+            path["established_ms"],
+            _direct_ms(steps) if path["path"]["kind"] == "direct" else None,
+            sum(each.is_probe for each in (*steps, *_steps(cn, mn))),
+            max(self._tracked("a", here, "b", there), self._tracked("b", there, "a", here)),
+        )
+
+    def _tracked(self, side: str, own: Behaviour, other_side: str, other: Behaviour) -> int:
+        nat, peer = self._nats[side, own], self._nats[other_side, other]
+        assert peer.uplink.ipv4 is not None
+        command = ["conntrack", "-L", "-p", "udp", "--orig-dst", str(peer.uplink.ipv4.ip)]
+        return sum("dport=" in line for line in nat.run(command).stdout.splitlines())
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A line of a bug report."""
+
+    at_ms: float
+    """Relative to the report."""
+    sent: bool
+    message: str
+
+    @property
+    def is_probe(self) -> bool:
+        return self.sent and self.message == "Path Challenge"
+
+
+def _steps(node: NtmNode, peer: NtmNode) -> list[_Step]:
+    """What a node and its peer said to each other, oldest first, from the Direction Request on."""
+    found: list[_Step] = []
+    for ago_s, arrow, there, message in STEP.findall(node.report()):
+        step = _Step(-1000 * float(ago_s), arrow == "->", message.strip())
+        if message.startswith("Direction Request"):
+            found = [step]
+        elif there == peer.fqdn:
+            found.append(step)
+    return found
+
+
+def _kind(node: NtmNode, peer: NtmNode) -> str:
+    kind: str = node.peer(peer)["path"]["kind"]
+    return kind
+
+
+def _direct_ms(steps: list[_Step]) -> float | None:
+    """From the first step to when the choice of the path was told, or heard of."""
+    updates = [step.at_ms for step in steps if step.message == "Path Update"]
+    return updates[-1] - steps[0].at_ms if updates else None
