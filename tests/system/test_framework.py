@@ -16,6 +16,8 @@ from tests.system import framework_app
 
 pytestmark = pytest.mark.lab
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PYTHON = os.environ.get("NTM_TEST_PYTHON", sys.executable)
+"""What runs the applications; scripts/install-check gives one that pip installed into."""
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]
 
 
@@ -34,7 +36,7 @@ class App:
         return f"{self.name}.{self.user}.{self.organisation.domain}"
 
     def command(self, file: str, *words: str) -> list[str]:
-        return [*NOBODY, sys.executable, file, str(self.state), *words]
+        return [*NOBODY, PYTHON, file, str(self.state), *words]
 
     def login(self) -> None:
         if self.user not in self.organisation.users:
