@@ -52,7 +52,7 @@ VECTORS: dict[str, tuple[Signal, str]] = {
     "Hole Punching": (HolePunching(Role.CN, 1, 7, b""), "9301c4009520a2636e0107c400"),
     "Direction Request": (
         DirectionRequest("a.b", bytes(16), PublicIdentity(bytes(32), bytes(32), bytes(64))),
-        "9301c4009510a3612e62c410"
+        "9301c4009610a3612e62c410"
         + "00" * 16
         + "95c420"
         + "00" * 32
@@ -61,7 +61,7 @@ VECTORS: dict[str, tuple[Signal, str]] = {
         + "c440"
         + "00" * 64
         + "c400c0"
-        + "a7636f6e6e656374",
+        + "a7636f6e6e65637490",
     ),
 }
 

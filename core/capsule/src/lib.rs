@@ -33,7 +33,7 @@ mod window;
 
 pub use aead::{Cipher, KEY, UnknownCipher};
 pub use checksum::finish_at;
-pub use fragment::split;
+pub use fragment::{LEAST_V6, split, split_v6};
 pub use header::{EPOCHS, Epoch, Form, HEADER, Header, KIND, OVERHEAD, TAG};
 pub use inner::{Dropped, Fragment, Inner, destination};
 pub use log::{Budget, Log, MOST_RUN_BYTES, MOST_RUN_CAPSULES, Missing};

@@ -3,7 +3,7 @@
 mod builder;
 
 use builder::{Ends, Fragment, Spec, Sums, Tcp, Upper, build, ends, spec};
-use ntmobile_capsule::{Checksum, Inner, clamp, icmp, split};
+use ntmobile_capsule::{Checksum, Inner, clamp, icmp, split, split_v6};
 use proptest::prelude::*;
 
 const SYN: u8 = 0x02;
@@ -124,6 +124,34 @@ proptest! {
             joined.extend(&fragment[20..]);
         }
         prop_assert_eq!(joined, payload);
+    }
+}
+
+proptest! {
+    #[test]
+    fn ipv6_fragments_fit_and_make_up_the_packet_also_when_cut_twice(payload in prop::collection::vec(any::<u8>(), 1..1240), mtu in 512_usize..1280, again in 100_usize..512) {
+        let ends = Ends::between(&[0xfd; 16], &[0xfd; 16]);
+        let packet = build(&whole(true, Upper::Other { payload: payload.clone() }), &ends, Sums::Full);
+        let cut = |packet: &[u8], mtu| split_v6(packet, &Inner::parse(packet).expect("valid"), mtu, 7);
+
+        let once = cut(&packet, mtu);
+        let twice: Vec<Vec<u8>> = once.iter().flat_map(|fragment| cut(fragment, again)).collect();
+
+        for (fragments, mtu) in [(once, mtu), (twice, again)] {
+            let mut joined: Vec<u8> = Vec::new();
+            for (at, fragment) in fragments.iter().enumerate() {
+                let inner = Inner::parse(fragment).expect("valid");
+                let place = u16::from_be_bytes([fragment[42], fragment[43]]);
+                prop_assert!(fragment.len() <= mtu);
+                prop_assert_eq!(inner.total, fragment.len());
+                prop_assert_eq!(inner.protocol, packet[6]);
+                prop_assert_eq!(&fragment[44..48], &[0, 0, 0, 7]);
+                prop_assert_eq!(usize::from(place & !7), joined.len());
+                prop_assert_eq!(place & 1 != 0, at + 1 < fragments.len());
+                joined.extend(&fragment[48..]);
+            }
+            prop_assert_eq!(joined, payload.clone());
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use ntmobile_capsule::{
     Checksum, Dropped, Form, HEADER, Inner, Missing, OVERHEAD, ReceiveState, Super, TRAILER, clamp,
-    ecn, finish_at, icmp, split,
+    Kind, LEAST_V6, ecn, finish_at, icmp, split, split_v6,
 };
 use ntmobile_port::{Address, Pair};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -180,10 +180,9 @@ impl<'a> Sender<'a> {
         whole: Super,
         packet: &mut [u8],
     ) -> Outcome {
-        let segment = usize::from(whole.headers) + usize::from(whole.size);
-        if segment > usize::from(path.mtu) {
-            return self.answer_too_big(path, packet);
-        }
+        let Some(whole) = fit(whole, usize::from(path.mtu)) else {
+            return self.answer_too_big(path, inner, packet);
+        };
         let flow = inner.flow(packet);
         self.sending.serial = self.sending.serial.wrapping_add(1);
         let serial = self.sending.serial;
@@ -233,15 +232,29 @@ impl<'a> Sender<'a> {
     }
 
     /// A packet above the path's size: an error for who forbade fragments,
-    /// fragments for others.
+    /// fragments for others, and for IPv6 of a size that all paths must carry.
     fn oversized(&mut self, path: &Path, inner: &Inner, left: Left, packet: &mut [u8]) -> Outcome {
-        if inner.v6 || packet[6] & 0x40 != 0 {
-            return self.answer_too_big(path, packet);
+        let mtu = usize::from(path.mtu);
+        let allowed = if inner.v6 {
+            packet.len() <= LEAST_V6
+        } else {
+            packet[6] & 0x40 == 0
+        };
+        if !allowed {
+            return self.answer_too_big(path, inner, packet);
         }
         if let Left::Checksum { start, offset } = left {
             finish_at(packet, usize::from(start), usize::from(offset));
         }
-        for mut fragment in split(packet, inner, usize::from(path.mtu)) {
+        let fragments = if inner.v6 {
+            split_v6(packet, inner, mtu, self.sending.sealer.sealed() as u32)
+        } else {
+            split(packet, inner, mtu)
+        };
+        if fragments.is_empty() {
+            return self.answer_too_big(path, inner, packet);
+        }
+        for mut fragment in fragments {
             let outcome = self.packet(Left::Nothing, &mut fragment);
             if outcome != Outcome::Sealed {
                 return outcome;
@@ -250,9 +263,11 @@ impl<'a> Sender<'a> {
         Outcome::Sealed
     }
 
-    fn answer_too_big(&self, path: &Path, packet: &[u8]) -> Outcome {
+    fn answer_too_big(&self, path: &Path, inner: &Inner, packet: &[u8]) -> Outcome {
         add(&self.shared.counters.too_big);
-        match icmp::build(packet, icmp::Error::TooBig { mtu: path.mtu }) {
+        let least = if inner.v6 { LEAST_V6 as u16 } else { 0 };
+        let mtu = path.mtu.max(least);
+        match icmp::build(packet, icmp::Error::TooBig { mtu }) {
             Some(answer) => Outcome::Answer(answer),
             None => Outcome::Dropped(Dropped::Malformed),
         }
@@ -287,6 +302,21 @@ impl Drop for Sender<'_> {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// The super-packet in segments that the path carries; none where its system
+/// can be told to make them smaller. IPv6's systems never go below 1280 bytes.
+fn fit(whole: Super, mtu: usize) -> Option<Super> {
+    let headers = usize::from(whole.headers);
+    let segment = headers + usize::from(whole.size);
+    if segment <= mtu {
+        return Some(whole);
+    }
+    let cut = whole.kind == Kind::TcpV6 && segment <= LEAST_V6 && mtu > headers;
+    cut.then(|| Super {
+        size: (mtu - headers) as u16,
+        ..whole
+    })
 }
 
 /// The offloaded checksum is the one that the receiver will look for.

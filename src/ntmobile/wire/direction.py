@@ -43,6 +43,8 @@ class DirectionRequest(Message, frozen=True, tag=16):
     identity: PublicIdentity
     """MN's public key and certificate. Source: paper, Node authentication."""
     purpose: Purpose = Purpose.CONNECT
+    avoid: Endpoints = ()
+    """Addresses of an RS that MN finds silent: another is to be preferred."""
 
 
 class Cipher(StrEnum):

@@ -10,8 +10,8 @@ from ntmobile.proto.node.liveness import (
     LATEST_NS,
     MOST_UNASKED,
     QUIET_NS,
-    SOONEST_NS,
     STALL_NS,
+    SUSPECT_SOONEST_NS,
     Liveness,
     Verdict,
     again_ns,
@@ -82,7 +82,7 @@ def test_a_dead_path_is_news_again_after_a_while_or_on_another_path() -> None:
 def test_judging_again_is_never_hurried_and_never_long_in_coming(
     verdict: Verdict, silent_ns: int
 ) -> None:
-    assert SOONEST_NS <= again_ns(verdict, silent_ns) <= LATEST_NS
+    assert SUSPECT_SOONEST_NS <= again_ns(verdict, silent_ns) <= LATEST_NS
 
 
 def test_many_probes_go_out_before_a_path_is_given_up() -> None:

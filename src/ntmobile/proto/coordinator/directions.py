@@ -407,8 +407,8 @@ class Directions:
         mn = _information(negotiation, now, private=True)
         if not own and not same_mapped(mn, cn):
             mn = _information(negotiation, now, private=False)
-        relays = sorted(common.settings.relays, key=lambda relay: self._relay(relay).is_silent(now))
-        decision = decide(mn, cn, tuple(relays), negotiation.request.purpose)
+        relays = self._preferred(negotiation.request, now)
+        decision = decide(mn, cn, relays, negotiation.request.purpose)
         if decision is None:
             return self._refuse(negotiation, Reason.NO_RELAY, now)
         ktmp, ktun = self._create_keys(negotiation.id, now)
@@ -438,6 +438,15 @@ class Directions:
             tag_mn = RouteToEnd(negotiation.id, Role.MN, ktun.identifier)
             common.ask_node(negotiation.mn, to_mn, tag_mn, now)
         return self._drain(now)
+
+    def _preferred(self, request: DirectionRequest, now: Instant) -> tuple[Relay, ...]:
+        """All RS, those last that are silent, to this DC or to who asks."""
+
+        def doubt(relay: Relay) -> tuple[bool, bool]:
+            avoided = any(endpoint in request.avoid for endpoint in relay.endpoints)
+            return self._relay(relay).is_silent(now), avoided
+
+        return tuple(sorted(self._common.settings.relays, key=doubt))
 
     def _create_keys(self, negotiation: bytes, now: Instant) -> tuple[Ktmp, Ktun]:
         common = self._common

@@ -21,8 +21,9 @@ DEAD_NS = 3 * SECOND
 leg through RS hardly ever looks like this."""
 DEAD_AGAIN_NS = 2 * SECOND
 SOONEST_NS = 250_000_000
+SUSPECT_SOONEST_NS = 100_000_000
 LATEST_NS = SECOND
-"""Between two judgements while a path is suspected: an eighth of the silence, within these."""
+"""Between two judgements: while a path is suspected an eighth of the silence, within these."""
 MOST_UNASKED = 3
 """Probes of a tunnel with nothing to say, each time its peer falls silent."""
 
@@ -81,7 +82,7 @@ def again_ns(verdict: Verdict, silent_ns: int) -> int:
     """How soon to judge again."""
     if verdict is Verdict.WELL:
         return max(STALL_NS - silent_ns, SOONEST_NS) if silent_ns < STALL_NS else LATEST_NS
-    return min(max(silent_ns // 8, SOONEST_NS), LATEST_NS)
+    return min(max(silent_ns // 8, SUSPECT_SOONEST_NS), LATEST_NS)
 
 
 def _judge_waiting(silent_ns: int, *, moving: bool) -> Verdict:

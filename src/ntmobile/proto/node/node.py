@@ -62,7 +62,7 @@ from ntmobile.wire.direction import (
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.hint import Hint
 from ntmobile.wire.identity import Authentication
-from ntmobile.wire.message import Message
+from ntmobile.wire.message import Endpoints, Message
 from ntmobile.wire.registration import (
     KeepAliveChoice,
     NtmAck,
@@ -436,7 +436,7 @@ class Node:
         asked = self._asking.is_sought(fqdn, self._moved_at)
         return asked or self._peers.is_negotiating(fqdn, self._moved_at)
 
-    def _negotiate(self, fqdn: str, purpose: Purpose, now: Instant) -> None:
+    def _negotiate(self, fqdn: str, purpose: Purpose, now: Instant, avoid: Endpoints = ()) -> None:
         """Ask the DC for a way to a peer, unless one is being sought."""
         if self._is_sought(fqdn) or self._stopped:
             return
@@ -447,7 +447,7 @@ class Node:
         id = self._entropy.getrandbits(128).to_bytes(16)
         self._asking.add(id, Asking(fqdn, purpose, now))
         self._introductions.ask(self._trust.wants(fqdn, now))
-        request = DirectionRequest(fqdn, id, self._credentials.public, purpose)
+        request = DirectionRequest(fqdn, id, self._credentials.public, purpose, avoid)
         self._conversation.ask(request, self._answering_coordinators(), now, Directing(id))
 
     def _handle_coordinator(self, heard: Asked | Answered[DCTag] | None, now: Instant) -> None:
@@ -572,7 +572,7 @@ class Node:
         self._drain_reach(now)
         self._peers.drain(now)
         while (wish := self._peers.poll_wish()) is not None:
-            self._negotiate(wish.fqdn, wish.purpose, now)
+            self._negotiate(wish.fqdn, wish.purpose, now, wish.avoid)
         self._transmits.extend(iter(self._peers.poll_transmit, None))
         self._events.extend(iter(self._peers.poll_event, None))
         if self._conversation is not None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ntmobile.proto.node.events import HandoverDone, Pong, TunnelClosed
+from ntmobile.wire.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +11,8 @@ class PathDead:
     """The node must negotiate a new path."""
 
     fqdn: str
+    avoid: tuple[Endpoint, ...] = ()
+    """The RS that is the reason, by its addresses."""
 
 
 @dataclass(frozen=True, slots=True)

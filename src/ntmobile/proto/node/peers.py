@@ -81,6 +81,8 @@ class Wish:
 
     fqdn: str
     purpose: Purpose
+    avoid: tuple[Endpoint, ...] = ()
+    """An RS that is silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -643,8 +645,8 @@ class Peers:
             self._commands.append(command)
         while (note := tunnel.poll_note()) is not None:
             match note:
-                case PathDead(fqdn):
-                    self._wishes.append(Wish(fqdn, Purpose.MOVE))
+                case PathDead(fqdn, avoid):
+                    self._wishes.append(Wish(fqdn, Purpose.MOVE, avoid))
                 case PathDoubted():
                     self._show(tunnel, now)
                 case TunnelClosed():

@@ -41,6 +41,7 @@ from ntmobile.proto.node.optimisation import ATTEMPT_NS, Optimisation
 from ntmobile.proto.node.path_mtu import PathMtu
 from ntmobile.proto.node.received import Received
 from ntmobile.proto.node.rekeying import Agreement, Rekeying, number_of
+from ntmobile.proto.node.relay_watch import RelayWatch, Step
 from ntmobile.proto.node.relays import Relays
 from ntmobile.proto.node.whereabouts import Surroundings, candidates, offer_of
 from ntmobile.time import SECOND, Instant
@@ -139,6 +140,7 @@ class Tunnel:
         self._active_at = now
         self._kept_alive_at = now
         self._liveness = Liveness()
+        self._relay_watch = RelayWatch()
         self._suspect_since: Instant | None = None
         self._conversed_at = now
         self._doubted_at: Instant | None = None
@@ -196,6 +198,7 @@ class Tunnel:
         self._set_path(Path(agreed.remote, agreed.relayed))
         self._before = self._doubted_at = None
         self._liveness.renew()
+        self._relay_watch.rest()
         self._active_at = self.adopted_at = now
         if agreed.sent_request or self.is_moving:
             self._send_update(now)
@@ -237,6 +240,7 @@ class Tunnel:
 
     def update(self, relay: Endpoint, now: Instant) -> None:
         """RS knows our address, in the family it answered in: the peer may be told through it."""
+        self._relay_watch.hear(now)
         if self.path is None or not self.path.relayed:
             return
         if self.path.remote != relay and relay in self.relays.at(self.path.remote):
@@ -569,9 +573,19 @@ class Tunnel:
         last_rx = self._observations.traffic(self.index).last_rx
         return self.established_at if last_rx is None else max(last_rx, self.established_at)
 
-    def _declare_dead(self, now: Instant) -> None:
+    def _declare_dead(self, now: Instant, avoid: tuple[Endpoint, ...] = ()) -> None:
         if self._liveness.note_dead(now):
-            self._notes.append(PathDead(self.fqdn))
+            self._notes.append(PathDead(self.fqdn, avoid))
+
+    def _suspect_relay(self, path: Path, now: Instant) -> None:
+        """The path is silent: is it RS? Then another serves as well."""
+        match self._relay_watch.suspect(now):
+            case Step.ASK:
+                self._notes.append(PathDoubted(self.fqdn))
+            case Step.LEAVE:
+                self._declare_dead(now, self._relays.at(path.remote))
+            case Step.WAIT:
+                pass
 
     def _watch(self, seen: Traffic, quiet_ns: int, now: Instant) -> int:
         """Judge the path, do what silence asks for; returns how soon to look again."""
@@ -581,6 +595,10 @@ class Tunnel:
         verdict = self._liveness.judge(
             seen.last_tx, heard, seen.rx_bytes, now, moving=self.is_moving
         )
+        if verdict is Verdict.WELL:
+            self._relay_watch.rest()
+        elif self.path is not None and self.path.relayed:
+            self._suspect_relay(self.path, now)
         if verdict is Verdict.DEAD:
             self._declare_dead(now)
         if verdict is Verdict.WELL:
