@@ -5,7 +5,8 @@ from itertools import product
 import pytest
 
 from ntmobile.proto.node.events import NameRefused, NameResolved, TunnelClosed
-from ntmobile.proto.node.liveness import DEAD_NS
+from ntmobile.proto.node.liveness import STALL_NS
+from ntmobile.proto.node.relay_watch import PATIENCE_NS
 from ntmobile.sim.nat import HARD
 from ntmobile.sim.node import SimNode
 from ntmobile.sim.organisation import Organisation
@@ -116,7 +117,7 @@ def test_where_no_hint_gets_through_silence_tells_the_same_seconds_later() -> No
 
     assert not mn.events_of(TunnelClosed)
     first = next(at for at, _ in flow.arrivals if at > ready + 50 * MILLISECOND)
-    assert DEAD_NS < first - ready < 6_000 * MILLISECOND
+    assert STALL_NS + PATIENCE_NS < first - ready < 6_000 * MILLISECOND
 
 
 def test_another_relay_takes_over_from_one_that_died() -> None:
