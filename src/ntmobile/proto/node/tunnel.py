@@ -583,7 +583,7 @@ class Tunnel:
             case Step.ASK:
                 self._notes.append(PathDoubted(self.fqdn))
             case Step.LEAVE:
-                self._declare_dead(now, self._relays.at(path.remote))
+                self._declare_dead(now, self.relays.at(path.remote))
             case Step.WAIT:
                 pass
 
