@@ -268,6 +268,20 @@ def test_one_in_another_domain_is_told_the_same_reason() -> None:
     assert answer.reason is Reason.NOTIFICATION_SILENT
 
 
+def test_a_node_whose_ns_has_no_connection_left_gets_the_next_of_its_order() -> None:
+    world, org, cn = held(notifiers=2)
+    before = number_of(serving(cn))
+    org.notifiers[before].kill()
+    org.restart_notifier(before)
+    org.notifiers[before].machine.most = 0
+    org.use_notifiers(before, 1 - before)
+    others = [world.node(f"pc{n}.bob", org, options=TCP) for n in range(6)]
+    world.run_for(30)
+
+    assert {number_of(serving(each)) for each in (cn, *others)} == {1 - before}
+    assert_reached(world, org, cn)
+
+
 def test_without_another_ns_the_node_keeps_alive_by_udp_meanwhile_and_says_why() -> None:
     """The negative twin of the fail-over."""
     world, org, cn = held(lifetime_s=60)

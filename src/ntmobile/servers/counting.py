@@ -64,6 +64,8 @@ def _count_notifier(servers: "Servers", metrics: Metrics) -> None:
     if notifier is None:
         return
     metrics.add(Measured("ntm_ns_held", "connections of nodes", lambda: notifier.machine.held))
+    most = lambda: notifier.machine.most  # noqa: E731
+    metrics.add(Measured("ntm_ns_most", "connections that descriptors allow", most))
     rejected: Mapping[str, int] = notifier.machine.rejected
     metrics.add(Counted("ntm_ns_rejected", "what NS dropped", "reason", lambda: rejected))
     streams = notifier.acceptor.counters

@@ -331,7 +331,12 @@ class Servers:
         site = self.sites[Role.NS]
         with explaining(f"port {site.udp}, TCP and UDP", f"{site.heading} port"):
             self.notifier = NotificationServer(
-                self.own.name, site, entropy=self._entropy, clock=self._clock, tasks=self._tasks
+                self.own.name,
+                site,
+                entropy=self._entropy,
+                clock=self._clock,
+                tasks=self._tasks,
+                alone=self.roles == (Role.NS,),
             )
         self._stack.callback(self.notifier.close)
         self._serve(Role.NS, self.notifier.take)

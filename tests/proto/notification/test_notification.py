@@ -347,3 +347,35 @@ def test_an_ns_bears_anything(history: list[tuple[str, object]]) -> None:
 
     rig.pass_time(3 * 3600)
     assert rig.role.held == 0
+
+
+def test_an_ns_whose_connections_are_all_taken_refuses_further_nodes_and_strangers() -> None:
+    """The DC then gives the node another NS."""
+    rig = Rig()
+    rig.role.most = 2
+    rig.held(ALICE, 1)
+    assert rig.direct(CAROL, 2) == NtmAck()
+    rig.open()
+
+    answer = rig.direct("phone.dave.example.org", 3)
+    late = rig.open()
+
+    assert answer == Refusal(Reason.BUSY)
+    assert late in rig.ended
+    assert rig.role.rejected["full"] == 1
+
+
+def test_a_full_ns_keeps_connections_free_for_the_nodes_that_it_has() -> None:
+    """The negative twin: a node that it has moves, and a further one is refused all the while."""
+    rig = Rig()
+    rig.role.most = ns.KEPT_FREE
+    rig.held(ALICE, 1)
+    for _ in range(ns.KEPT_FREE - 2):
+        rig.open()
+    assert rig.direct(CAROL, 2) == Refusal(Reason.BUSY)
+
+    again = rig.connect(ALICE, 1)
+    again.register(sequence=2)
+
+    assert again.take() == NtmAck()
+    assert rig.direct(ALICE, 4) == NtmAck()

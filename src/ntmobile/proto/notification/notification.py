@@ -55,6 +55,8 @@ MAX_STRANGERS = 8192
 """After a restart all nodes come at once; each registers within two round trips."""
 MAX_STRANGERS_A_SOURCE = 512
 """Many nodes share one address behind a carrier's NAT."""
+KEPT_FREE = 16
+"""One of so many connections is for nodes that exchange theirs for another."""
 REGISTER_NS = 10 * SECOND
 MOST_WRONG = 64
 """Frames of a held connection that may be wrong: whoever injects more can cut it anyway."""
@@ -99,9 +101,10 @@ class Stranger:
 class NotificationRole:
     """The sans-I/O machine of one NS."""
 
-    def __init__(self, domain: str, entropy: Entropy) -> None:
-        """Serves the nodes of one domain."""
+    def __init__(self, domain: str, entropy: Entropy, most: int = MAX_NODES) -> None:
+        """Serves the nodes of one domain over at most so many connections at once."""
         self.domain = domain
+        self.most = most
         self.keyring = Keyring(Party.NS)
         self._entropy = entropy
         self._challenger = Challenger(entropy)
@@ -124,6 +127,12 @@ class NotificationRole:
     def held(self) -> int:
         """Connections of nodes that stand now."""
         return len(self._held)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the DC shall send further nodes elsewhere: what is left is for those it has."""
+        room = self.most - self.most // KEPT_FREE
+        return len(self._held) + len(self._strangers) >= room
 
     def handle_request(self, id: int, caller: Caller, message: Message, now: Instant) -> None:
         """Key Sharing from the DC of the own domain. Source: paper, Fig. 4."""
@@ -163,6 +172,9 @@ class NotificationRole:
 
     def handle_stream_opened(self, stream: int, source: Endpoint, now: Instant) -> None:
         """A connection was accepted."""
+        if len(self._held) + len(self._strangers) >= self.most:
+            self.rejected["full"] += 1
+            return self._streams.append(StreamEnd(stream))
         crowded = self._sources[source.host] >= MAX_STRANGERS_A_SOURCE
         if crowded or len(self._strangers) >= MAX_STRANGERS:
             self.rejected["too many strangers"] += 1
@@ -245,7 +257,8 @@ class NotificationRole:
             self._forget(before, now)
         if not direction.lifetime_s:
             return NtmAck()
-        if len(self._registrants) >= MAX_NODES or direction.identifier in self._registrants:
+        known = len(self._registrants) >= MAX_NODES or direction.identifier in self._registrants
+        if known or (before is None and self.is_full):
             return Refusal(Reason.BUSY)
         expires = Instant(now + direction.lifetime_s * SECOND)
         key = self.keyring.own(Kntmns(direction.kntmns, direction.identifier, expires), now)
