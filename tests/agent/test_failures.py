@@ -9,6 +9,7 @@ from ntmobile.agent.failures import (
 )
 from ntmobile.agent.records import SavedAccount
 from ntmobile.proto.node.events import LoginFailed
+from ntmobile.runtime.https import BY_THE_CLOCK
 from ntmobile.time import Instant
 from ntmobile.wire.login import LoginRefused
 from ntmobile.wire.registration import Reason
@@ -38,6 +39,17 @@ def test_a_failure_that_mends_itself_says_that_the_agent_goes_on() -> None:
     assert "no route" in remedy.problem
     assert "goes on trying" in remedy.problem
     assert remedy.remedy.startswith("ntm wait")
+
+
+def test_a_server_that_only_the_clock_makes_wrong_has_the_clock_checked() -> None:
+    """The twin: any other wrong certificate asks for the right CA."""
+    said = f"certificate is not yet valid, if it is 1999-12-31 23:59 UTC {BY_THE_CLOCK}"
+
+    by_the_clock = login_failure(ACCOUNT, LoginFailed(Reason.DOMAIN_KEY, said, None))
+    otherwise = login_failure(ACCOUNT, LoginFailed(Reason.DOMAIN_KEY, "self-signed", None))
+
+    assert by_the_clock.remedy.startswith("check the clock (date")
+    assert "--ca FILE" in otherwise.remedy
 
 
 def test_a_servers_own_words_are_shown_as_they_are() -> None:

@@ -41,6 +41,7 @@ class Issuer:
 
     key: CaKey
     name: str = "Example Corporation CA"
+    now_s: int = NOW_S
 
     @property
     def der(self) -> bytes:
@@ -62,13 +63,13 @@ class Issuer:
         key: ec.EllipticCurvePublicKey | None = None,
         subject: str = "",
         unknown: bool = False,
-        begins_s: int = NOW_S - DAY_S,
-        ends_s: int = NOW_S + 30 * DAY_S,
+        begins_s: int | None = None,
+        ends_s: int | None = None,
     ) -> bytes:
         """Return a certificate in DER; good unless told otherwise."""
         public = key or Ed25519PublicKey.from_public_bytes(device)
         builder = (
-            self._builder(subject, public, begins_s, ends_s)
+            self._builder(subject, public, begins_s, ends_s or self.now_s + 30 * DAY_S)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(x509.KeyUsage(signs, *[False] * 8), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -85,9 +86,11 @@ class Issuer:
         self,
         subject: str,
         public: object,
-        begins_s: int = NOW_S - DAY_S,
-        ends_s: int = NOW_S + 365 * DAY_S,
+        begins_s: int | None = None,
+        ends_s: int | None = None,
     ) -> x509.CertificateBuilder:
+        begins_s = self.now_s - DAY_S if begins_s is None else begins_s
+        ends_s = self.now_s + 365 * DAY_S if ends_s is None else ends_s
         begins = datetime.fromtimestamp(begins_s, UTC)
         ends = begins + timedelta(seconds=ends_s - begins_s)
         names = [x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else []

@@ -1,6 +1,7 @@
 """What the tests of failures share: a download that is timed, servers that hang, waiting."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +140,14 @@ def restart(organisation: Organisation, roles: str) -> float:
     organisation.start(roles)
     organisation.await_ready(roles)
     return time.perf_counter()
+
+
+def setting(organisation: Organisation, name: str, value: str) -> None:
+    """Change a line of server.toml, for servers that start or read it from then on."""
+    file = organisation.directory / "server.toml"
+    text, found = re.subn(rf"^{name} = .*$", f"{name} = {value}", file.read_text(), flags=re.M)
+    assert found == 1
+    file.write_text(text)
 
 
 def command(node: NtmNode, *words: str) -> subprocess.Popen[str]:

@@ -3,7 +3,6 @@
 Source: paper, Node authentication. Ours: docs/protocol.md sections 2 and 4.
 """
 
-import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from ntmobile.lab.ntm import NtmNode, Organisation, World
-from tests.system.failing import forget_tunnels, refusal, restart, seconds_until
+from tests.system.failing import forget_tunnels, refusal, restart, seconds_until, setting
 from tests.system.programs import HELLO, Programs, fetch
 
 pytestmark = [
@@ -43,7 +42,7 @@ class Place:
 def place(world: World) -> Place:
     org, net = world.federation("ntm.example.org", "ntm.example.net")
     setting(net, "certificates", "false")
-    setting(org, "certificate_s", "120")
+    setting(org, "certificate_s", "60")
     # First the one that gives none: whose CA the other has seen must show certificates for ever.
     for organisation in (net, org):
         organisation.kill(ALL)
@@ -57,14 +56,6 @@ def place(world: World) -> Place:
     for node in (desk, pc):
         served.serve(node.host)
     return Place(world, org, net, laptop, desk, pc, ends(desk))
-
-
-def setting(organisation: Organisation, name: str, value: str) -> None:
-    """Change a line of `[nodes]` in server.toml."""
-    file = organisation.directory / "server.toml"
-    text, found = re.subn(rf"^{name} = .*$", f"{name} = {value}", file.read_text(), flags=re.M)
-    assert found == 1
-    file.write_text(text)
 
 
 def test_nodes_with_certificates_know_each_other_by_them(place: Place) -> None:

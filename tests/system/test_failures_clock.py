@@ -86,6 +86,44 @@ def test_a_node_whose_clock_is_off_by_a_day_logs_in_and_connects(place: Place, o
     assert node.status()["state"] == "up"
     assert "pong from" in node.ntm("ping", place.pc.fqdn, "-c", "1").stdout
     assert "pong from" in place.pc.ntm("ping", node.fqdn, "-c", "1").stdout
+    both = node.peer(place.pc), place.pc.peer(node)
+    assert [peer["authenticated"] for peer in both] == ["certificate", "certificate"]
+
+
+def test_a_node_whose_clock_is_ten_days_ahead_believes_nobody_and_says_that_it_is_the_clock(
+    place: Place,
+) -> None:
+    """The negative twin: certificates last a week, and a node looks at the time in them."""
+    node = place.world.node("early-bird", "alice", place.org, place.world.internet)
+    node.ntm("down")
+    ntm_at("+10d", node, "up")
+
+    code, said = refusal(node, "ping", place.pc.fqdn, "-c", "1")
+    shown = node.ntm("status").stdout
+
+    assert code == 1
+    assert "the node's certificate has expired, by this machine's clock" in said
+    assert "next: check the clock here (date)" in said
+    assert f"{place.pc.fqdn} refused: the node's certificate has expired" in shown
+    node.ntm("down")
+    node.ntm("up")
+    assert connects(node, place.pc)
+
+
+def test_a_node_whose_clock_is_ten_days_behind_is_told_so_before_it_sends_anything(
+    place: Place,
+) -> None:
+    node = place.world.machine("late-riser", "alice", place.org, place.world.internet)
+    ca = str(place.org.directory / "ca.pem")
+    words = ("up", f"alice@{place.org.domain}", "--name", "late-riser", "--password-stdin")
+
+    code, said = ntm_at("-10d", node, *words, "--ca", ca, check=False)
+
+    assert code == 1
+    assert "no password was sent" in said
+    assert "certificate is not yet valid, if it is 20" in said
+    assert "as this machine's clock says" in said
+    assert "next: check the clock (date, or timedatectl set-ntp true)" in said
 
 
 def test_a_node_whose_clock_is_off_by_a_century_is_told_what_it_says(place: Place) -> None:
@@ -100,6 +138,7 @@ def test_a_node_whose_clock_is_off_by_a_century_is_told_what_it_says(place: Plac
     assert "no password was sent" in said
     assert "certificate has expired, if it is 21" in said
     assert "as this machine's clock says" in said
+    assert "next: check the clock (date, or timedatectl set-ntp true)" in said
 
 
 @pytest.mark.parametrize("offset", OFF)

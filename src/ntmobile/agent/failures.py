@@ -7,6 +7,7 @@ from ntmobile.agent.records import SavedAccount
 from ntmobile.errors import Remedy
 from ntmobile.proto.node.events import LoginFailed
 from ntmobile.proto.node.trust import domain_of
+from ntmobile.runtime.https import BY_THE_CLOCK
 from ntmobile.wire.login import LoginRefused
 from ntmobile.wire.registration import Reason
 
@@ -140,7 +141,8 @@ _NAMES: dict[Reason, tuple[str, str]] = {
         "says what the push service answered",
     ),
     Reason.PUSH_REFUSED: (
-        "the node sleeps, and its domain may not wake it: the push service refuses its credentials",
+        "the node sleeps, and its domain may not wake it: the push service refuses its "
+        "credentials, or could not prove to be that service",
         "tell the operator of the node's domain: the log of ntm serve says what to mend in [push]",
     ),
     Reason.TOKEN_GONE: (
@@ -246,6 +248,8 @@ def login_failure(account: SavedAccount, event: LoginFailed) -> Remedy:
     )
     if event.detail:
         problem += f": {event.detail}"
+    if BY_THE_CLOCK in event.detail:
+        remedy = "check the clock (date, or timedatectl set-ntp true), then {again}"
     words = {
         "user": account.user,
         "who": f"{account.user}@{account.domain}",

@@ -32,6 +32,8 @@ CONNECT_S = 5.0
 ANSWER_S = 10.0
 MAX_ANSWER = 64 * 1024
 MESSAGE_TYPE = "application/msgpack"
+BY_THE_CLOCK = "as this machine's clock says"
+"""In what is said of a certificate that this machine's time makes wrong."""
 _WRONG_TIME = (9, 10)
 """X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED."""
 
@@ -308,7 +310,7 @@ def _problem(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code not in _WRONG_TIME:
         return error.verify_message
     clock = datetime.fromtimestamp(Clock().wall(), UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{error.verify_message}, if it is {clock} as this machine's clock says"
+    return f"{error.verify_message}, if it is {clock} {BY_THE_CLOCK}"
 
 
 async def _peek(place: Place, way: Way) -> bytes | None:

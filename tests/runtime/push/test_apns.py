@@ -7,9 +7,10 @@ from tests.runtime.push.rig import APNS_TOKEN, Rig
 from ntmobile.lab.push.services import APNS_KEY, TEAM, CustomerKeys
 from ntmobile.lab.push.vendor import Fault
 from ntmobile.runtime.push.apns import RENEW_S, YOUNGEST_S
+from ntmobile.runtime.push.jwt import es256
 from ntmobile.runtime.push.names import PushType
 from ntmobile.runtime.push.outcome import Delivered, SettingsWrong, TokenGone, TryLater
-from ntmobile.runtime.push.service import trusting
+from ntmobile.runtime.push.service import Reply, trusting
 from ntmobile.wire.device_token import ApnsToken
 
 pytestmark = pytest.mark.paper("Push")
@@ -58,6 +59,7 @@ async def test_one_connection_and_one_provider_token_serve_many_messages(rig: Ri
 
 async def test_the_provider_token_is_renewed_between_20_and_60_minutes(rig: Rig) -> None:
     apns = rig.apns()
+    at_the_start_of_a_period(rig)
     for _ in range(12):
         assert await apns.push(APNS_TOKEN) == Delivered()
         rig.forward(600)
@@ -66,8 +68,46 @@ async def test_the_provider_token_is_renewed_between_20_and_60_minutes(rig: Rig)
     assert len(shown) == 12 * 600 // RENEW_S
 
 
+async def test_a_server_that_starts_anew_shows_apple_the_token_that_it_showed_before(
+    rig: Rig,
+) -> None:
+    """Another within 20 minutes, and Apple takes none: its answer is 429, for 20 minutes."""
+    at_the_start_of_a_period(rig)
+    for _ in range(3):
+        assert await rig.apns().push(APNS_TOKEN) == Delivered()
+        rig.forward(YOUNGEST_S / 2)
+
+    assert set(rig.services.apns.vendor.counters) == {"200"}
+
+
+async def test_apple_takes_no_second_token_within_20_minutes(rig: Rig) -> None:
+    """The negative twin."""
+    at_the_start_of_a_period(rig)
+    await rig.apns().push(APNS_TOKEN)
+    rig.forward(YOUNGEST_S / 2)
+    shown = rig.services.apns.vendor.pushed[0]
+    claims: dict[str, str | int] = {"iss": TEAM, "iat": int(rig.clock.wall())}
+    token = es256(claims, rig.customer.apns, APNS_KEY)
+    headers = {name: value for name, value in shown.headers.items() if name.startswith("apns-")}
+    url = f"{rig.services.apns_endpoint}/3/device/{APNS_TOKEN.value}"
+
+    reply = await rig.service().post(
+        url, {**headers, "authorization": f"bearer {token}"}, shown.body
+    )
+
+    assert isinstance(reply, Reply)
+    assert reply.status == 429
+    assert "TooManyProviderTokenUpdates" in reply.text
+
+
+def at_the_start_of_a_period(rig: Rig) -> None:
+    """Let the time come at which another provider token is due."""
+    rig.forward(RENEW_S - rig.clock.wall() % RENEW_S)
+
+
 async def test_a_provider_token_that_apple_finds_old_is_renewed_once(rig: Rig) -> None:
     apns = rig.apns()
+    at_the_start_of_a_period(rig)
     await apns.push(APNS_TOKEN)
     rig.forward(YOUNGEST_S)
     rig.services.apns.vendor.faults.append(Fault(403, "ExpiredProviderToken"))

@@ -24,6 +24,7 @@ from tests.runtime.push.rig import APNS_TOKEN, CONTACT, FCM_TOKEN, SECRET, Rig, 
 
 from ntmobile.lab.push.services import ACCOUNT, APNS_KEY, PROJECT, TEAM, TOPIC, CustomerKeys, pem
 from ntmobile.lab.push.web import Browser
+from ntmobile.runtime.push.apns import RENEW_S
 from ntmobile.runtime.push.encryption import encrypt
 from ntmobile.runtime.push.fcm import SCOPE, message_for
 from ntmobile.runtime.push.jwt import public_point
@@ -150,7 +151,8 @@ async def test_pyjwt_verifies_our_provider_token(rig: Rig) -> None:
 
     token = rig.services.apns.vendor.pushed[0].headers["authorization"].removeprefix("bearer ")
     claims = jwt.decode(token, rig.customer.apns.public_key(), algorithms=["ES256"])
-    assert claims == {"iss": TEAM, "iat": int(rig.clock.wall())}
+    now_s = int(rig.clock.wall())
+    assert claims == {"iss": TEAM, "iat": now_s - now_s % RENEW_S}
     assert jwt.get_unverified_header(token) == {"alg": "ES256", "typ": "JWT", "kid": APNS_KEY}
 
 

@@ -11,9 +11,16 @@ from tests.runtime.push.rig import APNS_TOKEN, FCM_TOKEN, Rig
 
 from ntmobile.lab.push.vendor import Fault
 from ntmobile.runtime.push.back_off import BUDGET_S, MAX_TRIES, BackOff
-from ntmobile.runtime.push.outcome import Delivered, SettingsWrong, TokenGone, TryLater
-from ntmobile.runtime.push.wake_ups import Pushers
+from ntmobile.runtime.push.outcome import (
+    Delivered,
+    Outcome,
+    SettingsWrong,
+    TokenGone,
+    TryLater,
+)
+from ntmobile.runtime.push.wake_ups import Pushers, WakeUps
 from ntmobile.time import SECOND, Instant
+from ntmobile.wire.device_token import FcmToken
 
 pytestmark = pytest.mark.paper("Push")
 
@@ -62,6 +69,29 @@ async def test_a_service_that_stays_busy_is_given_up_with_the_reason(rig: Rig) -
     assert len(rig.pauses) < MAX_TRIES
     assert sum(rig.pauses) <= BUDGET_S
     assert [(entry["service"], entry["log_level"]) for entry in logs] == [("fcm", "error")]
+
+
+class Silent:
+    """A service that takes the message and never answers."""
+
+    async def push(self, token: FcmToken) -> Outcome:
+        outcome: Outcome = await asyncio.get_running_loop().create_future()
+        return outcome
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_service_that_says_nothing_is_given_up_while_somebody_still_waits(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ntmobile.runtime.push.back_off.BUDGET_S", 0.05)
+    wake_ups = WakeUps(Pushers(fcm=Silent()), rig.clock, Random(1), rig.pause)
+
+    outcome = await wake_ups.wake(str(FCM_TOKEN))
+
+    assert isinstance(outcome, TryLater)
+    assert "FCM says nothing" in outcome.detail
 
 
 async def test_a_service_that_asks_for_long_is_left_alone_by_everybody(rig: Rig) -> None:

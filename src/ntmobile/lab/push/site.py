@@ -12,6 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +112,15 @@ class PushSite:
         """End the services, as in an outage; phones lose their link."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Meanwhile the services take connections, and say nothing on any, old or new."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def subscribe_operator(self, organisation: Organisation) -> None:
         """Give an operator credentials, and have its running servers use them."""

@@ -1,7 +1,10 @@
 """Apple Push Notification service over HTTP/2, with token authentication (a .p8 key).
 
-The provider token is a JWT by ES256. Apple takes one between 20 and 60 minutes old, and refuses
-those who make new ones more often. Source: paper, Figs. 3, 4 and 6.
+The provider token is a JWT by ES256. Apple takes one up to 60 minutes old, and refuses for 20
+minutes those who make new ones more often than that. A server that has just started, or read its
+settings again, cannot know what it showed before; so the tokens of a key are the same for all who
+make them: issued at whole multiples of 40 minutes, and signed without chance (RFC 6979).
+Source: paper, Figs. 3, 4 and 6.
 """
 
 from dataclasses import dataclass, field
@@ -58,6 +61,8 @@ class _Provider:
     made: Instant
     issued_s: int
     """By the wall clock, as Apple sees it."""
+    made_s: int
+    """When it was made here, by the wall clock."""
 
 
 class ApnsPusher:
@@ -93,7 +98,7 @@ class ApnsPusher:
             if _reason(reply) != _TOKEN_OLD or last or not self._may_renew(provider):
                 return _outcome(reply)
             if self._provider is provider:
-                self._provider = None
+                self._provider = self._made(int(self._clock.wall()))
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
@@ -101,12 +106,19 @@ class ApnsPusher:
         await self._service.close()
 
     def _current(self) -> _Provider:
-        if self._provider is None or self._age_s(self._provider) >= RENEW_S:
-            issued_s = int(self._clock.wall())
-            claims: dict[str, str | int] = {"iss": self._key.team_id, "iat": issued_s}
-            token = es256(claims, self._key.key, self._key.key_id)
-            self._provider = _Provider(token, self._clock.now(), issued_s)
+        now_s, before = int(self._clock.wall()), self._provider
+        if before is not None and 0 <= now_s - before.issued_s < RENEW_S:
+            return before
+        issued_s = now_s - now_s % RENEW_S
+        if before is not None and 0 <= issued_s - before.issued_s < YOUNGEST_S:
+            issued_s = now_s
+        self._provider = self._made(issued_s)
         return self._provider
+
+    def _made(self, issued_s: int) -> _Provider:
+        claims: dict[str, str | int] = {"iss": self._key.team_id, "iat": issued_s}
+        token = es256(claims, self._key.key, self._key.key_id)
+        return _Provider(token, self._clock.now(), issued_s, int(self._clock.wall()))
 
     def _age_s(self, provider: _Provider) -> float:
         return (self._clock.now() - provider.made) / SECOND
@@ -114,7 +126,7 @@ class ApnsPusher:
     def _may_renew(self, provider: _Provider) -> bool:
         """Whether a new token is allowed by now, or the clock was put right since."""
         age_s = self._age_s(provider)
-        jumped = abs(self._clock.wall() - provider.issued_s - age_s) > JUMP_S
+        jumped = abs(self._clock.wall() - provider.made_s - age_s) > JUMP_S
         return age_s >= YOUNGEST_S or jumped or self._provider is not provider
 
     def _headers(self, provider: _Provider) -> dict[str, str]:

@@ -25,6 +25,10 @@ class BackOff:
     began: Instant
     tries: int = 1
 
+    def left_s(self, now: Instant) -> float:
+        """How long this try may take: after that nobody waits for its answer."""
+        return max(0.0, BUDGET_S - (now - self.began) / SECOND)
+
     def pause_s(self, later: TryLater, now: Instant, entropy: Entropy) -> float | None:
         """Return how long to wait before the next try; None when there is to be none."""
         wait = FIRST_S * 2 ** (self.tries - 1)

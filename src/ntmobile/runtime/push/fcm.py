@@ -118,7 +118,7 @@ class AccessTokens:
         if self._asking is not None:
             return await asyncio.shield(self._asking)
         asking = self._asking = asyncio.get_running_loop().create_future()
-        answer: _Answer = TryLater("this server is being stopped")
+        answer: _Answer = TryLater("who asked for the access token gave up")
         try:
             answer = await self._ask()
         finally:

@@ -21,9 +21,10 @@ def rs256(claims: Claims, key: rsa.RSAPrivateKey, key_id: str) -> str:
 
 
 def es256(claims: Claims, key: ec.EllipticCurvePrivateKey, key_id: str | None = None) -> str:
-    """Return claims signed by ECDSA on P-256."""
+    """Return claims signed by ECDSA on P-256, always the same (RFC 6979)."""
     signed = _signed("ES256", claims, key_id)
-    r, s = decode_dss_signature(key.sign(signed, ec.ECDSA(hashes.SHA256())))
+    algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+    r, s = decode_dss_signature(key.sign(signed, algorithm))
     return _joined(signed, r.to_bytes(_HALF) + s.to_bytes(_HALF))
 
 

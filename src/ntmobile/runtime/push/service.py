@@ -127,6 +127,8 @@ def trusting(further: Path | None) -> ssl.SSLContext:
 
 
 def _failure(host: str, error: httpx.TransportError) -> TryLater | SettingsWrong:
+    if isinstance(error, httpx.TimeoutException):
+        return TryLater(f"{host} says nothing: {type(error).__name__}")
     detail = f"{host} cannot be reached: {str(error) or type(error).__name__}"
     if "CERTIFICATE_VERIFY_FAILED" in detail:
         return SettingsWrong(

@@ -15,7 +15,7 @@ import structlog
 from ntmobile.errors import DecodeError
 from ntmobile.proto.io import Entropy
 from ntmobile.runtime.clock import Clock
-from ntmobile.runtime.push.back_off import BackOff
+from ntmobile.runtime.push.back_off import BUDGET_S, BackOff
 from ntmobile.runtime.push.outcome import (
     Delivered,
     Outcome,
@@ -126,7 +126,7 @@ class WakeUps:
     async def _try(self, token: DeviceToken, service: str) -> Outcome:
         back_off = BackOff(self._clock.now())
         while True:
-            outcome = await self._pushers.push(token)
+            outcome = await self._push(token, back_off)
             self.counters[f"{service} {_WORDS[type(outcome)]}"] += 1
             if not isinstance(outcome, TryLater):
                 return outcome
@@ -135,6 +135,14 @@ class WakeUps:
                 self._hold_back(_place(token), outcome)
                 return outcome
             await self._pause(pause_s)
+
+    async def _push(self, token: DeviceToken, back_off: BackOff) -> Outcome:
+        """Try once; a service that is slower than anybody waits is given up in time to say so."""
+        try:
+            async with asyncio.timeout(back_off.left_s(self._clock.now())):
+                return await self._pushers.push(token)
+        except TimeoutError:
+            return TryLater(f"{_called(token)} says nothing: {BUDGET_S:g} s are over")
 
     def _hold_back(self, place: str, later: TryLater) -> None:
         """A service that asked to be left alone is, for everybody."""
@@ -161,7 +169,7 @@ class WakeUps:
                     self._gone.popitem(last=False)
                 log.info("a device token is gone", service=service, why=detail)
             case TryLater(detail):
-                self._tell(service, detail, "ntm serve tries again when the node is next asked for")
+                self._tell(service, detail, _LATER)
             case SettingsWrong(detail, remedy):
                 self._tell(service, detail, remedy)
 
@@ -173,6 +181,10 @@ class WakeUps:
             log.error("a node could not be woken by push", service=service, why=why, next=remedy)
 
 
+_LATER = (
+    "see that this machine reaches the service (DNS, firewall), if it is up; "
+    "it is tried again when the node is next asked for"
+)
 _WORDS = {
     Delivered: "delivered",
     TokenGone: "token gone",
@@ -186,6 +198,17 @@ def _unset(service: str) -> SettingsWrong:
         f"a node wants to be woken by {service}, and server.toml has no [push.{service}]",
         f"docs/operating.md says how to set up [push.{service}]; then kill -HUP",
     )
+
+
+def _called(token: DeviceToken) -> str:
+    """The service's name for people."""
+    match token:
+        case FcmToken():
+            return "FCM"
+        case ApnsToken():
+            return "APNs"
+        case WebSubscription():
+            return token.host
 
 
 def _place(token: DeviceToken) -> str:
