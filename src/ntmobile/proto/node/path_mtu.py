@@ -36,6 +36,8 @@ LEAST = LINKS[-1] - OVERHEAD
 _MS = SECOND // 1000
 ROUNDS = tuple(at * _MS for at in (0, 100, 250, 600, 1400, 2500))
 """When sizes are probed: at first the largest only, then all above what was answered."""
+SWALLOWED = 4
+"""In this round, though all sizes were probed three times, none was answered."""
 SEARCH_NS = 4 * SECOND
 CHECK_NS = 3 * SECOND
 """Between two checks of the size in use while data is unanswered."""
@@ -103,6 +105,8 @@ class PathMtu:
         self._state: _State = _Untested()
         self._search = _Search()
         self._probes: deque[SizeProbe] = deque()
+        self.swallows = False
+        """Small messages come through, and of all sizes nothing."""
         self.current = 0
         """Bytes of the largest inner packet to send now."""
 
@@ -111,7 +115,7 @@ class PathMtu:
         self._remember()
         self._remote, self._most = remote, most
         self.current = min(self._known.get(remote, most), most)
-        self._state = _Untested()
+        self._state, self.swallows = _Untested(), False
         self._probes.clear()
 
     def renew(self, *, elsewhere: bool) -> None:
@@ -146,7 +150,7 @@ class PathMtu:
         state = self._state
         if not isinstance(state, _Searching) or size <= self._search.best:
             return True
-        self._search.best = size
+        self._search.best, self.swallows = size, False
         # Where the largest was lost twice, and this one was not, sending it would be in vain.
         if in_round > 0 or size >= self.current:
             self.current = size
@@ -162,6 +166,7 @@ class PathMtu:
                     self._conclude(now)
             case _Searching(began, number, top) if now >= began + ROUNDS[number]:
                 self._probe(top, number)
+                self.swallows = number >= SWALLOWED and not self._search.best
                 self._state = _Searching(began, number + 1, top)
             case _:
                 pass

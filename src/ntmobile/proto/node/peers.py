@@ -247,7 +247,7 @@ class Peers:
 
     def _move(self, tunnel: Tunnel, now: Instant) -> None:
         tunnel.move({address.endpoint.version for address in self.local}, now)
-        if tunnel.path is not None and tunnel.path.relayed:
+        if tunnel.relay is not None:
             for negotiation in self._negotiations_of(tunnel.fqdn):
                 negotiation.punch(now)
 
@@ -446,7 +446,7 @@ class Peers:
 
     def _show(self, tunnel: Tunnel, now: Instant) -> None:
         """Show RS again where this node is; without the Ktun of that path find another."""
-        place = None if tunnel.path is None else tunnel.path.remote
+        place = tunnel.relay
         through = [n for n in self._negotiations_of(tunnel.fqdn) if place in n.relay]
         if place is not None and not through:
             tunnel.handle_forgotten((place,), now)

@@ -43,6 +43,7 @@ from ntmobile.proto.node.received import Received
 from ntmobile.proto.node.rekeying import Agreement, Rekeying, number_of
 from ntmobile.proto.node.relay_watch import RelayWatch, Step
 from ntmobile.proto.node.relays import Relays
+from ntmobile.proto.node.standby import Standby
 from ntmobile.proto.node.whereabouts import Surroundings, candidates, offer_of
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
@@ -89,6 +90,7 @@ class Purpose(Enum):
     PROBE = auto()
     PING = auto()
     OFFER = auto()
+    STANDBY = auto()
 
 
 class Tunnel:
@@ -141,6 +143,7 @@ class Tunnel:
         self._kept_alive_at = now
         self._liveness = Liveness()
         self._relay_watch = RelayWatch()
+        self._standby = Standby()
         self._suspect_since: Instant | None = None
         self._conversed_at = now
         self._doubted_at: Instant | None = None
@@ -174,6 +177,12 @@ class Tunnel:
         """A move is not over yet."""
         return self._moving_since is not None
 
+    @property
+    def relay(self) -> Endpoint | None:
+        """The RS that carries this tunnel, or would if the direct path failed."""
+        path = self._standby.path or self.path
+        return path.remote if path is not None and path.relayed else None
+
     def mtu(self) -> int:
         """Largest inner packet on the present path."""
         return 0 if self.path is None else self._sizes.current
@@ -199,6 +208,7 @@ class Tunnel:
         self._before = self._doubted_at = None
         self._liveness.renew()
         self._relay_watch.rest()
+        self._standby.keep(None, now)
         self._active_at = self.adopted_at = now
         if agreed.sent_request or self.is_moving:
             self._send_update(now)
@@ -254,7 +264,7 @@ class Tunnel:
         current, path = self._epochs.current, self.path
         if current is None or current.remote_index != index or self.is_moving:
             return
-        if path is None or path.remote != source or not path.relayed:
+        if path is None or source != self.relay:
             return
         if self._doubted_at is None or now - self._doubted_at >= DOUBT_NS:
             self._doubted_at = now
@@ -287,6 +297,8 @@ class Tunnel:
         except DecodeError:
             return
         self._epochs.prove(epoch, now)
+        if self.path is not None and source in (self.path.remote, self.path.hears):
+            self._standby.hear()
         if not isinstance(message, EchoRequest | EchoReply | TunnelKeepAlive):
             self._journal.note(now, message, self.fqdn, sent=False)
         match message:
@@ -408,6 +420,8 @@ class Tunnel:
         """Probe how large a packet the path carries, and keep to what it does."""
         while (probe := self._sizes.poll_probe()) is not None:
             self._send(probe.message(), now)
+        if self._sizes.swallows:
+            self._leave_direct(now)
         if self.path is not None and self._sizes.current != self._told_mtu:
             self._tell_path(self.path)
 
@@ -461,8 +475,12 @@ class Tunnel:
             self._before = self.path
         self._requests.drop(Purpose.REBIND)
         if self.path is not None and self.path.relayed and source not in self.relays:
+            self._standby.keep(self.path, now)
             self._search.stop()
             self._chase.pause(Instant(now + ATTEMPT_NS))
+        elif self.path is not None and not self.path.relayed and source in self.relays:
+            self._standby.keep(None, now)
+            self._search.fail(now)
         self._set_path(Path(source, source in self.relays, hears=hears))
         number = self._number()
         self._ask(number, PathChallenge(number), Purpose.REBIND, now, destination=source)
@@ -478,6 +496,15 @@ class Tunnel:
         elif pending.purpose is Purpose.UPDATE:
             self._resend(response.received)
             self._finish_move(now)
+        elif pending.purpose is Purpose.STANDBY and self._standby.leaves(self._activity[1]):
+            self._leave_direct(now)
+
+    def _leave_direct(self, now: Instant) -> None:
+        """RS carries and the direct path does not: go by RS, and look again later."""
+        self._requests.drop(Purpose.STANDBY)
+        if (standby := self._standby.path) is not None:
+            self._rebind(standby.remote, standby.interface, now)
+            self._send_update(now)
 
     def _finish_move(self, now: Instant) -> None:
         if self._moving_since is None or self.path is None:
@@ -531,6 +558,7 @@ class Tunnel:
             case Purpose.REBIND if self._before is not None:
                 self._set_path(self._before)
                 self._before = None
+                self._standby.keep(None, now)
                 self._search.fail(now)
             case Purpose.REKEY:
                 self._rekeying.abandon()
@@ -567,6 +595,8 @@ class Tunnel:
         if quiet_ns < KEEPALIVE_PATIENCE_NS and now - self._kept_alive_at >= KEEPALIVE_NS:
             self._kept_alive_at = now
             self._send(TunnelKeepAlive(), now)
+        if quiet_ns < KEEPALIVE_PATIENCE_NS and self._standby.is_cold(now):
+            self._send(TunnelKeepAlive(), now, self.relay)
 
     def _heard(self) -> Instant:
         """When the peer last gave a sign of life."""
@@ -597,8 +627,13 @@ class Tunnel:
         )
         if verdict is Verdict.WELL:
             self._relay_watch.rest()
+            self._standby.count(seen.rx_bytes)
         elif self.path is not None and self.path.relayed:
             self._suspect_relay(self.path, now)
+        elif self._standby.suspect(seen.rx_bytes, now):
+            number = self._number()
+            challenge = PathChallenge(number)
+            self._ask(number, challenge, Purpose.STANDBY, now, destination=self.relay, tries=4)
         if verdict is Verdict.DEAD:
             self._declare_dead(now)
         if verdict is Verdict.WELL:
