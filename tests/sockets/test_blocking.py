@@ -1,18 +1,22 @@
 """Blocking sockets on a loop in a thread, between two stacks."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from typing import TypeVar
 
 import pytest
-from tests.stacks import BOB, join
+from tests.stacks import ALICE, BOB, join
 
 from ntmobile._core import Engine, Stack
-from ntmobile.sockets.blocking import NodeListener, NodeSocket
+from ntmobile.sockets.blocking import NodeDatagramSocket, NodeListener, NodeSocket
 from ntmobile.sockets.connecting import begin
 from ntmobile.sockets.events import Events
+from ntmobile.sockets.secure import server_side
+from ntmobile.sockets.server import Server
 from ntmobile.wire.endpoint import Endpoint, Host
 
 R = TypeVar("R")
@@ -51,6 +55,17 @@ class Place:
 
         return asyncio.run_coroutine_threadsafe(made(), self.loop).result()
 
+    def serve_tls(self, context: ssl.SSLContext) -> Server:
+        def make() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(asyncio.StreamReader(), _echo)
+
+        return self.do(
+            lambda: Server(self.bob, server_side(context, make), _owner, port=0, backlog=8)
+        )
+
+    def bind(self, events: Events) -> NodeDatagramSocket:
+        return self.do(lambda: NodeDatagramSocket(events, 0))
+
     def close(self) -> None:
         self.do(self.alice.close)
         self.do(self.bob.close)
@@ -64,6 +79,13 @@ class Place:
 
 def _owner(host: Host) -> str | None:
     return f"owner of {host}"
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 @pytest.fixture
@@ -140,3 +162,69 @@ def test_a_node_that_closes_ends_whoever_waits(place: Place) -> None:
 
         with pytest.raises(OSError, match="closed"):
             waiting.result()
+
+
+def test_tls_works_inside(place: Place, tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    client, context = tls
+    server = place.serve_tls(context)
+    with place.connect(server.port).start_tls(client, "bob.example") as secured:
+        secured.settimeout(60)
+        # The echo waits while nobody reads it: no more at once than fits on the way.
+        secured.sendall(MUCH[:200_000])
+        got = b""
+        while len(got) < 200_000 and (data := secured.recv(1 << 16)):
+            got += data
+
+        assert got == MUCH[:200_000]
+        assert secured.ssl_object.version() == "TLSv1.3"
+    place.do(server.close)
+
+
+def test_a_wrong_name_ends_tls_and_the_connection(
+    place: Place, tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    client, context = tls
+    server = place.serve_tls(context)
+    connection = place.connect(server.port)
+
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connection.start_tls(client, "eve.example")
+
+    with pytest.raises(OSError, match="closed"):
+        connection.recv(1)
+    place.do(server.close)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_datagrams_go_there_and_back(place: Place, family: int) -> None:
+    with place.bind(place.alice) as near, place.bind(place.bob) as far:
+        there, back = (str(ip_address(names[family])) for names in (BOB, ALICE))
+
+        assert near.sendto(b"ping", (there, far.port)) == 4
+        assert far.recvfrom(100) == (b"ping", (back, near.port))
+        far.sendto(MUCH[:5000], (back, near.port))
+        assert near.recvfrom(4000) == (MUCH[:4000], (there, far.port))
+
+
+def test_a_datagram_nobody_takes_is_told_and_one_that_does_not_come_is_a_time_out(
+    place: Place,
+) -> None:
+    with place.bind(place.alice) as near:
+        near.sendto(b"anybody?", (str(ip_address(BOB[0])), 9))
+
+        with pytest.raises(ConnectionRefusedError):
+            near.recvfrom(100)
+        near.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            near.recvfrom(100)
+
+
+def test_a_datagram_port_that_closes_ends_whoever_waits(place: Place) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        near = place.bind(place.alice)
+        waiting = threads.submit(near.recvfrom, 100)
+        near.close()
+
+        with pytest.raises(OSError, match="closed"):
+            waiting.result()
+    assert place.do(place.alice.__len__) == 0

@@ -105,11 +105,11 @@ def test_a_web_application_answers_httpx_and_curl_and_knows_who_asks(place: Plac
     try:
         assert serving.stdout.readline() == f"{url}\n"
 
-        by_httpx, by_blocking = (
+        by_httpx, by_aiohttp, by_blocking = (
             place.here.host.run(
                 place.here.command(str(EXAMPLES / f"{kind}_client.py"), place.there.fqdn)
             ).stdout
-            for kind in ("web", "blocking")
+            for kind in ("web", "aiohttp", "blocking")
         )
         by_curl = place.pc.host.run(["curl", "-sS", url]).stdout
     finally:
@@ -118,6 +118,7 @@ def test_a_web_application_answers_httpx_and_curl_and_knows_who_asks(place: Plac
 
     you = json.dumps({"you": place.here.fqdn}, separators=(",", ":"))
     assert by_httpx == f"{you}\n" * 2
+    assert by_aiohttp == f"{you}\nstill there?\n"
     assert by_blocking == f"{you}\nHTTP/1.1 200 OK\n"
     assert json.loads(by_curl) == {"you": place.pc.fqdn}
 

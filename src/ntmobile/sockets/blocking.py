@@ -10,14 +10,17 @@ What is sent and received goes to the stack directly, and not through the thread
 import asyncio
 import io
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ntmobile.runtime.clock import Clock
+from ntmobile.sockets.blocking_tls import SecureSocket
 from ntmobile.sockets.connecting import begin
 from ntmobile.sockets.events import CLOSED, ENDED, READABLE, WRITABLE, Events
 from ntmobile.sockets.node import Node
@@ -79,10 +82,21 @@ class BlockingNode:
         """As socket.create_server, on all of the node's own addresses; 0 takes a free port."""
         return self._do(self._listen(port, backlog))
 
+    def create_datagram_socket(self, port: int = 0) -> "NodeDatagramSocket":
+        """A UDP port for both families on all of the node's own addresses; 0 takes a free one."""
+        return self._do(self._bind(port))
+
+    def resolve(self, address: Address, family: int = 0) -> Address:
+        """Return a virtual address and port for a name and port; raises NameFailed."""
+        host, port = address
+        return str(self._do(self._node.names.hosts(host, family))[0]), port
+
+    async def _bind(self, port: int) -> "NodeDatagramSocket":
+        return NodeDatagramSocket(self._node.events, port)
+
     async def _connect(self, address: Address, seconds: float | None) -> "NodeSocket":
         async with asyncio.timeout(seconds):
-            remote = (await self._node.getaddrinfo(*address, type=socket.SOCK_STREAM))[0][4]
-            place = Endpoint.of(socket.inet_pton(_family(remote), remote[0]), remote[1])
+            place = Endpoint((await self._node.names.hosts(address[0]))[0], address[1])
             number, local = await begin(self._node.events, place)
         made = NodeSocket(self._node.events, number, local, place, self._node.whois(place.host))
         made.settimeout(seconds)
@@ -206,6 +220,10 @@ class NodeSocket(_Waiting):
         size = io.DEFAULT_BUFFER_SIZE if buffering < 1 else buffering
         return io.BufferedRWPair(raw, raw, size)
 
+    def start_tls(self, context: ssl.SSLContext, server_hostname: str | None) -> SecureSocket:
+        """Shake hands as a client and return what replaces this; raises ssl.SSLError, OSError."""
+        return SecureSocket(self, context, server_hostname)
+
     def getpeername(self) -> Address:
         """The peer's virtual address and port."""
         return str(self._remote.host), self._remote.port
@@ -274,6 +292,43 @@ class NodeListener(_Waiting):
         self.close()
 
 
+class NodeDatagramSocket(_Waiting):
+    """A UDP port with the methods of socket.socket; addresses are virtual, of both families."""
+
+    def __init__(self, events: Events, port: int) -> None:
+        """Made by BlockingNode, in the node's thread; raises OSError (EADDRINUSE)."""
+        number, self.port = events.stack.bind(port)
+        super().__init__(events, number)
+
+    def sendto(self, data: bytes | bytearray | memoryview, address: Address) -> int:
+        """As socket.sendto; `BlockingNode.resolve` makes an address of a name."""
+        there = Endpoint(ip_address(address[0]), address[1])
+        self._stack.send_to(self._number, there.host.packed, there.port, bytes(data))
+        return len(data)
+
+    def recvfrom(self, bufsize: int) -> tuple[bytes, Address]:
+        """As socket.recvfrom; raises TimeoutError, and what became of an earlier sendto."""
+        source, payload = self._until(READABLE, lambda: self._stack.receive_from(self._number))
+        there = Endpoint.of(*source)
+        return payload[:bufsize], (str(there.host), there.port)
+
+    def close(self) -> None:
+        """Gives the port back."""
+        if self._forget():
+            self._stack.unbind(self._number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 class _Raw(io.RawIOBase):
     """A NodeSocket as io sees it."""
 
@@ -292,7 +347,3 @@ class _Raw(io.RawIOBase):
 
     def write(self, data: Any) -> int:  # noqa: ANN401
         return self._connection.send(data)
-
-
-def _family(address: tuple[Any, ...]) -> socket.AddressFamily:
-    return socket.AF_INET if len(address) == 2 else socket.AF_INET6

@@ -16,8 +16,8 @@ from typing import Any
 import httpcore
 import httpx
 
-from ntmobile.errors import StateError
 from ntmobile.sockets.blocking import BlockingNode, NodeSocket
+from ntmobile.sockets.blocking_tls import SecureSocket
 from ntmobile.sockets.node import Node
 
 SocketOptions = Iterable[Any] | None
@@ -136,7 +136,7 @@ class _BlockingBackend(httpcore.NetworkBackend):
 
 
 class _BlockingStream(httpcore.NetworkStream):
-    def __init__(self, connection: NodeSocket) -> None:
+    def __init__(self, connection: NodeSocket | SecureSocket) -> None:
         self._connection = connection
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -158,12 +158,14 @@ class _BlockingStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        raise StateError(
-            "https over a blocking node is not built; the tunnel is encrypted: use http, "
-            "or httpx.AsyncClient"
-        )
+        assert isinstance(self._connection, NodeSocket), "httpcore asks once"
+        with _as_httpcore(httpcore.ConnectTimeout, httpcore.ConnectError):
+            self._connection.settimeout(timeout)
+            return _BlockingStream(self._connection.start_tls(ssl_context, server_hostname))
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401
+        if info == "ssl_object":
+            return getattr(self._connection, "ssl_object", None)
         places = {
             "client_addr": self._connection.getsockname,
             "server_addr": self._connection.getpeername,
