@@ -83,10 +83,9 @@ class Nodes:
         self.world.bring_up(*made)
         self.served, self.unserved, self.pc = made
         for node in (self.served, self.unserved):
-            # Before it registers: so RS knocks at a port that is mapped.
+            # After it registered: RS has knocked in vain, and must knock again.
             node.ntm("set", "map-port=yes")
-            node.ntm("down")
-            node.ntm("up")
+        wait_until(self.router.ports, "a port to be mapped", GUARD_S)
 
     def path(self, node: NtmNode, peer: NtmNode) -> str:
         """How a node reaches another, newly."""

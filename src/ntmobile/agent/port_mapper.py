@@ -52,8 +52,13 @@ class PortMapper:
         protect: Protect = unprotected,
         protocols: tuple[MappingProtocol, ...] = ALL,
         find: Callable[[tuple[LocalAddress, ...]], Place | None] | None = None,
+        tell: Callable[[Endpoint | None], None] = lambda external: None,
     ) -> None:
-        """Port is the node's UDP port; Nothing is asked before `follow`."""
+        """Port is the node's UDP port. Nothing is asked before `follow`.
+
+        tell is called with where others get in, and None when they do not any more.
+        """
+        self._tell = tell
         self._protect = protect
         self._port = port
         self._clock = clock
@@ -86,6 +91,8 @@ class PortMapper:
         place = self._find(addresses)
         if place == self._place:
             return
+        if self.mapped is not None:
+            self._tell(None)
         self._leave()
         self._place = place
         self.settled = place is None
@@ -167,10 +174,12 @@ class PortMapper:
 
     def _handle_event(self, event: PortMapped | PortUnmapped) -> None:
         match event:
-            case PortMapped(protocol):
+            case PortMapped(protocol, external):
                 _LOG.info("port mapped", protocol=str(protocol))
+                self._tell(None if event.behind_another_nat else external)
             case PortUnmapped(reason):
                 self.reason = reason
+                self._tell(None)
                 _LOG.info("no port mapped", reason=reason)
         self.settled = True
         self.changed.ring()

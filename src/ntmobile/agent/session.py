@@ -243,6 +243,7 @@ class Session:
                 self._entropy,
                 self._tasks,
                 protect=self._model.protect,
+                tell=self._take_opened,
             )
             stack.push_async_callback(self.port_mapper.close)
             self.links: Uplinks = await stack.enter_async_context(
@@ -401,6 +402,11 @@ class Session:
 
     def _take_finding(self, finding: Finding | None) -> None:
         self.driver.do(lambda now: self.node.handle_finding(finding, now))
+
+    def _take_opened(self, external: Endpoint | None) -> None:
+        """The router lets others in there, or no more: the DC is told at once."""
+        if self.node.whereabouts.show_opened(external) and self.logged_in:
+            self.driver.do(self.node.wake)
 
     def _take_newest_port(self, port: int) -> None:
         self.driver.do(lambda now: self.node.handle_newest_port(port, now))

@@ -67,7 +67,7 @@ class Meeting:
     connected: bool
     direct: bool
     first_ms: float
-    """From the application's question to a tunnel that stands."""
+    """From the node's question to its DC until a tunnel stands."""
     direct_ms: float | None
     """The same to the direct path; None where there is none."""
     probes: int
@@ -119,7 +119,7 @@ class Matrix:
             self.foretold(here, there),
             "pong" in pinged.stdout,
             path["path"]["kind"] == "direct",
-            path["established_ms"],
+            _first_ms(steps),
             _direct_ms(steps) if path["path"]["kind"] == "direct" else None,
             sum(each.is_probe for each in (*steps, *_steps(cn, mn))),
             max(self._tracked("a", here, "b", there), self._tracked("b", there, "a", here)),
@@ -153,7 +153,7 @@ def _steps(node: NtmNode, peer: NtmNode) -> list[_Step]:
         step = _Step(-1000 * float(ago_s), arrow == "->", message.strip())
         if message.startswith("Direction Request"):
             found = [step]
-        elif there == peer.fqdn:
+        elif there in (peer.fqdn, "RS"):
             found.append(step)
     return found
 
@@ -161,6 +161,12 @@ def _steps(node: NtmNode, peer: NtmNode) -> list[_Step]:
 def _kind(node: NtmNode, peer: NtmNode) -> str:
     kind: str = node.peer(peer)["path"]["kind"]
     return kind
+
+
+def _first_ms(steps: list[_Step]) -> float:
+    """From the Direction Request to the Tunnel Response."""
+    answers = [step.at_ms for step in steps if step.message.startswith("Tunnel Response")]
+    return answers[0] - steps[0].at_ms
 
 
 def _direct_ms(steps: list[_Step]) -> float | None:

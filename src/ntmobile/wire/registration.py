@@ -122,6 +122,9 @@ class RegistrationRequest(Message, frozen=True, tag=1):
     """NS that it could not reach, or that did not know it."""
     interval_s: Seconds = 0
     """Between UDP keep-alives, where the network allows longer ones; 0: as the DC says."""
+    opened: Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=2)] = ()
+    """Where a router says that it lets anybody in to the node's port. The DC believes it when an
+    RS knocked there and got in."""
 
 
 class RegistrationResponse(Message, frozen=True, tag=2):

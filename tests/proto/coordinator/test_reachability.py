@@ -133,6 +133,49 @@ def test_where_a_knock_got_in_nobody_knocks_again() -> None:
     assert "ReachabilityProbe" not in rig.relay.kinds()
 
 
+OPENED = Endpoint(PLACES[ALICE].host, 50500)
+
+
+def test_a_port_that_a_router_opened_after_the_registration_is_knocked_at_at_once() -> None:
+    for opened in (OPENED, PLACES[ALICE]):
+        rig = Rig()
+        node = rig.node(ALICE, 1)
+        assert probe(rig).target == PUBLIC
+        assert reachable(rig) == ()
+
+        rig.register(node, opened=(opened,))
+        knocked = probe(rig)
+        assert reachable(rig) == (), "a router may say what it likes"
+        rig.ask(node, ReachabilityReport(knocked.token))
+
+        assert (knocked.target, reachable(rig)) == ((opened,), (opened,))
+
+
+def test_a_port_that_the_router_closed_counts_no_more() -> None:
+    rig = Rig()
+    node = rig.node(ALICE, 1)
+    probe(rig)
+    rig.register(node, opened=(OPENED,))
+    rig.ask(node, ReachabilityReport(probe(rig).token))
+    assert reachable(rig) == (OPENED,)
+
+    rig.register(node)
+
+    assert reachable(rig) == ()
+
+
+def test_nobody_is_knocked_at_elsewhere_than_where_the_node_is_seen() -> None:
+    rig = Rig()
+    node = rig.node(ALICE, 1)
+    probe(rig)
+
+    rig.register(node, opened=(PLACES[CAROL],))
+
+    assert rig.relay is not None
+    assert "ReachabilityProbe" not in rig.relay.kinds()
+    assert reachable(rig) == ()
+
+
 def probe(rig: Rig) -> ReachabilityProbe:
     assert rig.relay is not None
     return rig.acknowledge(rig.relay, ReachabilityProbe)

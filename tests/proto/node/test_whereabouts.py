@@ -87,12 +87,20 @@ def test_behind_a_port_that_the_router_opened_there_is_no_nat() -> None:
     here = at_home()
     here.handle_finding(found(frozenset({APD}), frozenset({APD})))
     closed = here.nat
-    here.show_opened(OPENED)
+    assert here.show_opened(OPENED)
+    assert not here.show_opened(OPENED), "that is no news"
 
     assert closed == NatKind(APD, APD, PortAssignment.SEQUENTIAL)
     assert (here.told, here.nat) == ((OPENED, MAPPED, IPV6), NatKind())
-    here.show_opened(None)
+    assert here.show_opened(None)
     assert (here.told, here.nat) == ((MAPPED, IPV6), closed)
+
+
+def test_a_port_of_a_router_behind_another_nat_is_told_to_nobody() -> None:
+    here = at_home()
+    here.show_opened(Endpoint("100.64.0.9", 50000))
+
+    assert (here.told, here.opened, here.nat) == ((MAPPED, IPV6), (), None)
 
 
 def test_the_newest_port_is_asked_for_once_at_a_time_and_told_once() -> None:

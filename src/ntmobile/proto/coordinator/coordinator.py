@@ -442,6 +442,7 @@ class Coordinator:
                 stored = self._with_served_token(node, stored)
                 moved = not set(stored.mapped) <= set(node.stored.mapped)
                 node.move(stored)
+                node.open(request.opened)
                 node.untold = False
                 if moved:
                     node.conversation.readdress(self._common.places(node, now), now)

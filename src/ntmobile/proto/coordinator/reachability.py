@@ -42,7 +42,7 @@ class Reachability:
 
     def check(self, node: Node, now: Instant) -> None:
         """Have every address of the node knocked at where no knock got in, now and then."""
-        for endpoint in node.stored.mapped:
+        for endpoint in node.places:
             relay = self._stranger(endpoint.version)
             last = node.knocked_again.get(endpoint)
             waits = last is not None and now - last < KNOCK_AGAIN_NS

@@ -53,6 +53,8 @@ class Node:
     """The same, and when last."""
     proven: set[Endpoint] = field(default_factory=set)
     """Those where the knock got in."""
+    opened: tuple[Endpoint, ...] = ()
+    """Where its router is said to let anybody in, at an address that it is seen with."""
     heard: tuple[Endpoint, Instant] | None = None
     """Where an authentic datagram of it last came from, and when."""
     refused: Reason | None = None
@@ -104,6 +106,15 @@ class Node:
             known.insert(0, self.heard[0])
         return tuple(dict.fromkeys(known))
 
+    @property
+    def places(self) -> tuple[Endpoint, ...]:
+        """Where a stranger may reach it: what its router opened comes first."""
+        return tuple(dict.fromkeys((*self.opened, *self.stored.mapped)))
+
+    def reachable(self, now: Instant) -> tuple[Endpoint, ...]:
+        """Where a stranger reaches it, as far as that is known."""
+        return tuple(endpoint for endpoint in self.places if self.is_reachable(endpoint, now))
+
     def is_reachable(self, endpoint: Endpoint, now: Instant) -> bool:
         """Whether a stranger reaches this mapped address, or may well (see reachability)."""
         if self.may_sleep and endpoint not in self.stored.local:
@@ -117,9 +128,19 @@ class Node:
     def move(self, stored: StoredNode) -> None:
         """Take a new registration: what was found out of addresses it lost is forgotten."""
         self.stored = stored
-        self.knocked = {end: at for end, at in self.knocked.items() if end in stored.mapped}
-        self.knocked_again = {end: self.knocked_again[end] for end in self.knocked}
-        self.proven &= set(stored.mapped)
+        self.open(self.opened)
+
+    def open(self, opened: tuple[Endpoint, ...]) -> None:
+        """Its router lets anybody in there, it says: what was found out of that is found anew."""
+        hosts = {endpoint.host for endpoint in self.stored.mapped if not endpoint.is_web}
+        opened = tuple(endpoint for endpoint in opened if endpoint.host in hosts)
+        stale, self.opened = set(opened) ^ set(self.opened), opened
+        places = set(self.places)
+        self.knocked = {end: at for end, at in self.knocked.items() if end in places}
+        self.knocked_again = {
+            end: at for end, at in self.knocked_again.items() if end in places - stale
+        }
+        self.proven &= places - stale
 
     def information(self, now: Instant, *, private: bool, sleeps: bool = False) -> NodeInformation:
         """What may be told of it; its private addresses only if so said."""
@@ -133,7 +154,7 @@ class Node:
             stored.identity,
             _told(mapped) if not stored.relay_only else _unspecified(stored.mapped),
             stored.local if private and not stored.relay_only else (),
-            tuple(endpoint for endpoint in mapped if self.is_reachable(endpoint, now)),
+            () if stored.relay_only else self.reachable(now),
             stored.groups,
             ciphers if stored.aes else ciphers[::-1],
             sleeps,

@@ -113,22 +113,16 @@ class Node:
         own = settings.user, settings.name, settings.domain, identity
         self._login = Login(*own, self._journal, self._next_id)
         self._registration = Registration(
-            settings, self._reachable_coordinators, lambda: self._credentials.certificate
+            settings,
+            self._reachable_coordinators,
+            lambda: self._credentials.certificate,
+            lambda: self.whereabouts.opened,
         )
         self._fallback = Fallback(entropy)
         self._queries = Queries()
+        shared = self.keyring, self._challenger, self._journal, self._queries
         self._peers = Peers(
-            settings,
-            identity,
-            observations,
-            entropy,
-            self.keyring,
-            self._challenger,
-            self._journal,
-            self._queries,
-            pins,
-            self._trust,
-            self._credentials,
+            settings, identity, observations, entropy, *shared, pins, self._trust, self._credentials
         )
         self.whereabouts = self._peers.whereabouts
         known = settings.fqdn, self.keyring, entropy, self._journal

@@ -64,10 +64,12 @@ class Registration:
         settings: NodeSettings,
         coordinators: Callable[[], tuple[Endpoint, ...]],
         certificate: Callable[[], bytes] = bytes,
+        opened: Callable[[], tuple[Endpoint, ...]] = tuple,
     ) -> None:
         """coordinators gives the DC's addresses of the families the node has now; certificate
-        the folded one that peers are to be shown from now.
+        the folded one that peers are to be shown from now; opened where a router lets others in.
         """
+        self._opened = opened
         self._certificate = certificate
         self._settings = settings
         self._coordinators = coordinators
@@ -255,6 +257,7 @@ class Registration:
             kntmns=self._content(),
             failed=failed,
             interval_s=self._interval_s,
+            opened=self._opened(),
         )
 
     def _stand(self, family: int, response: RegistrationResponse, now: Instant) -> None:

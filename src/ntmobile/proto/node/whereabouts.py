@@ -62,13 +62,20 @@ class Whereabouts:
     @property
     def told(self) -> tuple[Endpoint, ...]:
         """What may be told of, before anything is left out: what the router opened comes first."""
-        opened = () if self._opened is None else (self._opened,)
-        return tuple(dict.fromkeys((*opened, *self.mapped)))
+        return tuple(dict.fromkeys((*self.opened, *self.mapped)))
+
+    @property
+    def opened(self) -> tuple[Endpoint, ...]:
+        """Where the router lets anybody in, unless the node is seen elsewhere: another NAT is
+        before that router then."""
+        hosts = {endpoint.host for endpoint in self.mapped}
+        opened = self._opened
+        return () if opened is None or (hosts and opened.host not in hosts) else (opened,)
 
     @property
     def nat(self) -> NatKind | None:
         """What is before the node in IPv4; behind a port that the router opened, nothing."""
-        if self._opened is not None:
+        if self.opened:
             return NatKind()
         return self._nat
 
@@ -77,10 +84,14 @@ class Whereabouts:
         if mapped != self.mapped:
             self.mapped, self._news = mapped, True
 
-    def show_opened(self, external: Endpoint | None) -> None:
-        """The router lets anybody in there to the node's port; None: nowhere."""
-        if external != self._opened:
-            self._opened, self._news = external, True
+    def show_opened(self, external: Endpoint | None) -> bool:
+        """The router lets anybody in there to the node's port; None: nowhere. Whether that is new:
+        then the DC should be told, by a registration."""
+        if external == self._opened:
+            return False
+        self._opened = external
+        self._news = True
+        return True
 
     def move(self) -> None:
         """Another network: nothing is known of it."""
