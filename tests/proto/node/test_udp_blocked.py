@@ -1,15 +1,23 @@
 """A node whose network lets no UDP pass. Ours: docs/protocol.md sections 3, 7 and 8."""
 
+from msgspec.structs import replace
 from tests.proto.node.rig import ELSEWHERE, V4, V6, Peer, Rig, connected
 from tests.proto.parts import BOB, DC, DC6, HERE, RS, THERE, drain
 
-from ntmobile.proto.io import Transmit
+from ntmobile.proto.io import StreamOpen, Transmit
 from ntmobile.proto.node.events import CloseWeb, OpenWeb, Registered, SetPath, WebCommand
 from ntmobile.proto.node.fallback import PATIENCE_NS
 from ntmobile.time import SECOND
+from ntmobile.wire.datagram import Signal
 from ntmobile.wire.direction import RouteDirection
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.registration import RegistrationRequest, Superseded
+from ntmobile.wire.notification import NotificationPlace
+from ntmobile.wire.registration import (
+    KeepAliveChoice,
+    RegistrationRequest,
+    RegistrationResponse,
+    Superseded,
+)
 from ntmobile.wire.stun import BindingRequest, BindingResponse, is_stun
 from ntmobile.wire.web import WebPlace
 
@@ -87,6 +95,29 @@ def test_a_node_where_neither_gets_through_says_so_and_goes_on_trying() -> None:
     assert rig.node.view().web_refused
     rig.pass_time(60)
     assert rig.webs[1:3] == [CloseWeb(DC), OpenWeb(DC, DC_WEB, relay=False)]
+
+
+NS = (Endpoint("192.0.2.40", 4434), Endpoint("2001:db8::40", 4434))
+
+
+class Held(Blocked):
+    """Its DC gives the node, which chose TCP, an NS."""
+
+    def _dc_answer(self, message: Signal, place: Endpoint) -> Signal | None:
+        answer = super()._dc_answer(message, place)
+        if not isinstance(answer, RegistrationResponse):
+            return answer
+        told = NotificationPlace("ns.example.org", NS, b"\x01" * 8, b"\x02" * 32, 86400)
+        return replace(answer, keepalive=KeepAliveChoice.TCP, notification=told)
+
+
+def test_the_connection_to_ns_needs_no_websocket_only_an_address_of_its_family() -> None:
+    """And its name, should an HTTP proxy be all that leads out."""
+    rig = Held(V4)
+    rig.node.reach.choose(KeepAliveChoice.TCP, 0, rig.now)
+    rig.opened()
+
+    assert drain(rig.node.poll_stream) == [StreamOpen(1, NS[0], "ns.example.org")]
 
 
 def test_of_two_families_the_registration_by_websocket_is_one() -> None:
