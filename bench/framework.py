@@ -61,6 +61,7 @@ def main() -> None:
     options = parse()
     speeds: dict[str, list[Speed]] = {}
     ratios: list[float] = []
+    costs: list[float] = []
     for number in range(options.rounds):
         for name, run in available():
             print(f"round {number + 1}: {name}", file=sys.stderr)
@@ -69,10 +70,12 @@ def main() -> None:
         alone, beside = idle(options.seconds)
         speeds.setdefault(BESIDE_IDLE, []).extend(beside)
         ratios.append(total(beside) / total(alone))
+        costs.append(cost(beside) / cost(alone))
     print(f"{MANY:,} at once, then {CHURN:,} one after the other", file=sys.stderr)
     report = {
         "streams": {name: [asdict(run) for run in runs] for name, runs in speeds.items()},
-        "idle_ratio": ratios,
+        "idle_speed_ratio": ratios,
+        "idle_cpu_ratio": costs,
         "connections": connections(),
     }
     print(json.dumps(report, indent=2) if options.json else as_table(report))
@@ -144,6 +147,10 @@ def total(speeds: list[Speed]) -> float:
     return sum(speed.gbit_s for speed in speeds)
 
 
+def cost(speeds: list[Speed]) -> float:
+    return sum(speed.cpu_s_per_gb for speed in speeds)
+
+
 def connections() -> list[dict[str, Any]]:
     """What both ends hold after each step; a leak shows between the last two."""
     steps = (("usage", 0), ("churn", 500), ("idle", IDLE), ("drop", 0), ("busy", MANY))
@@ -203,9 +210,11 @@ def as_table(report: dict[str, Any]) -> str:
     if "iroh" in medians:
         times = medians[FRAMEWORK]["gbit_s"] / medians["iroh"]["gbit_s"]
         lines.append(f"  the framework type is {times:.0f} times as fast as iroh")
-    each = ", ".join(f"{ratio:.2f}" for ratio in report["idle_ratio"])
-    median = statistics.median(report["idle_ratio"])
-    lines.append(f"  beside {IDLE:,} idle ones: {median:.2f} of alone ({each})")
+    for what in ("speed", "cpu"):
+        ratios = report[f"idle_{what}_ratio"]
+        each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        median = statistics.median(ratios)
+        lines.append(f"  beside {IDLE:,} idle ones: {what} {median:.2f} of alone ({each})")
     lines += ["", "connections"]
     for row in report["connections"]:
         for end in ("client", "server"):

@@ -67,7 +67,11 @@ pub fn split_v6(packet: &[u8], inner: &Inner, mtu: usize, identification: u32) -
         .chunks(size)
         .enumerate()
         .map(|(at, piece)| {
-            let more = if at + 1 == pieces { before & MORE_V6 } else { MORE_V6 };
+            let more = if at + 1 == pieces {
+                before & MORE_V6
+            } else {
+                MORE_V6
+            };
             let place = (before & !7).wrapping_add((at * size) as u16) | more;
             let mut fragment = header.to_vec();
             put(&mut fragment, 4, (FRAGMENT_HEADER + piece.len()) as u16);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ntmobile_capsule::checksum::{finish_ipv4, put, word};
-use ntmobile_capsule::{Inner, split};
+use ntmobile_capsule::{Inner, split, split_v6};
 use smoltcp::time::{Duration, Instant};
 
 use crate::packet::host;
@@ -145,34 +145,18 @@ pub(crate) fn cut(mut packet: Vec<u8>, mtu: usize, number: u32) -> Vec<Vec<u8>> 
     if packet.len() <= mtu {
         return vec![packet];
     }
-    if packet[0] >> 4 == 6 {
-        return cut_v6(&packet, mtu, number);
+    let v6 = packet[0] >> 4 == 6;
+    if !v6 {
+        put(&mut packet, 4, number as u16);
+        // It may be cut: not "don't fragment".
+        put(&mut packet, 6, 0);
+        finish_ipv4(&mut packet[..20]);
     }
-    put(&mut packet, 4, number as u16);
-    // It may be cut: not "don't fragment".
-    put(&mut packet, 6, 0);
-    finish_ipv4(&mut packet[..20]);
-    Inner::parse(&packet).map_or_else(|_| Vec::new(), |inner| split(&packet, &inner, mtu))
-}
-
-fn cut_v6(packet: &[u8], mtu: usize, number: u32) -> Vec<Vec<u8>> {
-    let (head, payload) = packet.split_at(IPV6_HEADER);
-    let size = (mtu - IPV6_HEADER - FRAGMENT_HEADER) / 8 * 8;
-    let pieces = payload.chunks(size).enumerate();
-    pieces
-        .map(|(at, piece)| {
-            let last = (at + 1) * size >= payload.len();
-            let place = (at * size) as u16 | u16::from(!last);
-            let mut fragment = head.to_vec();
-            fragment[6] = FRAGMENT;
-            put(&mut fragment, 4, (FRAGMENT_HEADER + piece.len()) as u16);
-            fragment.extend_from_slice(&[head[6], 0]);
-            fragment.extend_from_slice(&place.to_be_bytes());
-            fragment.extend_from_slice(&number.to_be_bytes());
-            fragment.extend_from_slice(piece);
-            fragment
-        })
-        .collect()
+    match Inner::parse(&packet) {
+        Ok(inner) if v6 => split_v6(&packet, &inner, mtu, number),
+        Ok(inner) => split(&packet, &inner, mtu),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// Writes the lengths of a packet that is whole again.

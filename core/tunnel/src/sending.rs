@@ -5,8 +5,8 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use ntmobile_capsule::{
-    Checksum, Dropped, Form, HEADER, Inner, Missing, OVERHEAD, ReceiveState, Super, TRAILER, clamp,
-    Kind, LEAST_V6, ecn, finish_at, icmp, split, split_v6,
+    Checksum, Dropped, Form, HEADER, Inner, Kind, LEAST_V6, Missing, OVERHEAD, ReceiveState, Super,
+    TRAILER, clamp, ecn, finish_at, icmp, split, split_v6,
 };
 use ntmobile_port::{Address, Pair};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
