@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ntmobile.agent.links import OWN_TUN_PREFIX
 from ntmobile.lab.errors import LabError
+from ntmobile.lab.host import Host
 from ntmobile.lab.ntm import NtmNode, World
 from ntmobile.vpn.configuration import DNS_IPV4
-from ntmobile.vpn.linux import MARK
+from ntmobile.vpn.linux import MARK, PRIORITY
 from tests.system import vpn_unprotected
 from tests.system.phones import NOBODY, Phone
 from tests.system.programs import HELLO, PACED, Programs
@@ -26,6 +28,11 @@ class Place:
     pc: NtmNode
     node: "subprocess.Popen[str]"
     programs: Programs
+    system: "subprocess.Popen[str]"
+    before: str
+    """The machine's resolv.conf without a VPN."""
+    web: Host
+    """A server on the internet that is no node."""
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +46,12 @@ def place(world: World) -> Place:
     phone.login()
     pc = world.node("pc", "bob", net, office)
     programs = Programs(world.directory / "served")
-    for each in (phone.host, pc.host):
+    web = world.lab.host("web", world.internet)
+    for each in (phone.host, pc.host, web):
         programs.serve_web(each)
-    phone.start_system("--lockdown")
-    return Place(world, phone, pc, phone.start_node(), programs)
+    before = phone.host.path("/etc/resolv.conf").read_text()
+    system = phone.start_system("--lockdown")
+    return Place(world, phone, pc, phone.start_node(), programs, system, before, web)
 
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
@@ -90,7 +99,7 @@ def test_a_short_name_is_another_node_of_the_same_user(place: Place) -> None:
 
 def test_nothing_leaves_past_the_device_in_lockdown(place: Place) -> None:
     with pytest.raises(LabError):
-        place.phone.curl(f"http://{place.pc.host.ipv4}/hello.txt")
+        place.phone.curl(f"http://{place.web.ipv4}/hello.txt")
 
 
 def test_a_download_survives_a_move_that_the_system_tells(place: Place) -> None:
@@ -115,3 +124,18 @@ def test_only_a_node_whose_sockets_are_protected_starts_again_in_lockdown(place:
     assert failed.returncode == 1
     assert "ntmobile.errors.Remedy" in failed.stderr
     assert place.phone.curl(f"http://{place.pc.fqdn}/hello.txt") == HELLO
+
+
+def test_at_its_end_the_system_gives_everything_back(place: Place) -> None:
+    phone = place.phone.host
+    assert f"{PRIORITY}:" in phone.run(["ip", "rule"]).stdout
+
+    for process in (place.node, place.system):
+        process.terminate()
+        assert process.wait() == 0
+
+    rules = phone.run(["ip", "rule"]).stdout + phone.run(["ip", "-6", "rule"]).stdout
+    assert f"{PRIORITY}:" not in rules
+    assert phone.path("/etc/resolv.conf").read_text() == place.before
+    assert OWN_TUN_PREFIX not in phone.run(["ip", "-br", "link"]).stdout
+    assert place.phone.curl(f"http://{place.web.ipv4}/hello.txt") == HELLO
