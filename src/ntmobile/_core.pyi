@@ -287,10 +287,11 @@ class Capsules:
         what lies beyond its last byte was. At most 1024 bytes, one if nothing lacks.
         """
 
-    def missing(self, epoch: int, highest: int, bitmap: bytes) -> list[bytes]:
-        """The kept capsules that a peer with this receive state lacks, oldest first.
+    def missing(self, *told: tuple[int, int, bytes]) -> list[bytes]:
+        """The kept capsules that a peer with these receive states lacks, oldest first.
 
-        They are the very bytes sent before. Later epochs are missing as a whole.
+        Each is of one epoch. They are the very bytes sent before. Epochs later than the oldest
+        told, and not told themselves, are missing as a whole.
         """
 
 @final
@@ -503,8 +504,8 @@ class Engine:
     def receive_state(self, index: int) -> tuple[int, int, bytes] | None:
         """As Capsules.receive_state."""
 
-    def resend(self, index: int, epoch: int, highest: int, bitmap: bytes) -> int:
-        """Sends again what a peer with this receive state lacks; how many capsules."""
+    def resend(self, index: int, *told: tuple[int, int, bytes]) -> int:
+        """Sends again what a peer with these receive states lacks; how many capsules."""
 
     def shrink(self, index: int) -> None:
         """Gives back the resend memory that a silent tunnel does not need."""

@@ -196,7 +196,7 @@ def test_nothing_is_resent_to_a_peer_that_lacks_nothing(ends: tuple[End, End]) -
     here, there = ends
     tunnel(here, there)
 
-    here.do(Resend(HERE, ReceiveState(0, 0, b"\x01")), RefuseAddress(PEER[0]))
+    here.do(Resend(HERE, (ReceiveState(0, 0, b"\x01"),)), RefuseAddress(PEER[0]))
 
     assert here.loops.counters["resent"] == 0
 

@@ -281,7 +281,7 @@ def test_what_was_lost_in_a_hole_is_sent_again_through_the_new_path(
     state = pair.bob.receive_state(INDEX["bob"])
     assert state is not None
 
-    again = pair.alice.resend(INDEX["alice"], *state)
+    again = pair.alice.resend(INDEX["alice"], state)
 
     arrived = [InnerDatagram.read(receive(pair.bob_device)) for _ in range(5)]
     assert again == 5
@@ -295,7 +295,7 @@ def test_what_did_arrive_is_not_sent_again(pair: "Pair") -> None:
     state = pair.bob.receive_state(INDEX["bob"])
     assert state is not None
 
-    assert pair.alice.resend(INDEX["alice"], *state) == 0
+    assert pair.alice.resend(INDEX["alice"], state) == 0
 
 
 def test_a_refusal_of_the_system_is_told_once(pair: "Pair") -> None:

@@ -89,7 +89,7 @@ def test_what_was_lost_is_sent_again_unchanged_and_only_that() -> None:
     pair.a.sent.clear()
 
     (state,) = pair.b.plane.receive_state(1)
-    pair.a.plane.execute(Resend(1, state))
+    pair.a.plane.execute(Resend(1, (state,)))
 
     assert [capsule for _, capsule, _ in pair.a.sent] == sent[1:3]
 

@@ -163,13 +163,12 @@ impl Log {
         self.open = false;
     }
 
-    /// What the peer that reported `state` has not received, oldest first:
-    /// everything of later epochs and what its own epoch misses.
-    pub fn missing<'a>(&'a self, state: &ReceiveState) -> Vec<Missing<'a>> {
-        let wanted = Wanted {
-            generation: self.generations[state.epoch.slot()],
-            state,
-        };
+    /// What the peer that reported `told` has not received, oldest first: what
+    /// each of those epochs misses, and everything of epochs later than the
+    /// oldest of them that it did not tell of.
+    pub fn missing<'a>(&'a self, told: &[&ReceiveState]) -> Vec<Missing<'a>> {
+        let generation = |state: &ReceiveState| self.generations[state.epoch.slot()];
+        let wanted = Wanted(told.iter().map(|&told| (generation(told), told)).collect());
         let kept = self.flows.iter().filter_map(|newest| {
             let bytes = newest.kept.as_deref()?;
             wanted.includes(newest.position).then_some(Missing {
@@ -334,22 +333,23 @@ impl Run {
     }
 }
 
-struct Wanted<'s> {
-    generation: u32,
-    state: &'s ReceiveState,
-}
+/// What the peer told, each with the generation of its epoch.
+struct Wanted<'s>(Vec<(u32, &'s ReceiveState)>);
 
 impl Wanted<'_> {
     fn includes(&self, position: Position) -> bool {
-        if position.generation != self.generation {
-            return position.generation > self.generation;
-        }
-        let Some(back) = self.state.highest.checked_sub(position.counter) else {
+        let Self(told) = self;
+        let same = |(generation, _): &&(u32, _)| *generation == position.generation;
+        let Some((_, state)) = told.iter().find(same) else {
+            let oldest = told.iter().map(|(generation, _)| *generation).min();
+            return oldest.is_some_and(|oldest| position.generation > oldest);
+        };
+        let Some(back) = state.highest.checked_sub(position.counter) else {
             return true;
         };
         let byte = usize::try_from(back / 8)
             .ok()
-            .and_then(|at| self.state.bitmap.get(at));
+            .and_then(|at| state.bitmap.get(at));
         byte.is_some_and(|byte| byte >> (back % 8) & 1 == 0)
     }
 }

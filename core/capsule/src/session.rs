@@ -90,10 +90,10 @@ impl Session {
         self.opener.receive_state()
     }
 
-    /// The kept capsules that the peer that reported `state` misses, oldest first.
-    pub fn missing(&self, state: &ReceiveState) -> Vec<&[u8]> {
+    /// The kept capsules that the peer that reported `told` misses, oldest first.
+    pub fn missing(&self, told: &[&ReceiveState]) -> Vec<&[u8]> {
         self.log
-            .missing(state)
+            .missing(told)
             .into_iter()
             .flat_map(|missing| missing.bytes.chunks(missing.stride))
             .collect()

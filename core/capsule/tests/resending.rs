@@ -50,8 +50,8 @@ impl End {
         self.log.commit(capsule, counter, active, flow);
     }
 
-    fn missing(&self, state: &ReceiveState) -> Vec<Vec<u8>> {
-        let runs = self.log.missing(state);
+    fn missing(&self, told: &[&ReceiveState]) -> Vec<Vec<u8>> {
+        let runs = self.log.missing(told);
         runs.iter()
             .flat_map(|run| run.bytes.chunks(run.stride))
             .map(<[u8]>::to_vec)
@@ -103,7 +103,7 @@ proptest! {
         prop_assume!(peer.receive_state().is_some());
         let state = peer.receive_state().expect("just checked");
 
-        prop_assert_eq!(end.missing(&state), lost);
+        prop_assert_eq!(end.missing(&[&state]), lost);
     }
 
     #[test]
@@ -112,7 +112,7 @@ proptest! {
         lengths.iter().for_each(|length| end.seal(*length, 0));
         let nothing = ReceiveState { epoch: epoch_of(3), highest: 0, bitmap: vec![] };
 
-        let runs = end.log.missing(&nothing);
+        let runs = end.log.missing(&[&nothing]);
 
         let mut all = Vec::new();
         for run in runs {
@@ -130,7 +130,7 @@ fn a_busy_tunnel_keeps_four_mebibytes() {
     let mut end = End::new(&Budget::new(64 << 20));
     (0..10_000).for_each(|_| end.seal(1400, 1));
 
-    let kept: usize = end.missing(&nearly_nothing()).iter().map(Vec::len).sum();
+    let kept: usize = end.missing(&[&nearly_nothing()]).iter().map(Vec::len).sum();
 
     assert!((15 * CHUNK..=16 * CHUNK).contains(&kept), "{kept} bytes");
 }
@@ -144,7 +144,7 @@ fn the_newest_capsule_of_a_quiet_flow_outlives_a_busy_one() {
     }
     (0..10_000).for_each(|_| end.seal(1400, 1000));
 
-    let first: Vec<u64> = counters(&end.missing(&nearly_nothing()));
+    let first: Vec<u64> = counters(&end.missing(&[&nearly_nothing()]));
 
     let quiet: BTreeSet<u64> = first
         .iter()
@@ -164,7 +164,7 @@ fn a_silent_tunnel_gives_its_memory_back_but_not_the_newest_capsules() {
 
     end.log.shrink();
 
-    let left = end.missing(&nearly_nothing());
+    let left = end.missing(&[&nearly_nothing()]);
     assert!(left.iter().map(Vec::len).sum::<usize>() <= CHUNK + 100);
     assert!(counters(&left).contains(&1));
     assert!(counters(&left).contains(&10_001));
@@ -180,7 +180,7 @@ fn all_tunnels_together_stay_within_the_budget_and_one_chunk_each() {
 
     let kept: usize = ends
         .iter()
-        .flat_map(|end| end.missing(&nearly_nothing()))
+        .flat_map(|end| end.missing(&[&nearly_nothing()]))
         .map(|capsule| capsule.len())
         .sum();
 
@@ -188,7 +188,7 @@ fn all_tunnels_together_stay_within_the_budget_and_one_chunk_each() {
     drop(ends);
     let mut next = End::new(&budget);
     (0..2000).for_each(|_| next.seal(1400, 1));
-    assert!(next.missing(&nearly_nothing()).len() > 1400);
+    assert!(next.missing(&[&nearly_nothing()]).len() > 1400);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn later_epochs_are_missing_as_a_whole_and_earlier_ones_not_at_all() {
         bitmap: vec![0b1111_1101],
     };
 
-    let missing = end.missing(&heard_of_epoch_1);
+    let missing = end.missing(&[&heard_of_epoch_1]);
 
     let told: Vec<_> = missing
         .iter()
@@ -228,5 +228,28 @@ fn who_heard_only_control_messages_of_the_newest_epoch_misses_nothing_of_those_b
         bitmap: vec![0xff],
     };
 
-    assert!(end.missing(&heard_of_epoch_3).is_empty());
+    assert!(end.missing(&[&heard_of_epoch_3]).is_empty());
+}
+
+#[test]
+fn who_tells_of_two_epochs_gets_what_each_of_them_misses_and_what_lies_between() {
+    let mut end = End::new(&Budget::new(64 << 20));
+    for epoch in 0..4 {
+        end.rekey(epoch);
+        (0..3).for_each(|_| end.seal(10, 0));
+    }
+    let state = |epoch, bits| ReceiveState {
+        epoch: epoch_of(epoch),
+        highest: 2,
+        bitmap: vec![bits],
+    };
+
+    let missing = end.missing(&[&state(3, 0b1111_1101), &state(1, 0b1111_1011)]);
+
+    let told: Vec<_> = missing
+        .iter()
+        .map(|capsule| Header::decode(capsule).expect("a capsule"))
+        .map(|header| (header.epoch.number(), header.counter))
+        .collect();
+    assert_eq!(told, [(1, 0), (2, 0), (2, 1), (2, 2), (3, 1)]);
 }

@@ -20,6 +20,8 @@ const RESEND_BYTES: usize = 4 << 20;
 
 /// What `receive_state` tells: the epoch, the highest counter, the bitmap.
 pub(crate) type State = (u8, u64, Py<PyBytes>);
+/// The same, told by the peer.
+pub(crate) type Told = (u8, u64, Vec<u8>);
 
 #[pyclass(frozen, module = "ntmobile._core")]
 pub(crate) struct Capsules(Mutex<Session>);
@@ -87,16 +89,12 @@ impl Capsules {
         self.lock().receive_state().map(|state| tell(py, &state))
     }
 
-    fn missing(
-        &self,
-        py: Python<'_>,
-        epoch: u8,
-        highest: u64,
-        bitmap: &[u8],
-    ) -> PyResult<Vec<Py<PyBytes>>> {
-        let state = state_of(epoch, highest, bitmap)?;
+    #[pyo3(signature = (*told))]
+    fn missing(&self, py: Python<'_>, told: Vec<Told>) -> PyResult<Vec<Py<PyBytes>>> {
+        let states = states_of(told)?;
         let session = self.lock();
-        let missing = session.missing(&state).into_iter();
+        let missing = session.missing(&states.iter().collect::<Vec<_>>());
+        let missing = missing.into_iter();
         Ok(missing
             .map(|capsule| PyBytes::new(py, capsule).unbind())
             .collect())
@@ -120,12 +118,15 @@ pub(crate) fn tell(py: Python<'_>, state: &ReceiveState) -> State {
 }
 
 /// A receive state from Python.
-pub(crate) fn state_of(epoch: u8, highest: u64, bitmap: &[u8]) -> PyResult<ReceiveState> {
-    Ok(ReceiveState {
-        epoch: epoch_of(epoch)?,
-        highest,
-        bitmap: bitmap.to_vec(),
-    })
+pub(crate) fn states_of(told: Vec<Told>) -> PyResult<Vec<ReceiveState>> {
+    let state = |(epoch, highest, bitmap)| {
+        Ok(ReceiveState {
+            epoch: epoch_of(epoch)?,
+            highest,
+            bitmap,
+        })
+    };
+    told.into_iter().map(state).collect()
 }
 
 /// Epoch 0 to 3, else ValueError.

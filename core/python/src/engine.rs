@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::address;
-use crate::capsules::{State, cipher_of, epoch_of, key, state_of, tell};
+use crate::capsules::{State, Told, cipher_of, epoch_of, key, states_of, tell};
 use crate::open::Open;
 use crate::signals;
 use crate::stack::Stack;
@@ -200,16 +200,11 @@ impl Engine {
         Ok(state.map(|state| tell(py, &state)))
     }
 
-    fn resend(
-        &self,
-        py: Python<'_>,
-        index: u32,
-        epoch: u8,
-        highest: u64,
-        bitmap: &[u8],
-    ) -> PyResult<usize> {
-        let state = state_of(epoch, highest, bitmap)?;
-        py.detach(|| self.with(|engine| engine.resend(index, &state)))
+    #[pyo3(signature = (index, *told))]
+    fn resend(&self, py: Python<'_>, index: u32, told: Vec<Told>) -> PyResult<usize> {
+        let states = states_of(told)?;
+        let told: Vec<_> = states.iter().collect();
+        py.detach(|| self.with(|engine| engine.resend(index, &told)))
     }
 
     fn shrink(&self, py: Python<'_>, index: u32) -> PyResult<()> {

@@ -252,11 +252,11 @@ impl Engine {
         Ok(self.tunnel(index)?.receiving().opener.receive_state())
     }
 
-    /// Sends again along the path what the peer that reported `state` misses;
+    /// Sends again along the path what the peer that reported `told` misses;
     /// how many capsules.
-    pub fn resend(&self, index: u32, state: &ReceiveState) -> Result<usize, EngineError> {
+    pub fn resend(&self, index: u32, told: &[&ReceiveState]) -> Result<usize, EngineError> {
         let tunnel = self.tunnel(index)?;
-        Ok(Sender::for_command(&self.shared, &tunnel).resend(state))
+        Ok(Sender::for_command(&self.shared, &tunnel).resend(told))
     }
 
     /// Gives back the memory that a silent tunnel does not need.

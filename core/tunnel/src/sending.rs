@@ -125,12 +125,12 @@ impl<'a> Sender<'a> {
         true
     }
 
-    /// Sends again what the peer that reported `state` misses; how many capsules.
-    pub(crate) fn resend(&mut self, state: &ReceiveState) -> usize {
+    /// Sends again what the peer that reported `told` misses; how many capsules.
+    pub(crate) fn resend(&mut self, told: &[&ReceiveState]) -> usize {
         let Some(path) = self.sending.path else {
             return 0;
         };
-        let missing = self.sending.log.missing(state);
+        let missing = self.sending.log.missing(told);
         let count = missing
             .iter()
             .map(|run| run.bytes.len().div_ceil(run.stride))

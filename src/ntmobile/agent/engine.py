@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol, assert_never
 
 import structlog
+from msgspec.structs import astuple
 
 from ntmobile._core import Control, Datagram, Engine, Moved, RekeyDue, SendFailed, Wanted
 from ntmobile.agent.detours import Detours
@@ -149,8 +150,8 @@ class PacketLoops:
                 self._paths.pop(self._open[index].fqdn, None)
             case SendControl():
                 self._send_control(command)
-            case Resend(index, missing):
-                sent = engine.resend(index, missing.epoch, missing.highest, missing.bitmap)
+            case Resend(index, told):
+                sent = engine.resend(index, *map(astuple, told))
                 self.counters["resent"] += sent
             case CloseTunnel(index):
                 engine.close_tunnel(index)

@@ -107,8 +107,11 @@ class Network(Namespace):
         )
         join(uplink)
         self.connect(uplink)
-        self._address_machine(uplink)
+        # First the carrier, as every network manager does: until the kernel has taken notice of it
+        # (up to a second), a route over the new interface swallows what another one would carry.
+        machine.ip(f"link set {interface} up")
         self._await_carrier(uplink, True)
+        self._address_machine(uplink)
         return uplink
 
     def detach(self, uplink: Uplink) -> None:
@@ -182,7 +185,7 @@ class Network(Namespace):
 
     def _address_machine(self, uplink: Uplink) -> None:
         device, metric = uplink.interface, uplink.metric
-        lines = [f"link set {device} up"]
+        lines = []
         if uplink.ipv4 is not None:
             lines.append(f"addr add {uplink.ipv4} dev {device}")
             via = f"via {self.gateway4} dev {device} onlink metric {metric}"
@@ -191,7 +194,8 @@ class Network(Namespace):
             lines.append(f"addr add {uplink.ipv6} dev {device} nodad")
             via = f"via {GATEWAY_IPV6} dev {device} metric {metric}"
             lines.append(f"route add default {via}")
-        uplink.machine.ip(*lines)
+        if lines:
+            uplink.machine.ip(*lines)
 
 
 def join(uplink: Uplink) -> None:

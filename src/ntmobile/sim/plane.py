@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, Protocol, assert_never, cast
 
+from msgspec.structs import astuple
+
 from ntmobile._core import CapsuleError, Capsules
 from ntmobile.proto.node.events import (
     ActivateKeys,
@@ -198,8 +200,8 @@ class Plane:
                 tunnel.path = None
             case SendControl(_, payload, destination, interface):
                 self._send_control(tunnel, payload, destination, interface)
-            case Resend(_, missing):
-                self._resend(tunnel, missing)
+            case Resend(_, told):
+                self._resend(tunnel, told)
             case _:
                 assert_never(command)
 
@@ -215,10 +217,10 @@ class Plane:
         elif tunnel.path is not None:
             self._send(tunnel.path.remote, capsule, tunnel.path.interface)
 
-    def _resend(self, tunnel: _Tunnel, state: ReceiveState) -> None:
+    def _resend(self, tunnel: _Tunnel, told: tuple[ReceiveState, ...]) -> None:
         if tunnel.path is None:
             return
-        for capsule in tunnel.capsules.missing(state.epoch, state.highest, state.bitmap):
+        for capsule in tunnel.capsules.missing(*map(astuple, told)):
             self._send(tunnel.path.remote, capsule, tunnel.path.interface)
 
     def _send_inner(self, tunnel: _Tunnel, inner: Inner) -> None:

@@ -116,12 +116,20 @@ class Side:
     tunnel: Tunnel
     loops: Loops
     keyring: Keyring
+    held: dict[int, Endpoint] = field(default_factory=dict)
+    """Where it is by uplinks that are not preferred, by interface."""
+    cut: set[Endpoint] = field(default_factory=set)
+    """Places that nothing leaves and nothing reaches."""
     notes: list[Note] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
 
     def path(self) -> Endpoint | None:
         """Where its packet loops send."""
         return None if self.loops.path is None else self.loops.path.remote
+
+    def places(self) -> set[Endpoint]:
+        """Where it is reached."""
+        return {self.place, *self.held.values()} - self.cut
 
     def handovers(self) -> list[HandoverDone]:
         return [note for note in self.notes if isinstance(note, HandoverDone)]
@@ -174,7 +182,7 @@ class Link:
         capsule = self._seal(side, None)
         if capsule is None or side.loops.path is None:
             return False
-        self._send(side, capsule, side.loops.path.remote)
+        self._send(side, capsule, side.loops.path.remote, side.loops.path.interface)
         return self._opens(self.other(side), capsule)
 
     def advance(self, wait_ns: int) -> None:
@@ -264,13 +272,18 @@ class Link:
 
     def _emit(self, side: Side, command: SendControl) -> None:
         capsule = self._seal(side, command.payload)
-        remote = command.destination or (side.loops.path and side.loops.path.remote)
-        if capsule is not None and remote is not None:
-            self._send(side, capsule, remote)
+        path = side.loops.path
+        if capsule is None:
+            return
+        if command.destination is not None:
+            self._send(side, capsule, command.destination, command.interface)
+        elif path is not None:
+            self._send(side, capsule, path.remote, path.interface)
 
-    def _send(self, side: Side, capsule: Capsule, remote: Endpoint) -> None:
+    def _send(self, side: Side, capsule: Capsule, remote: Endpoint, interface: int) -> None:
         to = self.other(side)
-        if to.place != remote:
+        capsule.source = side.held.get(interface, side.place)
+        if remote not in to.places() or capsule.source in side.cut:
             return
         copies = 0 if self.random.random() < self.loss else 1
         copies += copies and self.random.random() < self.double

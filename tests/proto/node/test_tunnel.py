@@ -20,7 +20,7 @@ from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.liveness import DEAD_NS
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.notes import PathDead
-from ntmobile.proto.node.tunnel import KEEPALIVE_NS, REKEY_NS
+from ntmobile.proto.node.purpose import KEEPALIVE_NS, REKEY_NS
 from ntmobile.time import SECOND
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.endpoint import Endpoint
@@ -208,8 +208,8 @@ def test_what_the_mover_missed_and_what_the_peer_missed_is_sent_again() -> None:
     link.move(link.a, ELSEWHERE)
     link.wait(0.2)
 
-    assert link.b.loops.resent == [Resend(22, STATE)]
-    assert link.a.loops.resent == [Resend(11, ReceiveState(0, 7, b""))]
+    assert link.b.loops.resent == [Resend(22, (STATE,))]
+    assert link.a.loops.resent == [Resend(11, (ReceiveState(0, 7, b""),))]
 
 
 def test_what_was_lost_under_the_keys_before_is_sent_again_though_the_move_brought_new_ones() -> (
@@ -218,13 +218,14 @@ def test_what_was_lost_under_the_keys_before_is_sent_again_though_the_move_broug
     link = connected()
     link.b.loops.states = (STATE,)
     link.negotiate(link.a)
-    link.b.loops.states = (ReceiveState(1, 0, b"\x01"),)
+    newest = ReceiveState(1, 0, b"\x01")
+    link.b.loops.states = (newest,)
     link.a.loops.resent.clear()
 
     link.move(link.a, ELSEWHERE)
     link.wait(0.2)
 
-    assert link.a.loops.resent == [Resend(11, STATE)], "and with it all of the epoch after"
+    assert link.a.loops.resent == [Resend(11, (newest, STATE))]
 
 
 def test_what_arrived_under_keys_long_gone_is_told_no_more() -> None:
@@ -240,7 +241,7 @@ def test_what_arrived_under_keys_long_gone_is_told_no_more() -> None:
     link.move(link.a, ELSEWHERE)
     link.wait(0.2)
 
-    assert link.a.loops.resent == [Resend(11, newest)]
+    assert link.a.loops.resent == [Resend(11, (newest,))]
 
 
 def test_the_bitmaps_of_two_epochs_fit_one_capsule() -> None:
@@ -449,8 +450,8 @@ def test_a_path_that_was_broken_and_carries_again_gets_what_it_swallowed() -> No
 
     link.wait(1)
 
-    assert link.b.loops.resent == [Resend(22, STATE)]
-    assert link.a.loops.resent == [Resend(11, ReceiveState(0, 7, b""))]
+    assert link.b.loops.resent == [Resend(22, (STATE,))]
+    assert link.a.loops.resent == [Resend(11, (ReceiveState(0, 7, b""),))]
 
 
 def test_a_flow_that_nothing_comes_back_for_gets_nothing_late() -> None:

@@ -166,3 +166,44 @@ def test_forged_answers_choose_no_path(source: Endpoint) -> None:
     end.tunnel.handle_timeout(Instant(SOON + SECOND // 5))
 
     assert end.remote() == RELAY
+
+
+def found_directly() -> End:
+    end = End()
+    end.hears(Candidates(5, (THERE,), 1), RELAY)
+    end.hears(PathResponse(end.probes()[THERE], HERE), THERE, Instant(SOON + 1))
+    end.tunnel.handle_timeout(Instant(SOON + SECOND))
+    assert end.remote() == THERE
+    return end
+
+
+def test_a_mover_goes_back_through_rs_for_its_peers_nat_may_let_nothing_in() -> None:
+    end = found_directly()
+
+    end.tunnel.move({4}, Instant(SOON + 2 * SECOND))
+
+    assert end.remote() == RELAY
+
+
+def test_a_mover_that_was_never_relayed_stays_on_the_direct_path() -> None:
+    """The negative twin."""
+    end = End()
+    secrets = Secrets(b"\x01" * 32, b"\x02" * 32, b"\x01" * 32)
+    end.tunnel.adopt(Agreed(bytes(16), 1, secrets, 22, THERE, False, True), SOON)
+
+    end.tunnel.move({4}, Instant(SOON + 2 * SECOND))
+
+    assert end.remote() == THERE
+
+
+def test_a_better_uplink_that_only_rs_answers_by_is_taken_through_rs() -> None:
+    end = found_directly()
+    end.tunnel.cross(7, Instant(SOON + 2 * SECOND))
+    end.sent()
+    assert end.loops.path is not None
+    assert (end.loops.path.remote, end.loops.path.interface) == (THERE, 7)
+
+    end.tunnel.update(RELAY, Instant(SOON + 3 * SECOND))
+
+    end.sent()
+    assert (end.loops.path.remote, end.loops.path.interface) == (RELAY, 0)

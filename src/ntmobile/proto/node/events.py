@@ -90,10 +90,11 @@ class SendControl:
 
 @dataclass(frozen=True, slots=True)
 class Resend:
-    """Send again, unchanged, the kept capsules that the peer's receive state lacks."""
+    """Send again, unchanged, the kept capsules that the peer's receive states lack."""
 
     index: int
-    missing: ReceiveState
+    told: tuple[ReceiveState, ...]
+    """Of one epoch each; later epochs than the oldest, not told, lack everything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,6 @@ class Node:
         if local == self._peers.local:
             return
         self._moved_at = now
-        self._peers.leave_web()
         self._peers.handle_links(local, now)
         self._fallback.move(self._peers.of_family(self._coordinators))
         self._link.move(now)

@@ -50,6 +50,7 @@ from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
 from ntmobile.proto.node.trust import Trust, Unknown
 from ntmobile.proto.node.tunnel import Tunnel
+from ntmobile.proto.node.uplinks import left_standing, uplink
 from ntmobile.proto.node.whereabouts import Surroundings, Whereabouts
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header
@@ -189,13 +190,21 @@ class Peers:
         return tuple(endpoint for endpoint in endpoints if endpoint.version in families)
 
     def handle_links(self, local: tuple[LocalAddress, ...], now: Instant) -> None:
-        """The node's own addresses changed: move every tunnel whose uplink did."""
+        """The node's own addresses changed: move every tunnel whose uplink did.
+
+        Where the uplink before still stands, it carries until the better one has answered.
+        """
+        by_web = self._webs is not None
+        self.leave_web()
         before, self.local, self._moved_at = self.local, local, now
         self.whereabouts.move()
         for tunnel in self:
             family = None if tunnel.path is None else tunnel.path.remote.version
-            if family is None or _uplink(before, family) != _uplink(local, family):
-                self._move(tunnel, now)
+            if family is None or uplink(before, family) != uplink(local, family):
+                old = 0
+                if tunnel.path is not None and not by_web:
+                    old = left_standing(before, local, family or 0, tunnel.path.interface)
+                self._move(tunnel, now, old)
 
     def avoid(self, networks: tuple[IPv4Network | IPv6Network, ...]) -> None:
         """These real networks are here now: virtual addresses step aside, once nobody uses them."""
@@ -245,8 +254,11 @@ class Peers:
         """Whether datagrams to there go by WebSocket."""
         return self._webs is not None and remote in self._webs
 
-    def _move(self, tunnel: Tunnel, now: Instant) -> None:
-        tunnel.move({address.endpoint.version for address in self.local}, now)
+    def _move(self, tunnel: Tunnel, now: Instant, old: int = 0) -> None:
+        if old:
+            tunnel.cross(old, now)
+        else:
+            tunnel.move({address.endpoint.version for address in self.local}, now)
         if tunnel.relay is not None:
             for negotiation in self._negotiations_of(tunnel.fqdn):
                 negotiation.punch(now)
@@ -432,7 +444,7 @@ class Peers:
             traffic.rx_bytes,
             tunnel.established_at,
             tunnel.negotiated_ns,
-            tunnel.last_handover,
+            tunnel.moving.last,
             path is not None and self.is_web(path.remote),
         )
 
@@ -665,10 +677,3 @@ class Peers:
             if negotiation.route.peer.fqdn == tunnel.fqdn:
                 self._close_negotiation(negotiation, now)
         self._step_aside()
-
-
-def _uplink(local: tuple[LocalAddress, ...], family: int) -> frozenset[LocalAddress]:
-    """What of an uplink decides where a family's packets leave from."""
-    return frozenset(
-        address for address in local if address.endpoint.version == family and address.preferred
-    )

@@ -10,21 +10,21 @@ Ours: docs/protocol.md sections 4, 8 and 9.
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
+from dataclasses import replace
 
 from ntmobile.errors import DecodeError
 from ntmobile.keys.table import Keyring
 from ntmobile.proto.io import Entropy, Timeout
 from ntmobile.proto.journal import Journal
+from ntmobile.proto.node import purpose
 from ntmobile.proto.node.chase import Chase
-from ntmobile.proto.node.control import FIRST_RETRY_NS, ControlRequests, Pending
+from ntmobile.proto.node.control import FIRST_RETRY_NS, TRIES, ControlRequests, Pending
 from ntmobile.proto.node.ends import Ends, Path
 from ntmobile.proto.node.epochs import GLARE_NS, Epochs
 from ntmobile.proto.node.events import (
     ClearPath,
     CloseTunnel,
     Command,
-    HandoverDone,
     Observations,
     OpenTunnel,
     Pong,
@@ -35,16 +35,18 @@ from ntmobile.proto.node.events import (
     TunnelClosed,
 )
 from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict, again_ns
+from ntmobile.proto.node.moving import Moving
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.notes import Note, PathDead, PathDoubted
 from ntmobile.proto.node.optimisation import ATTEMPT_NS, Optimisation
 from ntmobile.proto.node.path_mtu import PathMtu
+from ntmobile.proto.node.purpose import Purpose
 from ntmobile.proto.node.received import Received
 from ntmobile.proto.node.rekeying import Agreement, Rekeying, number_of
 from ntmobile.proto.node.relay_watch import RelayWatch, Step
 from ntmobile.proto.node.relays import Relays
 from ntmobile.proto.node.standby import Standby
-from ntmobile.proto.node.whereabouts import Surroundings, candidates, offer_of
+from ntmobile.proto.node.whereabouts import NOWHERE, Surroundings, candidates, offer_of
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
 from ntmobile.wire.endpoint import Endpoint
@@ -63,34 +65,6 @@ from ntmobile.wire.tunnel import (
     TunnelRequest,
     TunnelResponse,
 )
-
-NOWHERE = Surroundings()
-"""Of a node that tells nothing: no direct path is searched."""
-REKEY_NS = 120 * SECOND
-IDLE_CHECK_NS = 5 * SECOND
-KEEPALIVE_NS = 20 * SECOND
-KEEPALIVE_PATIENCE_NS = 120 * SECOND
-"""Without application data for this long the NATs may forget: no battery is spent on it."""
-PONG_NS = 2 * SECOND
-"""A ping or probe unanswered for that long is lost, however far the peer may be."""
-CONVERSED_NS = 2 * SECOND
-STALLED_NS = 700_000_000
-"""A path that answers no probe for so long and then does was broken, and is mended."""
-DOUBT_NS = 250_000_000
-"""How often a hint is followed: a forged one costs no more than that."""
-
-
-class Purpose(Enum):
-    """What an in-band request is for."""
-
-    UPDATE = auto()
-    VALIDATE = auto()
-    REBIND = auto()
-    REKEY = auto()
-    PROBE = auto()
-    PING = auto()
-    OFFER = auto()
-    STANDBY = auto()
 
 
 class Tunnel:
@@ -121,7 +95,7 @@ class Tunnel:
         self.adopted_at = now
         """When the last negotiation brought keys and a path."""
         self.negotiated_ns = 0
-        self.last_handover: HandoverDone | None = None
+        self.moving = Moving(ends.peer.fqdn)
         self.rtt_ns: int | None = None
         self.closed = False
         self._observations = observations
@@ -132,15 +106,13 @@ class Tunnel:
         self._before: Path | None = None
         self._parked: Path | None = None
         """The path as it was when no uplink was left."""
-        self._moving_since: Instant | None = None
-        self._moving_from: Endpoint | None = None
         self._update_sequence = 0
         self._heard_sequence = 0
+        self._resent_at = now
         self._requests: ControlRequests[Purpose] = ControlRequests()
         self._pings: dict[int, int] = {}
         self._activity = (0, 0)
-        self._active_at = now
-        self._kept_alive_at = now
+        self._active_at = self._kept_alive_at = now
         self._liveness = Liveness()
         self._relay_watch = RelayWatch()
         self._standby = Standby()
@@ -175,7 +147,7 @@ class Tunnel:
     @property
     def is_moving(self) -> bool:
         """A move is not over yet."""
-        return self._moving_since is not None
+        return self.moving.since is not None
 
     @property
     def relay(self) -> Endpoint | None:
@@ -233,12 +205,15 @@ class Tunnel:
 
     def move(self, families: set[int], now: Instant) -> None:
         """This node's addresses changed; families are those it has now."""
-        if self._moving_since is None:
-            self._moving_since = now
-            self._moving_from = None if self.path is None else self.path.remote
+        self.moving.begin(self.path, now)
         last = self.path or self._parked
         if last is None:
             return
+        if (standby := self._standby.path) is not None and not last.relayed:
+            # The peer's NAT may let nothing in from the new address.
+            last = standby
+            self._standby.keep(None, now)
+            self._search.fail(now)
         remote = self._remote_in(families, last)
         if remote is None:
             self._parked, self.path = last, None
@@ -248,9 +223,38 @@ class Tunnel:
         self._set_path(Path(remote, last.relayed))
         self._send_update(now)
 
+    def cross(self, old: int, now: Instant) -> None:
+        """A better uplink came while that of interface `old` carries: switch once it answers."""
+        assert self.path is not None
+        self._set_path(replace(self.path, interface=old))
+        self._try_uplink(self.path.remote, now, TRIES, FIRST_RETRY_NS)
+
+    def _try_uplink(self, to: Endpoint, now: Instant, tries: int, wait_ns: int) -> None:
+        """Ask the peer by the better uplink, as the system routes."""
+        self._requests.drop(Purpose.CROSS)
+        number = self._number()
+        ask = PathChallenge(number)
+        self._ask(number, ask, Purpose.CROSS, now, destination=to, tries=tries, wait_ns=wait_ns)
+
+    def _finish_crossing(self, now: Instant, relay: Endpoint | None = None) -> None:
+        """The better uplink carries, perhaps only through RS: nothing was lost, nobody waited."""
+        if self.path is None or not self.path.interface:
+            return
+        self.moving.begin(self.path, now)
+        remote = relay or self.path.remote
+        self._requests.drop(Purpose.CROSS)
+        if relay is not None:
+            self._standby.keep(None, now)
+            self._search.fail(now)
+        self._set_path(Path(remote, self.path.relayed or relay is not None))
+        self._send_update(now)
+        self._notes.extend(self.moving.finish(self.path, now))
+
     def update(self, relay: Endpoint, now: Instant) -> None:
         """RS knows our address, in the family it answered in: the peer may be told through it."""
         self._relay_watch.hear(now)
+        if relay in self.relays:
+            self._finish_crossing(now, relay)
         if self.path is None or not self.path.relayed:
             return
         if self.path.remote != relay and relay in self.relays.at(self.path.remote):
@@ -266,7 +270,7 @@ class Tunnel:
             return
         if path is None or source != self.relay:
             return
-        if self._doubted_at is None or now - self._doubted_at >= DOUBT_NS:
+        if self._doubted_at is None or now - self._doubted_at >= purpose.DOUBT_NS:
             self._doubted_at = now
             self._notes.append(PathDoubted(self.fqdn))
 
@@ -339,7 +343,7 @@ class Tunnel:
         self._pings[number] = sequence
         if len(self._pings) > 64:
             self._pings.pop(next(iter(self._pings)))
-        self._ask(number, EchoRequest(number), Purpose.PING, now, tries=1, wait_ns=PONG_NS)
+        self._ask(number, EchoRequest(number), Purpose.PING, now, tries=1, wait_ns=purpose.PONG_NS)
 
     def rekey(self, now: Instant) -> None:
         """Agree on the next epoch inside the tunnel."""
@@ -435,6 +439,11 @@ class Tunnel:
     def _handle_update(
         self, update: PathUpdate, source: Endpoint, interface: int, now: Instant
     ) -> None:
+        # Copies of an update come while its answer is late: what it asks for is on its way.
+        fresh = (
+            update.sequence > self._heard_sequence
+            or now - self._resent_at >= purpose.RESEND_AGAIN_NS
+        )
         if update.sequence > self._heard_sequence:
             self._heard_sequence = update.sequence
             self._sizes.renew(elsewhere=False)
@@ -442,12 +451,14 @@ class Tunnel:
                 self._rebind(source, interface, now)
         answer = PathResponse(update.challenge, source, self._received.states(now))
         self._send(answer, now, source, interface)
-        self._resend(update.received)
+        if fresh:
+            self._resent_at = now
+            self._resend(update.received)
 
     def _resend(self, received: tuple[ReceiveState, ...]) -> None:
         """Send again what the peer misses since the oldest epoch it tells of."""
-        for state in received[-1:]:
-            self._commands.append(Resend(self.index, state))
+        if received:
+            self._commands.append(Resend(self.index, received))
 
     def _go_direct(self, now: Instant) -> None:
         """Tell and probe what the search wants, and take the path that it found."""
@@ -495,9 +506,11 @@ class Tunnel:
             self._before = None
         elif pending.purpose is Purpose.UPDATE:
             self._resend(response.received)
-            self._finish_move(now)
+            self._notes.extend(self.moving.finish(self.path, now))
         elif pending.purpose is Purpose.STANDBY and self._standby.leaves(self._activity[1]):
             self._leave_direct(now)
+        elif pending.purpose is Purpose.CROSS:
+            self._finish_crossing(now)
 
     def _leave_direct(self, now: Instant) -> None:
         """RS carries and the direct path does not: go by RS, and look again later."""
@@ -505,15 +518,6 @@ class Tunnel:
         if (standby := self._standby.path) is not None:
             self._rebind(standby.remote, standby.interface, now)
             self._send_update(now)
-
-    def _finish_move(self, now: Instant) -> None:
-        if self._moving_since is None or self.path is None:
-            return
-        outage = now - self._moving_since
-        done = HandoverDone(self.fqdn, now, outage, self._moving_from, self.path.remote)
-        self.last_handover = done
-        self._notes.append(done)
-        self._moving_since = self._moving_from = None
 
     def _handle_echo(self, number: int, source: Endpoint, now: Instant) -> None:
         pending = self._requests.close(number)
@@ -529,7 +533,7 @@ class Tunnel:
     def _mend(self, at: Instant, now: Instant) -> None:
         """The path carried at that time: was it broken before? Then much was swallowed."""
         since, self._suspect_since = self._suspect_since, None
-        if since is not None and at - since >= STALLED_NS + (self.rtt_ns or 0):
+        if since is not None and at - since >= purpose.STALLED_NS + (self.rtt_ns or 0):
             self._send_update(now)
 
     def _handle_rekey_request(self, request: TunnelRequest, epoch: int, now: Instant) -> None:
@@ -566,6 +570,9 @@ class Tunnel:
                 self._notes.append(PathDead(self.fqdn))
             case Purpose.PING if self._heard() < pending.began:
                 self._declare_dead(now)
+            case Purpose.CROSS if self.path is not None and self.path.interface:
+                self._notes.append(PathDoubted(self.fqdn))
+                self._try_uplink(self.path.remote, now, 1, purpose.CROSS_AGAIN_NS)
             case _:
                 pass
 
@@ -590,12 +597,17 @@ class Tunnel:
         if current is None:
             return
         age_ns = now - current.born
-        if quiet_ns < KEEPALIVE_NS and age_ns >= REKEY_NS + (0 if self.ends.leads else GLARE_NS):
+        if quiet_ns < purpose.KEEPALIVE_NS and age_ns >= purpose.REKEY_NS + (
+            0 if self.ends.leads else GLARE_NS
+        ):
             self.rekey(now)
-        if quiet_ns < KEEPALIVE_PATIENCE_NS and now - self._kept_alive_at >= KEEPALIVE_NS:
+        if (
+            quiet_ns < purpose.KEEPALIVE_PATIENCE_NS
+            and now - self._kept_alive_at >= purpose.KEEPALIVE_NS
+        ):
             self._kept_alive_at = now
             self._send(TunnelKeepAlive(), now)
-        if quiet_ns < KEEPALIVE_PATIENCE_NS and self._standby.is_cold(now):
+        if quiet_ns < purpose.KEEPALIVE_PATIENCE_NS and self._standby.is_cold(now):
             self._send(TunnelKeepAlive(), now, self.relay)
 
     def _heard(self) -> Instant:
@@ -620,7 +632,7 @@ class Tunnel:
     def _watch(self, seen: Traffic, quiet_ns: int, now: Instant) -> int:
         """Judge the path, do what silence asks for; returns how soon to look again."""
         if self._epochs.current is None:
-            return IDLE_CHECK_NS
+            return purpose.IDLE_CHECK_NS
         heard = self._heard()
         verdict = self._liveness.judge(
             seen.last_tx, heard, seen.rx_bytes, now, moving=self.is_moving
@@ -640,12 +652,14 @@ class Tunnel:
             self._mend(heard, now)
         elif self.path is not None:
             # Where data comes back, the sender waits for it; a one-way flow wants nothing late.
-            if self._suspect_since is None and now - self._conversed_at <= CONVERSED_NS:
+            if self._suspect_since is None and now - self._conversed_at <= purpose.CONVERSED_NS:
                 self._suspect_since = now
             number = self._number()
-            self._ask(number, EchoRequest(number), Purpose.PROBE, now, tries=1, wait_ns=PONG_NS)
+            self._ask(
+                number, EchoRequest(number), Purpose.PROBE, now, tries=1, wait_ns=purpose.PONG_NS
+            )
         idle = verdict is Verdict.WELL and quiet_ns >= 10 * SECOND
-        return IDLE_CHECK_NS if idle else again_ns(verdict, now - heard)
+        return purpose.IDLE_CHECK_NS if idle else again_ns(verdict, now - heard)
 
     def _ask(
         self,

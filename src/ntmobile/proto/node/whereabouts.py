@@ -136,6 +136,10 @@ class Whereabouts:
         return port
 
 
+NOWHERE = Surroundings()
+"""Of a node that tells nothing: no direct path is searched."""
+
+
 def kind_of(finding: Finding) -> NatKind | None:
     """Return what a Finding means; of what it leaves open the laxest, which probes will refute."""
     if not finding.udp:

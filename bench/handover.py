@@ -1,0 +1,100 @@
+"""What applications notice of moves: NTMobile beside its neighbours.
+
+Each row is a kind of move, made again and again while bytes flow: the mover downloads, uploads, or
+exchanges datagrams with a peer that is reached directly or through a relay. The gap is the longest
+time between two bytes delivered to the application, counted from the moment the new address is
+usable (rows with two uplinks and rebooting NATs: from the beginning).
+
+As root: `build/venv/bin/python bench/handover.py [--runs N] [--rows PART,...] [--delay MS,...]
+[--systems NAME,...] [--carries down,up,udp] [--peers relayed,punched,direct] [--json FILE]
+[--write]`.
+`--write` makes docs/handover.md of this run. Needs Go for the neighbours, left out without it.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+
+from moves.measure import Outcome, measure
+from moves.neighbours import available
+from moves.ntmobile_stage import ntmobile
+from moves.rows import ROWS, Row
+from moves.stage import Stage
+from moves.table import page, table
+
+PAGE = Path(__file__).resolve().parent.parent / "docs/handover.md"
+LONG_S = 60.0
+"""Rows with longer holes are run once, and only where they are asked for."""
+
+
+def main() -> int:
+    options = parse()
+    outcomes: list[Outcome] = []
+    for delay_ms in (float(each) for each in options.delay.split(",")):
+        for system, stage in stages(options, delay_ms):
+            with stage as made:
+                for outcome in run(system, made, options):
+                    print(outcome.line(), file=sys.stderr, flush=True)
+                    outcomes.append(outcome)
+    if options.json:
+        Path(options.json).write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+    print(table(outcomes))
+    if options.write:
+        PAGE.write_text(page(outcomes, " ".join(sys.argv[1:]), options.rate))
+    return 1 if any(each.broken for each in outcomes if each.system == "NTMobile") else 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--rows", default="", help="parts of names; all but the 5 minutes if none")
+    parser.add_argument("--delay", default="0,50", help="round trips between the ends, in ms")
+    parser.add_argument("--systems", default="", help="ntmobile, wireguard-go, nebula")
+    parser.add_argument("--carries", default="down,up,udp")
+    parser.add_argument("--peers", default="relayed,punched,direct")
+    parser.add_argument("--rate", type=float, default=20.0, help="of streams, megabytes a second")
+    parser.add_argument("--json", help="a file for every single run")
+    parser.add_argument("--write", action="store_true", help="make docs/handover.md")
+    return parser.parse_args()
+
+
+def stages(
+    options: argparse.Namespace, delay_ms: float
+) -> Iterator[tuple[str, AbstractContextManager[Stage]]]:
+    wanted = options.systems.lower().split(",")
+    systems = {"NTMobile": ntmobile, **dict(available(wanted))}
+    for name, make in systems.items():
+        if wanted == [""] or name.lower() in wanted:
+            yield name, make(delay_ms)
+
+
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    parts = [part for part in options.rows.split(",") if part]
+    for row in ROWS:
+        asked = any(part == row.name or (part in row.name and len(part) > 3) for part in parts)
+        if asked or (not parts and row.hole_s <= LONG_S):
+            yield row
+
+
+def run(system: str, stage: Stage, options: argparse.Namespace) -> Iterator[Outcome]:
+    for row in rows(options):
+        if row.nobody_else and system != "NTMobile":
+            continue
+        for peer in row.peers:
+            if peer not in stage.peers or peer not in options.peers.split(","):
+                continue
+            for carries in row.by_whom:
+                if carries not in options.carries.split(","):
+                    continue
+                for _ in range(options.runs if row.hole_s <= LONG_S else 1):
+                    yield measure(system, stage, row, peer, carries, options.rate * 1e6)
+                    time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

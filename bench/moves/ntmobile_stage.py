@@ -1,0 +1,65 @@
+"""NTMobile on the stage: two organisations, peers behind NATs, and one that has its own address."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from moves.stage import Stage, await_answer, networks
+from ntmobile.agent.client import Client
+from ntmobile.agent.requests import AskBugReport
+from ntmobile.agent.views import BugReport
+from ntmobile.lab import Lab
+from ntmobile.lab.ntm import NtmNode, World
+from ntmobile.lab.waiting import wait_until
+
+RESENT = re.compile(r"^resent = (\d+)$", re.MULTILINE)
+
+
+@contextmanager
+def ntmobile(delay_ms: float) -> Iterator[Stage]:
+    """Both peers are met, the way to the one is relayed and stays so."""
+    with ExitStack() as stack, Lab() as lab:
+        world = World(lab)
+        org, net = world.federation("ntm.example.org", "ntm.example.net", apart=True)
+        stage = networks(stack, lab, world.internet, delay_ms)
+        org.add_user("alice")
+        net.add_user("bob")
+        laptop = NtmNode("laptop", "alice", org, stage.mover, world.directory / "state-laptop")
+        pc = world.machine("pc", "bob", net, stage.offices[0])
+        den = world.machine("den", "bob", net, stage.offices[0])
+        box = world.machine("box", "bob", net, world.internet)
+        stage.impair("box", box.host)
+        nodes = (laptop, pc, den, box)
+        for node in nodes:
+            lab.logs[f"node {node.fqdn}"] = node.report
+        world.bring_up(*nodes)
+        # Both ends must seek a direct path, or it stays as it is at first.
+        for node, seeks in ((laptop, "yes"), (den, "yes"), (pc, "no")):
+            node.ntm("set", f"seek-direct={seeks}")
+            node.ntm("down")
+            node.ntm("up")
+        for kind, peer in (("relayed", pc), ("punched", den), ("direct", box)):
+            stage.mover.run(["ping", "-c", "1", "-W", "10", peer.fqdn], check=False)
+            wait_until(lambda peer=peer: _stands(laptop, peer), f"a way to {peer.fqdn}", 30)
+            stage.add_peer(kind, peer.host, laptop.peer(peer)["virtual_ipv4"])
+            await_answer(stage, stage.peers[kind].address)
+        wait_until(lambda: laptop.peer(den)["path"]["kind"] == "direct", "a direct path", 30)
+        stage.agents = tuple(node.state for node in nodes)
+        stage.agent_pid = laptop.pid
+        stage.coordinators = (org.processes["dc"], net.processes["dc"])
+        yield stage
+        import shutil
+
+        for node in nodes:
+            shutil.copy(node.state / "agent.log", f"/tmp/log-{node.name}")
+
+
+def resent(agents: tuple[Path, ...]) -> int:
+    """How many capsules all agents together have sent again so far."""
+    told = [Client(state).ask(AskBugReport(), BugReport).text for state in agents]
+    return sum(int(found[1]) for text in told if (found := RESENT.search(text)) is not None)
+
+
+def _stands(one: NtmNode, other: NtmNode) -> bool:
+    return any(peer["fqdn"] == other.fqdn for peer in one.status()["peers"])
