@@ -83,7 +83,8 @@ class Nodes:
         self.world.bring_up(*made)
         self.served, self.unserved, self.pc = made
         for node in (self.served, self.unserved):
-            # After it registered: RS has knocked in vain, and must knock again.
+            # RS knocks in vain once the port is given back, and must knock again at once.
+            node.ntm("set", "map-port=no")
             node.ntm("set", "map-port=yes")
         wait_until(self.router.ports, "a port to be mapped", GUARD_S)
 

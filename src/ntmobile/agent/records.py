@@ -116,7 +116,7 @@ class Choices(msgspec.Struct, frozen=True):
     """Tell no address of this node to anyone; all traffic goes through the relay."""
     seek_direct: bool = True
     """Search a direct path where the first one goes through the relay."""
-    map_port: bool = False
+    map_port: bool = True
     """Ask the router to let others in at the node's UDP port (PCP, NAT-PMP, UPnP)."""
     proxy: str | None = None
     """URL of an HTTP proxy, perhaps with a password; None: that of HTTPS_PROXY."""
