@@ -88,15 +88,15 @@ def reached(node: NtmNode) -> dict[str, Any]:
     return shown
 
 
-def decided(node: NtmNode) -> dict[str, Any]:
-    """Wait until a node has measured its network; returns how it is reached then."""
-    seconds_until(
-        lambda: (
-            reached(node)["mapping_s"] is not None and reached(node)["interval_s"] not in (0, 20)
-        ),
-        "the network to be measured and the choice to count",
-        step_s=LOOK_S,
-    )
+def decided(node: NtmNode, way: str) -> dict[str, Any]:
+    """Wait until a node has measured its network and is reached as it chose; returns how."""
+
+    def stands(shown: dict[str, Any]) -> bool:
+        chosen = shown["mapping_s"] is not None and shown["interval_s"] not in (0, 20)
+        return chosen and shown["now"] == way
+
+    what = f"the network to be measured, and {way} to be chosen"
+    seconds_until(lambda: stands(reached(node)), what, step_s=LOOK_S)
     return reached(node)
 
 
@@ -110,7 +110,7 @@ def silent_for(node: NtmNode, network: Nat, seconds: float) -> None:
 
 def test_auto_holds_a_connection_where_mappings_die_soon_and_says_so(place: Place) -> None:
     before = place.auto.ntm("status").stdout
-    shown = decided(place.auto)
+    shown = decided(place.auto, "tcp")
 
     assert (shown["chosen"], shown["now"], shown["server"]) == ("auto", "tcp", "ns.ntm.example.org")
     assert (shown["mapping_s"], shown["mapping_dead_s"]) == (0, 20)
@@ -121,7 +121,7 @@ def test_auto_holds_a_connection_where_mappings_die_soon_and_says_so(place: Plac
 
 
 def test_auto_keeps_alive_by_rare_udp_where_mappings_live_long_and_says_so(place: Place) -> None:
-    shown = decided(place.rover)
+    shown = decided(place.rover, "udp")
 
     assert (shown["chosen"], shown["now"], shown["server"]) == ("auto", "udp", None)
     assert (shown["mapping_s"], shown["mapping_dead_s"], shown["interval_s"]) == (185, 305, 148)
@@ -158,7 +158,7 @@ def test_a_node_that_moves_decides_anew(place: Place) -> None:
     place.rover.host.move(place.forgetful)
     seconds_until(lambda: reached(place.rover)["mapping_s"] is None, "the move to be noticed")
 
-    shown = decided(place.rover)
+    shown = decided(place.rover, "tcp")
 
     assert (shown["chosen"], shown["now"]) == ("auto", "tcp")
     assert 0 < shown["mapping_s"] < 150
