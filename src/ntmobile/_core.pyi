@@ -1,5 +1,6 @@
 """The face of the Rust core; stubtest holds it against the built extension."""
 
+from collections.abc import Sequence
 from typing import Literal, final
 
 __all__ = [
@@ -509,6 +510,18 @@ class Engine:
 
     def shrink(self, index: int) -> None:
         """Gives back the resend memory that a silent tunnel does not need."""
+
+    def set_networks(
+        self,
+        beyond: Sequence[tuple[bytes, int, bytes]],
+        behind: Sequence[tuple[bytes, int]],
+        guests: tuple[bytes, int] | None,
+    ) -> None:
+        """Replaces what lies beyond peers (network, length, the peer's virtual address of the same
+        family), and behind this node for the peers whose IPv6 addresses lie in guests.
+
+        A network of length 0 is the Internet: no private address, no virtual one.
+        """
 
     def refuse(self, destination: bytes) -> None:
         """Answers the packets that wait for this address with ICMP, and drops them."""

@@ -34,6 +34,8 @@ pub enum Dropped {
     LinkLocal,
     /// It names its own way.
     SourceRoute,
+    /// From or to a network that the peer, or this node, does not lead to.
+    Unpermitted,
     /// The path marked congestion on a packet that cannot say so (RFC 6040).
     Congestion,
 }
@@ -47,6 +49,7 @@ impl Dropped {
             Self::Broadcast => "inner_broadcast",
             Self::LinkLocal => "inner_link_local",
             Self::SourceRoute => "inner_source_route",
+            Self::Unpermitted => "inner_unpermitted",
             Self::Congestion => "inner_congestion",
         }
     }
@@ -152,6 +155,24 @@ impl Inner {
         refuse_address(source)?;
         refuse_address(destination)
     }
+}
+
+/// Source and destination of a packet that `inner` was parsed from.
+///
+/// # Panics
+/// If `packet` is shorter than its header.
+pub fn ends(packet: &[u8], inner: &Inner) -> (IpAddr, IpAddr) {
+    let bytes = &packet[inner.addresses()];
+    let (source, destination) = bytes.split_at(bytes.len() / 2);
+    let whole = |half| address(half).expect("a header holds two addresses");
+    (whole(source), whole(destination))
+}
+
+/// Source and destination of the packet that an ICMP error quotes.
+pub fn quoted_ends(packet: &[u8], error: &Inner) -> Option<(IpAddr, IpAddr)> {
+    let quoted = packet.get(crate::icmp::quoted(packet, error)?..)?;
+    let inner = Inner::parse_any(quoted).ok()?;
+    Some(ends(quoted, &inner))
 }
 
 /// Where `packet` wants to go; none when it is too short to say.

@@ -75,8 +75,20 @@ impl Ends {
 /// those of the quoted packet. `packet` may be only the headers of a
 /// super-packet.
 pub fn stamp(packet: &mut [u8], inner: &Inner, addresses: &Addresses, checksum: Checksum) {
+    stamp_routed(packet, inner, addresses, addresses, checksum);
+}
+
+/// The same where the packet that an error quotes bears other addresses than
+/// the error: a router on the way sent it.
+pub fn stamp_routed(
+    packet: &mut [u8],
+    inner: &Inner,
+    addresses: &Addresses,
+    in_quoted: &Addresses,
+    checksum: Checksum,
+) {
     if let Some(quoted) = icmp::quoted(packet, inner) {
-        stamp_quoted(packet, inner, quoted, addresses);
+        stamp_quoted(packet, inner, quoted, in_quoted);
     }
     rewrite(packet, inner, &addresses.arriving(inner.v6), checksum);
 }

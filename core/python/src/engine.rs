@@ -1,10 +1,11 @@
 //! `Engine` and `open_tun`: a cover over the crate `ntmobile-tunnel`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
-use ntmobile_tunnel::{Addresses, Divided, EngineError, Tun};
+use ntmobile_tunnel::{Addresses, Divided, EngineError, Network, Tun};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 
@@ -211,6 +212,27 @@ impl Engine {
         py.detach(|| self.with(|engine| engine.shrink(index)))
     }
 
+    fn set_networks(
+        &self,
+        beyond: Vec<(Vec<u8>, u8, Vec<u8>)>,
+        behind: Vec<(Vec<u8>, u8)>,
+        guests: Option<(Vec<u8>, u8)>,
+    ) -> PyResult<()> {
+        let beyond = beyond
+            .iter()
+            .map(|(host, length, peer)| Ok((network(host, *length)?, host_of(peer)?)))
+            .collect::<PyResult<Vec<_>>>()?;
+        let behind = behind
+            .iter()
+            .map(|(host, length)| network(host, *length))
+            .collect::<PyResult<Vec<_>>>()?;
+        let guests = guests
+            .map(|(host, length)| network(&host, length))
+            .transpose()?;
+        self.0
+            .with(|engine| engine.set_networks(beyond, behind, guests))
+    }
+
     fn refuse(&self, py: Python<'_>, destination: &[u8]) -> PyResult<()> {
         let destination = address::from_python(destination, 0)?.ip();
         py.detach(|| self.0.with(|engine| engine.refuse(destination)))
@@ -269,4 +291,13 @@ fn sized<const N: usize>(bytes: &[u8]) -> PyResult<[u8; N]> {
         let length = bytes.len();
         PyValueError::new_err(format!("this address has {N} bytes, not {length}"))
     })
+}
+
+fn host_of(bytes: &[u8]) -> PyResult<IpAddr> {
+    Ok(address::from_python(bytes, 0)?.ip())
+}
+
+fn network(bytes: &[u8], length: u8) -> PyResult<Network> {
+    Network::new(host_of(bytes)?, length)
+        .ok_or_else(|| PyValueError::new_err(format!("no network is {length} bits long here")))
 }

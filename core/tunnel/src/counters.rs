@@ -51,6 +51,8 @@ counters! {
     inner_link_local,
     /// Inner packets that name their own way.
     inner_source_route,
+    /// Inner packets from or to a network that nobody here leads to.
+    inner_unpermitted,
     /// Inner packets that congestion on the path drops.
     inner_congestion,
     /// Inner packets that arrived while no packet device was attached.

@@ -14,6 +14,7 @@ use ntmobile_port::{Wake, bind};
 
 use crate::counters::add;
 use crate::device::Device;
+use crate::networks::{Network, Networks};
 use crate::packets::Packets;
 use crate::sending::Sender;
 use crate::shared::Shared;
@@ -263,6 +264,19 @@ impl Engine {
     pub fn shrink(&self, index: u32) -> Result<(), EngineError> {
         self.tunnel(index)?.command().log.shrink();
         Ok(())
+    }
+
+    /// Replaces what lies beyond peers, each network with the virtual address of
+    /// the peer that leads there, and what lies behind this node for the peers
+    /// whose IPv6 addresses lie in `guests`.
+    pub fn set_networks(
+        &self,
+        beyond: Vec<(Network, IpAddr)>,
+        behind: Vec<Network>,
+        guests: Option<Network>,
+    ) {
+        let networks = Arc::new(Networks::new(beyond, behind, guests));
+        self.shared.present.change(|view| view.networks = networks);
     }
 
     /// Tells the applications whose packets wait for `destination` that it is

@@ -184,6 +184,7 @@ impl<'a> Drain<'a> {
                 let arrival = Arrival {
                     index: tunnel.index,
                     addresses: &tunnel.addresses,
+                    view: self.view,
                     mtu: receiving.path.map(|path| path.mtu),
                     ecn: received.ecn,
                     length: opened.length,

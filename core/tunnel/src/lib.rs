@@ -21,6 +21,7 @@ mod early;
 mod engine;
 mod incoming;
 mod link;
+mod networks;
 mod outgoing;
 mod packets;
 mod rebuild;
@@ -35,6 +36,7 @@ mod watch;
 
 pub use divided::Divided;
 pub use engine::{Engine, EngineError};
+pub use networks::Network;
 pub use ntmobile_capsule::{Addresses, Cipher, Epoch, KEY, ReceiveState};
 pub use packets::{Capability, Left, Packets};
 pub use signal::Signal;

@@ -124,7 +124,8 @@ impl<'a> Outgoing<'a> {
             return Ok(None);
         };
         self.count += 1;
-        let destination = destination(&self.buffer[range.clone()]);
+        let destination =
+            destination(&self.buffer[range.clone()]).map(|host| self.view.towards(host));
         Ok(Some(Read {
             left,
             range,

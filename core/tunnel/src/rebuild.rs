@@ -1,15 +1,17 @@
 //! Super-packets put together again from the segments that arrive, across
 //! batches and across receive calls, until the socket is empty.
 
+use std::net::IpAddr;
 use std::ops::Range;
 
 use ntmobile_capsule::{
     Addresses, Checksum, Dropped, Inner, Kind, Row, Single, Slice, Super, Template, Trailer, clamp,
-    ecn, finish_at, stamp,
+    ecn, finish_at, stamp_routed,
 };
 
 use crate::counters::{Counters, add};
 use crate::packets::{Left, Packets};
+use crate::view::View;
 
 /// A whole super-packet, and one capsule's content behind it.
 const BUFFER: usize = 2 << 16;
@@ -27,6 +29,8 @@ pub(crate) struct Rebuild {
 pub(crate) struct Arrival<'a> {
     pub index: u32,
     pub addresses: &'a Addresses,
+    /// Who else is there, and what lies beyond.
+    pub view: &'a View,
     /// The path's size, if there is a path.
     pub mtu: Option<u16>,
     /// ECN bits of the outer header.
@@ -34,6 +38,17 @@ pub(crate) struct Arrival<'a> {
     pub length: usize,
     /// Other capsules came with it and are yet to be opened.
     pub more: bool,
+}
+
+impl Arrival<'_> {
+    /// Stamps the packet, or its headers, if the peer may send such a one.
+    fn stamp(&self, packet: &mut [u8], inner: &Inner, checksum: Checksum) -> Result<(), Dropped> {
+        let is_peer = |host: &IpAddr| self.view.destinations.contains_key(host);
+        let networks = &self.view.networks;
+        let stamps = networks.judge(packet, inner, self.addresses, is_peer)?;
+        stamp_routed(packet, inner, &stamps.packet, &stamps.quoted, checksum);
+        Ok(())
+    }
 }
 
 /// Where finished packets go.
@@ -207,7 +222,7 @@ impl Run {
         let mut stamped = padded(headers);
         let headers = &mut stamped[..headers.len()];
         // Whatever the checksum is, narrowing writes it anew.
-        stamp(headers, inner, arrival.addresses, Checksum::Partial);
+        arrival.stamp(headers, inner, Checksum::Partial)?;
         ecn::decapsulate(headers, arrival.ecn)?;
         Ok(Self {
             index: arrival.index,
@@ -354,7 +369,7 @@ fn plain(
     checksum: Checksum,
     sink: Sink<'_>,
 ) -> Result<(), Dropped> {
-    stamp(packet, inner, arrival.addresses, checksum);
+    arrival.stamp(packet, inner, checksum)?;
     ecn::decapsulate(packet, arrival.ecn)?;
     if let Some(mtu) = arrival.mtu {
         clamp::clamp(packet, inner, usize::from(mtu), checksum);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::Device;
+use crate::networks::Networks;
 use crate::tunnel::Tunnel;
 
 /// One state of affairs.
@@ -18,6 +19,8 @@ pub(crate) struct View {
     pub destinations: HashMap<IpAddr, Arc<Tunnel>>,
     /// Where inner packets come from and go to.
     pub device: Option<Arc<Device>>,
+    /// What lies beyond the peers, and behind this node.
+    pub networks: Arc<Networks>,
 }
 
 /// The present view and its version.
@@ -73,6 +76,14 @@ impl View {
             self.destinations.insert(address, Arc::clone(&tunnel));
         }
         self.tunnels.insert(tunnel.index, tunnel);
+    }
+
+    /// The virtual address that a packet to `host` goes to.
+    pub(crate) fn towards(&self, host: IpAddr) -> IpAddr {
+        if self.destinations.contains_key(&host) {
+            return host;
+        }
+        self.networks.gateway(host).unwrap_or(host)
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<Arc<Tunnel>> {

@@ -70,6 +70,10 @@ class HookedModel(Model, Protocol):
         """How names are resolved."""
         ...
 
+    def follow_choices(self) -> None:
+        """Makes effective what `ntm set` changed of its business; raises Remedy."""
+        ...
+
     def expose(self, port: int) -> None:
         """Offers a local port to peers; raises Remedy where that is not its business."""
         ...
@@ -174,6 +178,8 @@ class Agent:
             return ()
         await session.set_map_port(choices.map_port)
         session.set_trust(choices)
+        if self._model is not None:
+            self._model.follow_choices()
         began = {
             "relay-only": session.relay_only,
             "accept-dns": session.accept_dns,

@@ -31,7 +31,7 @@ MAX_CONNECTIONS = 64
 FIRST_LINE_S = 10.0
 PAUSE_S = 0.5
 _UCRED = struct.Struct("3i")
-RESERVED = frozenset({"operator"})
+RESERVED = frozenset({"operator", "routes", "advertise-routes"})
 """Settings that only root and the agent's own user change."""
 _LOG = structlog.get_logger(__name__)
 
@@ -129,7 +129,12 @@ class ControlSocket:
                 await _write(writer, Trouble(f"not a request: {error}"))
                 return
         if is_reserved(request) and not self._is_owner(writer):
-            await _write(writer, Trouble("an operator may not name operators", "as root: ntm set"))
+            await _write(
+                writer,
+                Trouble(
+                    "an operator may not name operators, nor route networks", "as root: ntm set"
+                ),
+            )
             return
         await _unless_gone(self._answer(request, writer), reader)
 

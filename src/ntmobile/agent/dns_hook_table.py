@@ -15,10 +15,10 @@ finds no way back from ::1 to the link-local source that the application's socke
 where all resolvers are such, the agent uses `ResolvConf`.
 """
 
-import ctypes
 from types import TracebackType
 from typing import Self
 
+from ntmobile.agent.nft import Nft
 from ntmobile.errors import Remedy
 
 MARK = 0x4E54_0000
@@ -52,7 +52,7 @@ class OwnerTable:
 
     def __init__(self) -> None:
         """Claims nothing yet."""
-        self._nft: _Nft | None = None
+        self._nft: Nft | None = None
         self._level = 0
 
     @property
@@ -87,7 +87,13 @@ class OwnerTable:
 
     def __enter__(self) -> Self:
         """Claims the lowest free level; raises HookUnavailable."""
-        nft = _Nft()
+        try:
+            nft = Nft()
+        except OSError as error:
+            raise HookUnavailable(
+                f"libnftables cannot be loaded: {error}",
+                remedy="install the package nftables, or let the agent use /etc/resolv.conf",
+            ) from None
         try:
             self._level = _claim(nft)
         except HookUnavailable:
@@ -109,7 +115,7 @@ class OwnerTable:
             self._level = 0
 
 
-def _claim(nft: "_Nft") -> int:
+def _claim(nft: Nft) -> int:
     for level in range(1, LEVELS + 1):
         name = TABLE.format(level=level)
         if nft.has_table(name):
@@ -132,48 +138,3 @@ def _unavailable(problem: str) -> HookUnavailable:
         f"nftables refused the DNS redirect: {problem}",
         remedy="run the agent as root on Linux 5.12 or later, or let it use /etc/resolv.conf",
     )
-
-
-class _Nft:
-    """A context of libnftables: what it makes with ``flags owner`` lives as long as it does."""
-
-    def __init__(self) -> None:
-        try:
-            self._library = ctypes.CDLL("libnftables.so.1")
-        except OSError as error:
-            raise HookUnavailable(
-                f"libnftables cannot be loaded: {error}",
-                remedy="install the package nftables, or let the agent use /etc/resolv.conf",
-            ) from None
-        self._declare()
-        self._context = self._library.nft_ctx_new(0)
-        self._library.nft_ctx_buffer_error(self._context)
-        self._library.nft_ctx_buffer_output(self._context)
-
-    def _declare(self) -> None:
-        library, context = self._library, ctypes.c_void_p
-        library.nft_ctx_new.argtypes = [ctypes.c_uint32]
-        library.nft_ctx_new.restype = context
-        for name in ("nft_ctx_buffer_error", "nft_ctx_buffer_output", "nft_ctx_free"):
-            getattr(library, name).argtypes = [context]
-        for name in ("nft_ctx_get_error_buffer", "nft_ctx_get_output_buffer"):
-            getattr(library, name).argtypes = [context]
-            getattr(library, name).restype = ctypes.c_char_p
-        library.nft_run_cmd_from_buffer.argtypes = [context, ctypes.c_char_p]
-
-    def run(self, commands: str) -> str:
-        """Carries out all of the commands or none; returns what is wrong, empty for nothing."""
-        if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()) == 0:
-            return ""
-        said: bytes = self._library.nft_ctx_get_error_buffer(self._context)
-        lines = said.decode(errors="replace").strip().splitlines()
-        return lines[0].removeprefix("Error: ") if lines else "no reason given"
-
-    def has_table(self, name: str) -> bool:
-        """True when the namespace has that table in family inet."""
-        self.run("list tables inet")
-        listed: bytes = self._library.nft_ctx_get_output_buffer(self._context)
-        return name in listed.decode(errors="replace").split()
-
-    def close(self) -> None:
-        self._library.nft_ctx_free(self._context)

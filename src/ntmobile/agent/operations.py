@@ -17,6 +17,7 @@ from ntmobile.agent.failures import (
 )
 from ntmobile.agent.history import Trace
 from ntmobile.agent.netcheck import netcheck
+from ntmobile.agent.networks import parse_behind, parse_beyond
 from ntmobile.agent.records import Choices, KeepAlive, SavedAccount
 from ntmobile.agent.report import report_text
 from ntmobile.agent.requests import (
@@ -441,13 +442,20 @@ def changed_choice(choices: Choices, name: str, value: str) -> Choices:
             return msgspec.structs.replace(choices, map_port=_flag(name, value))
         case "authentication":
             return msgspec.structs.replace(choices, authentication=_authentication(value))
+        case "routes":
+            kept = ",".join(map(str, parse_beyond(value)))
+            return msgspec.structs.replace(choices, routes=kept)
+        case "advertise-routes":
+            kept = ",".join(map(str, parse_behind(value)))
+            return msgspec.structs.replace(choices, advertised=kept)
         case "trusted-ca":
             trusted_authorities(value)
             return msgspec.structs.replace(choices, trusted_ca=value)
         case _:
             raise Remedy(
                 f"there is no setting {name!r}; there are operator, accept-dns, map-port, "
-                "seek-direct, relay-only, proxy, authentication, trusted-ca and forget",
+                "seek-direct, relay-only, proxy, authentication, routes, advertise-routes, "
+                "trusted-ca and forget",
                 remedy="ntm set",
             )
 
@@ -463,6 +471,8 @@ def shown_choices(choices: Choices) -> dict[str, str]:
         # Without the password.
         "proxy": "" if choices.proxy is None else str(Proxy.parse(choices.proxy)),
         "authentication": choices.authentication.value,
+        "routes": choices.routes,
+        "advertise-routes": choices.advertised,
         "trusted-ca": " ".join(map(authority_name, trusted_authorities(choices.trusted_ca))),
     }
 

@@ -125,6 +125,10 @@ class Choices(msgspec.Struct, frozen=True):
     trusted_ca: str = ""
     """PEM text of CAs: where one may speak for a name, only these do."""
 
+    routes: str = ""
+    """Networks beyond nodes: PREFIX@NODE,..."""
+    advertised: str = ""
+    """Networks behind this node that nodes of its domain may reach: PREFIX,..."""
     exposed: tuple[int, ...] = ()
     """TCP ports of this machine's loopback that a node of the proxy model offers to peers."""
 

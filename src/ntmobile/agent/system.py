@@ -7,6 +7,7 @@ Source: paper, Abstract; paper, Overview; paper, Implementation models (the kern
 Ours: docs/protocol.md sections 5 to 7.
 """
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Address
@@ -17,10 +18,12 @@ from typing import Literal, ParamSpec, Self
 import structlog
 
 from ntmobile.agent.dns_hook import REFRESH_S, DnsHook
-from ntmobile.agent.dns_hook_table import HookUnavailable
+from ntmobile.agent.dns_hook_table import MARK, HookUnavailable
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
 from ntmobile.agent.names import name_or_refusal, search_domains
+from ntmobile.agent.network_routes import NetworkRoutes
+from ntmobile.agent.networks import NetworksBeyond
 from ntmobile.agent.real_networks import Networks, first_routers, real_networks
 from ntmobile.agent.routes import SystemRefused
 from ntmobile.agent.session import Session
@@ -35,6 +38,7 @@ from ntmobile.wire.endpoint import Host
 
 LEAST_MTU = 1280
 """Of a peer whose path is not known yet."""
+MEET_AGAIN_S = 30.0
 _CAP_NET_ADMIN = 12
 P = ParamSpec("P")
 _LOG = structlog.get_logger(__name__)
@@ -49,6 +53,8 @@ class SystemModel:
         self._names = DnsHook()
         self._tun: Tun | None = None
         self._stub: DnsStub | None = None
+        self._beyond: NetworksBeyond | None = None
+        self._routes: NetworkRoutes | None = None
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
         self._hook: Literal["systemd-resolved", "nftables", "resolv.conf", "off"] = "off"
@@ -88,7 +94,8 @@ class SystemModel:
     @property
     def protect(self) -> Protect:
         """Marks the agent's own sockets, so that the hook lets them pass."""
-        return marking(self._names.mark)
+        # Without a hook of names too, so that no capsule goes by the routes to networks beyond.
+        return marking(self._names.mark or MARK)
 
     async def look_around(self, towards: IPv4Address | None) -> Networks:
         """Return the real networks here now, also those that the way to a server shows."""
@@ -111,19 +118,47 @@ class SystemModel:
             self._stack.callback(session.engine.detach_tun)
         if self._stub is None and self._claimed:
             await self._hook_names(session)
+        if self._beyond is None:
+            self._lead(session, self._tun)
+        self.follow_choices()
         self.attached = True
 
     async def detach(self) -> None:
         """Gives the machine its network back; a second time does nothing."""
         self.attached = False
-        self._tun = self._stub = None
+        self._tun = self._stub = self._beyond = None
         self._hook, self._hook_detail = "off", "not registered yet"
         await self._stack.aclose()
 
     def troubles(self) -> list[str]:
         """What keeps the machine from being fully hooked."""
         missing = self.attached and self._wanted and self._hook == "off"
-        return [f"applications cannot look up nodes: {self._hook_detail}"] if missing else []
+        found = [f"applications cannot look up nodes: {self._hook_detail}"] if missing else []
+        return found + (self._routes.troubles() if self._routes is not None else [])
+
+    def follow_choices(self) -> None:
+        """Leads to the networks beyond and behind that the choices name; raises SystemRefused."""
+        if self._beyond is not None:
+            self._beyond.apply()
+
+    def _lead(self, session: Session, tun: Tun) -> None:
+        routes = NetworkRoutes(tun.name, tun.index)
+        self._stack.callback(routes.close)
+        self._routes = routes
+
+        def meet(fqdn: str) -> None:
+            self._tasks.start(self._meet(session, fqdn), "meet a node that leads to networks")
+
+        self._beyond = NetworksBeyond(session.engine, self._state, meet, routes.set)
+
+    async def _meet(self, session: Session, fqdn: str) -> None:
+        outcome = await session.names.resolve(fqdn)
+        if isinstance(outcome, NameResolved) and fqdn in self._state.peers:
+            _logged(self.follow_choices)()
+        else:
+            _LOG.warning("a node that should lead to networks is not reached")
+            await asyncio.sleep(MEET_AGAIN_S)
+            await self._meet(session, fqdn)
 
     def expose(self, port: int) -> None:
         """Raises Remedy: peers reach every port of a machine of this type."""
@@ -208,6 +243,7 @@ class SystemModel:
             for host in set(before) - set(now):
                 self._tun.routes.drop(host)
             _logged(self._route_new)(now)
+            _logged(self.follow_choices)()
 
     def _route_new(self, hosts: tuple[Host, Host]) -> None:
         """Route a peer that is perhaps not routed yet, as small as any path allows."""

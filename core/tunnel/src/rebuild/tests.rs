@@ -23,6 +23,7 @@ pub(super) const ADDRESSES: Addresses = Addresses {
     peer_v4: [100, 64, 0, 2],
     peer_v6: [0xfc; 16],
 };
+static NOBODY_ELSE: std::sync::LazyLock<View> = std::sync::LazyLock::new(View::default);
 const NO_OFFLOAD: Capability = Capability {
     tcp: false,
     udp: false,
@@ -226,6 +227,7 @@ pub(super) fn arrival(length: usize) -> Arrival<'static> {
     Arrival {
         index: 1,
         addresses: &ADDRESSES,
+        view: &NOBODY_ELSE,
         mtu: Some(1400),
         ecn: 0,
         length,

@@ -100,6 +100,9 @@ class ProxyModel:
         self._exposed.clear()
         await self._stack.aclose()
 
+    def follow_choices(self) -> None:
+        """Nothing: only the system model leads to networks beyond nodes."""
+
     def troubles(self) -> list[str]:
         """What keeps the proxies from working: nothing that is not said when they begin."""
         return []
