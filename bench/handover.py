@@ -7,8 +7,8 @@ usable (rows with two uplinks and rebooting NATs: from the beginning).
 
 As root: `build/venv/bin/python bench/handover.py [--runs N] [--rows PART,...] [--delay MS,...]
 [--systems NAME,...] [--carries down,up,udp] [--peers relayed,punched,direct] [--json FILE]
-[--write]`.
-`--write` makes docs/handover.md of this run. Needs Go for the neighbours, left out without it.
+[--add FILE ...] [--write]`. `--write` makes docs/handover.md of this run and of those added.
+The neighbours need Go, and are left out without it.
 """
 
 import argparse
@@ -34,15 +34,20 @@ LONG_S = 60.0
 
 def main() -> int:
     options = parse()
-    outcomes: list[Outcome] = []
-    for delay_ms in (float(each) for each in options.delay.split(",")):
+    outcomes = [
+        Outcome(**each)
+        for file in options.add
+        for each in map(json.loads, Path(file).read_text().splitlines())
+    ]
+    for delay_ms in (float(each) for each in options.delay.split(",") if each):
         for system, stage in stages(options, delay_ms):
             with stage as made:
                 for outcome in run(system, made, options):
                     print(outcome.line(), file=sys.stderr, flush=True)
                     outcomes.append(outcome)
-    if options.json:
-        Path(options.json).write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+                    if options.json:
+                        with Path(options.json).open("a") as file:
+                            file.write(json.dumps(asdict(outcome)) + "\n")
     print(table(outcomes))
     if options.write:
         PAGE.write_text(page(outcomes, " ".join(sys.argv[1:]), options.rate))
@@ -58,7 +63,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--carries", default="down,up,udp")
     parser.add_argument("--peers", default="relayed,punched,direct")
     parser.add_argument("--rate", type=float, default=20.0, help="of streams, megabytes a second")
-    parser.add_argument("--json", help="a file for every single run")
+    parser.add_argument("--json", help="a file to which every single run is added")
+    parser.add_argument("--add", nargs="*", default=[], help="such files, to be in the table too")
     parser.add_argument("--write", action="store_true", help="make docs/handover.md")
     return parser.parse_args()
 
