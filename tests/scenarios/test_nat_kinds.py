@@ -2,17 +2,20 @@
 says so, connected everywhere, and no probe where it says no."""
 
 from itertools import product
+from random import Random
 
 import pytest
 from tests.scenarios.test_direct import couple, relayed
 
-from ntmobile.proto.oracle import NatKind, oracle
+from ntmobile.proto.oracle import NatKind, behind, oracle
 from ntmobile.sim.nat import NatBehaviour
+from ntmobile.sim.node import SimNode
 from ntmobile.sim.world import World
 from ntmobile.wire.nat import Behaviour, PortAssignment
 
 PAIRS = list(product(Behaviour, Behaviour))
 SEQUENTIAL, RANDOM = PortAssignment.SEQUENTIAL, PortAssignment.RANDOM
+PORTS = (SEQUENTIAL, RANDOM)
 SOON_S = 12
 """The first attempt, the discovery of both NATs, and the attempt that knows them."""
 LATER_S = 120
@@ -42,6 +45,33 @@ def test_direct_wherever_the_oracle_says_so_and_no_probe_where_it_says_no(
             world.run_for(LATER_S)
             assert probes(world) == spent, b
             assert world.echo(cn, mn, b"third"), b
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_behind_carriers_too_whatever_they_and_the_homes_do(seed: int) -> None:
+    chance = Random(seed)
+    world = World(seed)
+    org = world.organisation()
+    nodes, kinds = list[SimNode](), list[NatKind]()
+    for name in ("laptop", "pc"):
+        home, carrier = (
+            NatBehaviour(chance.choice(PAIRS)[0], chance.choice(PAIRS)[1], chance.choice(PORTS))
+            for _ in range(2)
+        )
+        outer = world.internet.carrier(f"{name} carrier", carrier)
+        network = world.internet.home(f"{name} home", home, outer=outer)
+        told = (NatKind(each.mapping, each.filtering, each.ports) for each in (home, carrier))
+        kinds.append(behind(*told))
+        nodes.append(world.node(f"{name}.alice", org, network))
+    mn, cn = nodes
+    world.connect(mn, cn)
+    assert world.echo(mn, cn, b"first")
+
+    world.run_for(SOON_S)
+
+    verdict = oracle(*kinds)
+    assert relayed(mn, cn) is relayed(cn, mn) is not verdict.direct, verdict
+    assert world.echo(cn, mn, b"second")
 
 
 def probes(world: World) -> int:
