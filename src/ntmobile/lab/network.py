@@ -9,6 +9,7 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
+from itertools import count
 from typing import Protocol
 
 from ntmobile.lab.addresses import AUTO, Pool
@@ -20,6 +21,9 @@ GATEWAY_IPV6 = "fe80::1"
 """Every network's router, as seen from its machines."""
 
 INTERFACE_NAME_MAX = 15
+_INDEXES = count(1000)
+"""The kernel takes notice of a carrier at once where the ends of the wire have different numbers,
+and within a second where they happen to have the same, each in its own namespace."""
 
 
 class Removable(Protocol):
@@ -107,8 +111,8 @@ class Network(Namespace):
         )
         join(uplink)
         self.connect(uplink)
-        # First the carrier, as every network manager does: until the kernel has taken notice of it
-        # (up to a second), a route over the new interface swallows what another one would carry.
+        # First the carrier, as every network manager does: until the kernel has taken notice of
+        # it, a route over the new interface swallows what another one would carry.
         machine.ip(f"link set {interface} up")
         self._await_carrier(uplink, True)
         self._address_machine(uplink)
@@ -200,6 +204,11 @@ class Network(Namespace):
 
 def join(uplink: Uplink) -> None:
     """Lay the wire: a pair of interfaces, one in each namespace."""
-    near = f"name {uplink.interface} mtu {uplink.mtu} netns {uplink.machine.netns}"
-    far = f"name {uplink.far} mtu {uplink.mtu} netns {uplink.network.netns}"
+    near, far = (
+        f"name {name} index {next(_INDEXES)} mtu {uplink.mtu} netns {namespace.netns}"
+        for name, namespace in (
+            (uplink.interface, uplink.machine),
+            (uplink.far, uplink.network),
+        )
+    )
     checked(f"ip link add {near} type veth peer {far}".split())
