@@ -13,6 +13,7 @@ The neighbours need Go, and are left out without it.
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def main() -> int:
                             file.write(json.dumps(asdict(outcome)) + "\n")
     print(table(outcomes))
     if options.write:
-        PAGE.write_text(page(outcomes, " ".join(sys.argv[1:]), options.rate))
+        PAGE.write_text(page(outcomes, shlex.join(sys.argv[1:]), options.rate))
     return 1 if any(each.broken for each in outcomes if each.system == "NTMobile") else 0
 
 
