@@ -14,6 +14,8 @@ from ntmobile.lab.network import GATEWAY_IPV6, Network, Uplink
 class Nat(Network):
     """A NAT; the machines behind it share one link and see each other there."""
 
+    shared_link = LAN
+
     def __init__(
         self,
         place: Place,

@@ -39,6 +39,8 @@ table ip lab {{
 class Nat64(Network):
     """The router; the machines behind it share one link."""
 
+    shared_link = LAN
+
     def __init__(self, place: Place, upstream: Network) -> None:
         """Needs an upstream with both families."""
         super().__init__(place)

@@ -64,6 +64,8 @@ class Network(Namespace):
     pool4: Pool[IPv4Address] | None
     pool6: Pool[IPv6Address] | None
     gateway4: IPv4Address | None
+    shared_link: str | None = None
+    """The bridge that the wires are ports of; it carries, like them, when the kernel says so."""
 
     def __init__(self, place: Place) -> None:
         """Make the router's machine."""
@@ -155,6 +157,8 @@ class Network(Namespace):
         self._await_state(uplink.machine, uplink.interface, up)
         if up:
             self._await_state(self, uplink.far, up)
+            if self.shared_link is not None:
+                self._await_state(self, self.shared_link, up)
 
     def _await_state(self, machine: Namespace, interface: str, up: bool) -> None:
         state = machine.path(f"/sys/class/net/{interface}/operstate")
