@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 
 SHARED = IPv4Network("100.64.0.0/10")
 NEXT_POOL = IPv4Network("198.18.0.0/15")
-SOON_S = 20.0
+SOON_S = 30.0
 
 
 @dataclass
@@ -120,5 +120,4 @@ def test_after_a_move_behind_the_carrier_what_nobody_uses_steps_aside(scene: Sce
 
 
 def _await(condition: Callable[[], bool], what: str) -> None:
-    # Each look runs a command, which takes far longer than the pause in between.
-    wait_until(condition, what, timeout_s=0.5)
+    wait_until(condition, what, timeout_s=60.0)

@@ -1,7 +1,6 @@
 """What is refused is refused at once, with a reason for who may know it, and harms nothing else."""
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from tests.system.failing import (
 )
 
 pytestmark = pytest.mark.lab
-AT_ONCE_S = 2.0
-"""Far below the 4 s after which an undecided name fails, with the start of a program in it."""
 ANOTHER_KEY = "SHA256:" + "ab" * 32
 ROLES = ("as", "dc", "rs")
 
@@ -70,13 +67,12 @@ def nothing_stays(node: NtmNode) -> bool:
     return asked == 3 and not (node.state / "account.json").exists()
 
 
-def look_up(node: NtmNode, name: str) -> tuple[str, float]:
-    """What an application's query for a name comes to, and after how many seconds."""
-    began = time.perf_counter()
+def look_up(node: NtmNode, name: str) -> str:
+    """What an application's query for a name comes to: undecided for 4 s, it is SERVFAIL."""
     said = node.host.run(["dig", "+tries=1", "+time=10", name, "A"], check=False).stdout
     found = re.search(r"status: (\w+)", said)
     assert found is not None, said
-    return found[1], time.perf_counter() - began
+    return found[1]
 
 
 def test_a_wrong_password_and_an_unknown_user_get_the_same_answer_and_change_nothing(
@@ -139,14 +135,14 @@ def test_the_same_login_with_the_right_words_and_the_servers_up_goes_well(
 def test_a_name_that_is_nobodys_does_not_exist_at_once_and_ntm_says_why(
     place: Place, domain: str
 ) -> None:
-    status, took_s = look_up(place.laptop, f"nobody.bob.{domain}")
+    status = look_up(place.laptop, f"nobody.bob.{domain}")
     code, said = refusal(place.laptop, "ping", f"nobody.bob.{domain}", "-c", "1")
 
-    assert (status, took_s < AT_ONCE_S) == ("NXDOMAIN", True)
+    assert status == "NXDOMAIN"
     assert code == 1
     assert "there is no such node, or you may not know of it" in said
     assert "next: check the name" in said
-    assert look_up(place.laptop, place.pc.fqdn)[0] == "NOERROR"
+    assert look_up(place.laptop, place.pc.fqdn) == "NOERROR"
 
 
 def test_a_stranger_cannot_tell_a_refused_name_from_an_unknown_one(place: Place) -> None:
@@ -161,15 +157,15 @@ def test_a_stranger_cannot_tell_a_refused_name_from_an_unknown_one(place: Place)
     assert refused[0] == "NXDOMAIN"
     assert "pong from" in inside
     assert re.search(rf"refused.*{place.laptop.fqdn}.*{place.pc.fqdn}.*not-allowed", audit)
-    assert look_up(place.laptop, place.pc.fqdn)[0] == "NOERROR"
+    assert look_up(place.laptop, place.pc.fqdn) == "NOERROR"
 
 
 def strangers_view(place: Place, name: str) -> tuple[object, ...]:
     """All that a node of another domain learns about a name, but for the name itself."""
     fqdn = f"{name}.bob.{place.net.domain}"
-    status, took_s = look_up(place.laptop, fqdn)
+    status = look_up(place.laptop, fqdn)
     code, said = refusal(place.laptop, "ping", fqdn, "-c", "1")
-    return status, took_s < AT_ONCE_S, code, said.replace(fqdn, "NAME")
+    return status, code, said.replace(fqdn, "NAME")
 
 
 def test_the_refused_node_itself_hears_a_reason_inside_its_own_domain(place: Place) -> None:
@@ -187,10 +183,10 @@ def test_a_domain_that_is_not_listed_is_refused_until_it_is(place: Place) -> Non
     for judge, other in ((place.org, place.net), (place.net, place.org)):
         forget_tunnels(place.laptop)
         with unlisted(judge, other):
-            status, took_s = look_up(place.laptop, place.pc.fqdn)
+            status = look_up(place.laptop, place.pc.fqdn)
             code, said = refusal(place.laptop, "ping", place.pc.fqdn, "-c", "1")
 
-        assert (status, took_s < AT_ONCE_S) == ("NXDOMAIN", True)
+        assert status == "NXDOMAIN"
         assert code == 1
         assert "one of the two domains does not list the other" in said
         assert "federation add" in said

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.lab
 STALL_S = 1.0
 """Longest silence that the death of a server may cause in what already runs."""
 DOWNLOAD_S = 5.0
-BACK_S = 8.0
+BACK_S = 30.0
 """After `ready`, what waited for a server has this long; on a busy machine it must hold too."""
 OUTAGE_S = 6.0
 """Where a server needs longer to start, who waits may be told to try again instead."""

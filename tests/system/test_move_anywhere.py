@@ -16,7 +16,7 @@ from tests.system.programs import Programs
 
 pytestmark = pytest.mark.lab
 
-SOON_S = 8.0
+SOON_S = 30.0
 """Until the session answers again; what a person takes for a pause and not for an end."""
 A_MOMENT_S = 2.0
 HOLE_S = 3.0

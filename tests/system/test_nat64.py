@@ -15,7 +15,7 @@ from tests.system.programs import HELLO, Programs, fetch, ping
 
 pytestmark = pytest.mark.lab
 
-SOON_S = 15.0
+SOON_S = 60.0
 SAYS = "IPv4 addresses are reached by NAT64 (2001:db8:64:ff9b::/96)"
 
 

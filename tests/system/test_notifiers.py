@@ -13,7 +13,7 @@ import pytest
 from ntmobile.lab import Behaviour
 from ntmobile.lab.further import FurtherServer
 from ntmobile.lab.ntm import NtmNode, Organisation, World, together
-from ntmobile.lab.waiting import STEP_S, wait_until
+from ntmobile.lab.waiting import wait_until
 from tests.system.conftest import Figure
 from tests.system.programs import HELLO, Programs
 
@@ -27,8 +27,7 @@ SILENCE_S = 7.0
 NOTICED_S = 13.0
 """The DC asks each NS every 10 s whether it is there, and counts it as silent 1.5 s later."""
 PATIENCE_S = 40.0
-LOOKS = 100 * STEP_S
-"""At the status, each of which takes long itself."""
+FOUND_S = 60.0
 BROUGHT = """
 table inet brought {
   chain in {
@@ -55,7 +54,7 @@ class Place:
 
     def await_serving(self, but: FurtherServer | None = None) -> FurtherServer:
         """Wait until an NS holds the node, another one than that; returns it."""
-        wait_until(lambda: self.serving() not in (None, but), "an NS to hold the node", LOOKS)
+        wait_until(lambda: self.serving() not in (None, but), "an NS to hold the node", FOUND_S)
         found = self.serving()
         assert found is not None
         return found
@@ -153,7 +152,7 @@ def test_where_it_is_the_only_ns_the_name_is_refused_with_the_reason_until_it_is
     assert "the notification server that holds the node's connection does not answer" in told_first
     assert "[[notifier]]" in told_first
     only.host.set_carrier(True)
-    wait_until(lambda: "1 answer" in ping(caller, place.held), "the node to be reached", LOOKS)
+    wait_until(lambda: "1 answer" in ping(caller, place.held), "the node to be reached", FOUND_S)
     assert place.serving() is only
 
 

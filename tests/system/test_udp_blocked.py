@@ -10,7 +10,7 @@ import pytest
 from ntmobile.lab import Behaviour, Nat
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.ntm import NtmNode, World
-from ntmobile.lab.waiting import STEP_S, wait_until
+from ntmobile.lab.waiting import wait_until
 from tests.system.conftest import Figure
 from tests.system.programs import HELLO, SSH, Programs, await_listening, fetch, iperf, ping
 
@@ -19,10 +19,8 @@ pytestmark = pytest.mark.lab
 BLOCKED = Behaviour(block_udp=True)
 PAIRS = (("blocked", "open"), ("open", "blocked"), ("blocked", "blocked"))
 SAYS = "UDP is blocked here: signalling and relay by WebSocket"
-SOON_S = 15.0
+SOON_S = 60.0
 """Until a session answers again; UDP is tried first, and on a busy machine it must hold too."""
-TURNS = 100
-"""Looks at the status, each of which takes long itself."""
 NO_TCP = """
 table ip shut {
   chain forward { type filter hook forward priority -10; tcp dport 443 drop; }
@@ -166,5 +164,5 @@ def _await(look: Callable[[], str], words: str) -> str:
         seen.append(look())
         return words in seen[-1]
 
-    wait_until(said, words, timeout_s=TURNS * STEP_S)
+    wait_until(said, words, timeout_s=SOON_S)
     return seen[-1]

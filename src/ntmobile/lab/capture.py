@@ -44,7 +44,7 @@ class Capture:
                 sender.sendto(END, (END_ADDRESS, END_PORT))
             wait_until(lambda: END in self.file.read_bytes(), "tcpdump to catch up")
             self._tcpdump.send_signal(signal.SIGINT)
-            self._tcpdump.communicate(timeout=5)
+            self._tcpdump.communicate(timeout=30)
             self._cut_end()
         return self.file
 

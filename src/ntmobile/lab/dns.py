@@ -27,7 +27,7 @@ SERVER_NAME = "ns.lab."
 TTL_S = 60
 NEGATIVE_TTL_S = 1
 
-START_S = 10.0
+START_S = 60.0
 TRY_S = 0.05
 
 CONFIGURATION = """
@@ -126,7 +126,7 @@ class ParentDns:
     def stop(self) -> None:
         """End the server, as in an outage."""
         self._named.terminate()
-        self._named.wait(timeout=10)
+        self._named.wait(timeout=60)
 
     def _write_files(self) -> None:
         directory = self.host.path(DIRECTORY)

@@ -265,7 +265,7 @@ def enter_network(path: str) -> None:
 
 def _reap(child: subprocess.Popen[Any]) -> None:
     try:
-        child.wait(timeout=3)
+        child.wait(timeout=10)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

@@ -17,7 +17,7 @@ from ntmobile.lab.errors import LabError
 from ntmobile.lab.host import Host
 from ntmobile.lab.namespace import Namespace
 
-PATIENCE_S = 2.0
+PATIENCE_S = 5.0
 """Nothing in a lab takes longer, unless it is lost; lossless paths assumed."""
 TRIES = 2
 """A NAT that drew a port of another mapping drops the packet, and draws anew for the next."""

@@ -6,12 +6,19 @@ from collections.abc import Callable
 from ntmobile.lab.errors import LabError
 
 STEP_S = 0.005
+TRIES = 50
+"""How often to look at least: on a loaded machine a deadline may pass without a single look."""
+PATIENCE_S = 30.0
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 5.0) -> None:
-    """Return as soon as the condition holds; raises LabError if it never does."""
-    for _ in range(int(timeout_s / STEP_S)):
-        if condition():
-            return
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
+    """Return as soon as the condition holds; raises LabError if it does not.
+
+    It is looked at for so long, and at least TRIES times, however long these take.
+    """
+    deadline, tries = time.perf_counter() + timeout_s, 0
+    while not condition():
+        tries += 1
+        if tries >= TRIES and time.perf_counter() >= deadline:
+            raise LabError(f"waited {timeout_s:g} s, {tries} times in vain for {what}")
         time.sleep(STEP_S)
-    raise LabError(f"waited {timeout_s} s in vain for {what}")
