@@ -178,6 +178,10 @@ class Namespace:
         script = "".join(f"echo {value} > /proc/sys/net/{key}\n" for key, value in settings.items())
         self.run(["sh", "-e"], input=script)
 
+    def kernel_table(self, name: str) -> Path:
+        """Return where this machine's tables of ``/proc/net`` are read."""
+        return Path(f"/proc/{self._holder.pid}/net/{name}")
+
     def ip(self, *lines: str) -> None:
         """Run lines of ``ip -batch`` here, all of them or LabError."""
         self.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n")

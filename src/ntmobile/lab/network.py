@@ -21,6 +21,8 @@ GATEWAY_IPV6 = "fe80::1"
 """Every network's router, as seen from its machines."""
 
 INTERFACE_NAME_MAX = 15
+LINK_SCOPE, TENTATIVE = "20", 0x40
+"""As the kernel's table of addresses has them."""
 _INDEXES = count(1000)
 """The kernel takes notice of a carrier at once where the ends of the wire have different numbers,
 and within a second where they happen to have the same, each in its own namespace."""
@@ -204,6 +206,19 @@ class Network(Namespace):
             lines.append(f"route add default {via}")
         if lines:
             uplink.machine.ip(*lines)
+        if uplink.ipv6 is not None:
+            self._await_link_local(uplink)
+
+    def _await_link_local(self, uplink: Uplink) -> None:
+        # A router asks for its neighbours in the name of this address, and not at all without.
+        table = uplink.machine.kernel_table("if_inet6")
+        wait_until(
+            lambda: any(
+                device == uplink.interface and scope == LINK_SCOPE and not int(flags, 16) & TENTATIVE
+                for _, _, _, scope, flags, device in map(str.split, table.read_text().splitlines())
+            ),
+            f"the link-local address of {uplink.machine.name}'s {uplink.interface}",
+        )
 
 
 def join(uplink: Uplink) -> None:
