@@ -213,12 +213,17 @@ class Network(Namespace):
         # A router asks for its neighbours in the name of this address, and not at all without.
         table = uplink.machine.kernel_table("if_inet6")
         wait_until(
-            lambda: any(
-                device == uplink.interface and scope == LINK_SCOPE and not int(flags, 16) & TENTATIVE
-                for _, _, _, scope, flags, device in map(str.split, table.read_text().splitlines())
-            ),
+            lambda: _has_link_local(table.read_text(), uplink.interface),
             f"the link-local address of {uplink.machine.name}'s {uplink.interface}",
         )
+
+
+def _has_link_local(table: str, interface: str) -> bool:
+    rows = [line.split()[3:] for line in table.splitlines()]
+    return any(
+        device == interface and scope == LINK_SCOPE and not int(flags, 16) & TENTATIVE
+        for scope, flags, device in rows
+    )
 
 
 def join(uplink: Uplink) -> None:
