@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from ntmobile.agent.surveyor import Surveyor
-from ntmobile.proto.node.events import NatWanted, NewestPortWanted
+from ntmobile.proto.node.events import NatWanted, NewestPortWanted, RoundTripsWanted
 from ntmobile.proto.node.finding import Finding, Point
+from ntmobile.proto.node.round_trips import Measured
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint, Host
 
@@ -39,14 +40,29 @@ class Network:
             raise self.error
         return 5000
 
+    async def find_round_trips(self, servers: Sequence[Endpoint]) -> Measured:
+        self.asked += servers
+        await self.held.wait()
+        if self.error is not None:
+            raise self.error
+        return dict.fromkeys(servers, 7)
+
+
+Wanted = NatWanted | NewestPortWanted | RoundTripsWanted
+Told = Finding | int | tuple[int, Measured] | None
+
 
 async def answers(
-    network: Network, *wanted: NatWanted | NewestPortWanted, then: Callable[[], None] = lambda: None
-) -> list[Finding | int | None]:
-    told: list[Finding | int | None] = []
+    network: Network, *wanted: Wanted, then: Callable[[], None] = lambda: None
+) -> list[Told]:
+    told: list[Told] = []
+
+    def timed(number: int, measured: Measured) -> None:
+        told.append((number, measured))
+
     async with Tasks() as tasks:
         own = frozenset({HERE.host, Endpoint("2001:db8::1", 1).host})
-        surveyor = Surveyor(network, lambda: own, told.append, told.append, tasks)
+        surveyor = Surveyor(network, lambda: own, told.append, told.append, timed, tasks)
         for each in wanted:
             surveyor.handle(each)
             await asyncio.sleep(0)
@@ -64,11 +80,14 @@ async def test_both_questions_are_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"), [(NatWanted((SERVER,)), None), (NewestPortWanted(SERVER), 0)]
+    ("wanted", "told"),
+    [
+        (NatWanted((SERVER,)), None),
+        (NewestPortWanted(SERVER), 0),
+        (RoundTripsWanted(3, (SERVER,)), (3, {})),
+    ],
 )
-async def test_what_the_system_refuses_is_answered_too(
-    wanted: NatWanted | NewestPortWanted, told: int | None
-) -> None:
+async def test_what_the_system_refuses_is_answered_too(wanted: Wanted, told: Told) -> None:
     assert await answers(Network(OSError("no buffer")), wanted) == [told]
 
 
@@ -80,3 +99,13 @@ async def test_a_network_that_was_left_is_not_examined_to_the_end() -> None:
 
     assert told == [FOUND]
     assert network.asked == [SERVER, OTHER]
+
+
+async def test_round_trips_are_told_with_the_number_that_asked_and_only_those_of_the_last() -> None:
+    network = Network()
+    network.held.clear()
+    wanted = RoundTripsWanted(1, (SERVER,)), RoundTripsWanted(2, (SERVER, OTHER))
+
+    told = await answers(network, *wanted, then=network.held.set)
+
+    assert told == [(2, {SERVER: 7, OTHER: 7})]

@@ -8,6 +8,7 @@ from ntmobile.wire import direction, notification, registration, tunnel
 from ntmobile.wire.datagram import Sender, Signal
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.identity import PublicIdentity, Succession
+from ntmobile.wire.round_trip import LONGEST_MS, MOST_ROUND_TRIPS, RoundTrip
 
 label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 fqdns = st.lists(label, min_size=2, max_size=5).map(".".join)
@@ -22,6 +23,10 @@ relay_places = st.builds(
     st.text(min_size=1, max_size=72),
     st.lists(endpoints, max_size=2).map(tuple),
 )
+relay_endpoints = st.lists(st.lists(endpoints, max_size=2).map(tuple), max_size=8).map(tuple)
+round_trips = st.lists(
+    st.builds(RoundTrip, endpoints, st.integers(0, LONGEST_MS)), max_size=MOST_ROUND_TRIPS
+).map(tuple)
 identifiers = st.binary(min_size=8, max_size=8)
 secrets = st.binary(min_size=32, max_size=32)
 sequences = st.integers(0, 2**63 - 1)
@@ -85,8 +90,9 @@ signals: st.SearchStrategy[Signal] = st.one_of(
         st.sampled_from(registration.KeepAliveChoice),
         st.none() | st.sampled_from(registration.Reason),
         st.none() | places,
+        relay_endpoints,
     ),
-    st.builds(registration.UdpKeepAlive, st.booleans()),
+    st.builds(registration.UdpKeepAlive, st.booleans(), round_trips),
     st.builds(registration.KeepAliveAnswer, endpoints, sequences),
     st.builds(registration.Challenge, st.binary(max_size=32)),
     st.builds(registration.NtmAck, st.none() | identities),
@@ -97,7 +103,7 @@ signals: st.SearchStrategy[Signal] = st.one_of(
     st.builds(registration.ServersResponse, st.lists(relay_places, max_size=8).map(tuple)),
     st.builds(direction.DirectionRequest, fqdns, id128, identities, purposes),
     st.builds(direction.NodeInformationRequest, fqdns, information, id128, purposes),
-    st.builds(direction.NodeInformationResponse, information),
+    st.builds(direction.NodeInformationResponse, information, round_trips),
     st.builds(direction.RelayDirection, id128, identifiers, secrets, seconds, indexes),
     st.builds(
         direction.RouteDirection,

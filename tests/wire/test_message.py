@@ -4,6 +4,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from ntmobile.errors import DecodeError
 from ntmobile.wire.datagram import Envelope, Signal, decode_control, encode_control
 from ntmobile.wire.direction import DirectionRequest, Role, Withdrawal
 from ntmobile.wire.endpoint import Endpoint
@@ -23,12 +24,17 @@ from ntmobile.wire.registration import (
     RegistrationResponse,
     UdpKeepAlive,
 )
+from ntmobile.wire.round_trip import LONGEST_MS, MOST_ROUND_TRIPS, RoundTrip
 from ntmobile.wire.tunnel import CloseReason, EchoRequest, HolePunching, PathChallenge, TunnelClose
 
 MAPPED = Endpoint("192.0.2.7", 4330)
 
 VECTORS: dict[str, tuple[Signal, str]] = {
-    "UDP Keep Alive": (UdpKeepAlive(), "9301c4009203c2"),
+    "UDP Keep Alive": (UdpKeepAlive(), "9301c4009303c290"),
+    "UDP Keep Alive with a round trip": (
+        UdpKeepAlive(True, (RoundTrip(MAPPED, 300),)),
+        "9301c4009303c39192c406c000020710eacd012c",
+    ),
     "Keep Alive Answer": (KeepAliveAnswer(MAPPED, 5), "9301c4009304c406c000020710ea05"),
     "Challenge": (Challenge(b"\x01\x02"), "9301c4009205c4020102"),
     "NTM ACK": (NtmAck(), "9301c4009206c0"),
@@ -36,8 +42,8 @@ VECTORS: dict[str, tuple[Signal, str]] = {
     "Withdrawal": (Withdrawal("a.b"), "9301c4009216a3612e62"),
     "Registration Response": (
         RegistrationResponse(IPv4Address("100.64.0.16"), IPv6Address("fd00::1"), MAPPED, 5, 90, 20),
-        "9301c4009b02c40464400010c410fd000000000000000000000000000001c406c000020710ea055a1490"
-        "a3756470c0c0",
+        "9301c4009c02c40464400010c410fd000000000000000000000000000001c406c000020710ea055a1490"
+        "a3756470c0c090",
     ),
     "Notification Direction": (
         NotificationDirection("a.b", b"12345678", bytes(32), 60),
@@ -82,6 +88,33 @@ def test_control_messages_have_these_bytes() -> None:
 
 def test_a_field_that_a_later_version_adds_is_ignored() -> None:
     assert decode_control(bytes.fromhex("93240963")) == PathChallenge(9)
+
+
+def test_who_tells_no_round_trips_and_names_no_relays_is_understood() -> None:
+    """As those before this field did, and as they are answered."""
+    kept = Envelope.decode(bytes.fromhex("9301c4009203c2"))
+    stood = bytes.fromhex(
+        "9301c4009b02c40464400010c410fd000000000000000000000000000001c406c000020710ea055a1490"
+        "a3756470c0c0"
+    )
+
+    assert kept.message == UdpKeepAlive()
+    assert Envelope.decode(stood).message == VECTORS["Registration Response"][0]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        (RoundTrip(MAPPED, LONGEST_MS + 1),),
+        (RoundTrip(MAPPED, -1),),
+        (RoundTrip(MAPPED, 0),) * (MOST_ROUND_TRIPS + 1),
+    ],
+)
+def test_round_trips_out_of_bounds_are_refused(told: tuple[RoundTrip, ...]) -> None:
+    data = Envelope(1, b"", UdpKeepAlive(True, told)).encode()
+
+    with pytest.raises(DecodeError):
+        Envelope.decode(data)
 
 
 def test_an_endpoint_never_changes() -> None:

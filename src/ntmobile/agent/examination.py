@@ -12,6 +12,7 @@ from ntmobile.proto.node.finding import Finding, Point
 from ntmobile.proto.node.lifetime import LIFETIME_SOCKETS, Lifetime, LifetimeFound
 from ntmobile.proto.node.newest_port import NEWEST_PORT_SOCKETS, NewestPort
 from ntmobile.proto.node.questions import Examiner
+from ntmobile.proto.node.round_trips import ROUND_TRIP_SOCKETS, Measured, RoundTripTimes
 from ntmobile.runtime.clock import Clock
 from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.time import SECOND
@@ -49,6 +50,12 @@ class Examination:
         with ExitStack() as stack:
             ports = self._open(NEWEST_PORT_SOCKETS, stack)
             return await self._run(NewestPort(server, self._entropy), ports)
+
+    async def find_round_trips(self, servers: Sequence[Endpoint]) -> Measured:
+        """Find out how far servers are. Raises OSError."""
+        with ExitStack() as stack:
+            ports = self._open(ROUND_TRIP_SOCKETS, stack)
+            return await self._run(RoundTripTimes(servers, self._entropy), ports)
 
     async def find_lifetime(self, server: Endpoint) -> LifetimeFound:
         """Find out how long idle mappings live: up to five minutes. Raises OSError."""

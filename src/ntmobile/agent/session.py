@@ -66,6 +66,7 @@ from ntmobile.proto.node.events import (
     ReachedBy,
     Registered,
     RegistrationLost,
+    RoundTripsWanted,
     ServersTold,
     SetPath,
     TunnelClosed,
@@ -73,6 +74,7 @@ from ntmobile.proto.node.events import (
 )
 from ntmobile.proto.node.finding import Finding
 from ntmobile.proto.node.node import Node
+from ntmobile.proto.node.round_trips import Measured
 from ntmobile.proto.node.settings import NodeSettings, Pin
 from ntmobile.proto.node.trust import TrustSettings
 from ntmobile.runtime.clock import Clock
@@ -227,6 +229,7 @@ class Session:
                 lambda: frozenset(each.endpoint.host for each in self.links.addresses),
                 self._take_finding,
                 self._take_newest_port,
+                self._take_round_trips,
                 self._tasks,
             )
             self.names = NameQueries(
@@ -411,6 +414,9 @@ class Session:
     def _take_newest_port(self, port: int) -> None:
         self.driver.do(lambda now: self.node.handle_newest_port(port, now))
 
+    def _take_round_trips(self, number: int, measured: Measured) -> None:
+        self.driver.do(lambda now: self.node.handle_round_trips(number, measured, now))
+
     def coordinators_here(self) -> tuple[Endpoint, ...]:
         """Where the DC answers this node, one address a family."""
         families = {mapped.version for mapped in self.node.view().mapped}
@@ -509,7 +515,7 @@ class Session:
                 self._keep_pong(fqdn, sequence, event)
             case ServersTold(relays):
                 self.relays = relays
-            case NatWanted() | NewestPortWanted():
+            case NatWanted() | NewestPortWanted() | RoundTripsWanted():
                 self.surveyor.handle(event)
             case Step():
                 self.answers += event.message == ANSWER and not event.sent

@@ -42,6 +42,7 @@ from ntmobile.agent.views import (
 from ntmobile.keys.identity import fingerprint
 from ntmobile.keys.table import CommonKey
 from ntmobile.proto.journal import Step
+from ntmobile.proto.node.distances import Distance
 from ntmobile.proto.node.settings import NodeView, PeerView
 from ntmobile.proto.sequence import is_negotiation
 from ntmobile.runtime.clock import Clock
@@ -168,8 +169,9 @@ def _servers(session: Session) -> tuple[ServerView, ...]:
         healthy=healthy,
         detail=good if healthy else view.reason or "not registered",
     )
+    relays = tuple(_relay(session, each) for each in view.relays)
     if view.reached.keepalive is not KeepAliveChoice.TCP:
-        return (account, coordinator)
+        return (account, coordinator, *relays)
     notifier = ServerView(
         role="NS",
         name=view.reached.server,
@@ -177,7 +179,21 @@ def _servers(session: Session) -> tuple[ServerView, ...]:
         healthy=True,
         detail=f"holds this node's connection, one keep-alive in {view.keepalive_s} s",
     )
-    return (account, coordinator, notifier)
+    return (account, coordinator, notifier, *relays)
+
+
+def _relay(session: Session, distance: Distance) -> ServerView:
+    """One of several RS: the DC chooses the one nearest to both ends."""
+    place, rtt_ns = distance.relay[0], distance.rtt_ns
+    named = (each.name for each in session.relays or () if place in each.endpoints)
+    answered = f"round trip {(rtt_ns or 0) / _MILLISECOND:.1f} ms"
+    return ServerView(
+        role="RS",
+        name=next(named, str(place.host)),
+        address=str(place),
+        healthy=rtt_ns is not None,
+        detail=answered if rtt_ns is not None else "did not answer when last asked",
+    )
 
 
 def _first(endpoints: tuple[Endpoint, ...]) -> str | None:

@@ -9,14 +9,16 @@ from typing import Protocol
 
 import structlog
 
-from ntmobile.proto.node.events import NatWanted, NewestPortWanted
+from ntmobile.proto.node.events import NatWanted, NewestPortWanted, RoundTripsWanted
 from ntmobile.proto.node.finding import Finding, Point
+from ntmobile.proto.node.round_trips import Measured
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint, Host
 
 _LOG = structlog.get_logger(__name__)
 Found = Callable[[Finding | None], None]
-Measured = Callable[[int], None]
+PortFound = Callable[[int], None]
+Timed = Callable[[int, Measured], None]
 
 
 class Examiner(Protocol):
@@ -30,6 +32,10 @@ class Examiner(Protocol):
         """Find out which outer port a mapping gets that is made now; raises OSError."""
         ...
 
+    async def find_round_trips(self, servers: Sequence[Endpoint]) -> Measured:
+        """Find out how far servers are; raises OSError."""
+        ...
+
 
 class Surveyor:
     """One of each question at a time: a network that is left is not examined to the end."""
@@ -39,18 +45,21 @@ class Surveyor:
         examination: Examiner,
         own: Callable[[], frozenset[Host]],
         found: Found,
-        measured: Measured,
+        measured: PortFound,
+        timed: Timed,
         tasks: Tasks,
     ) -> None:
-        """own are the machine's addresses; found and measured are called with the answers."""
+        """own are the machine's addresses; found, measured and timed are called with answers."""
         self._examination = examination
         self._own = own
         self._found = found
         self._measured = measured
+        self._timed = timed
         self._tasks = tasks
         self._examining: asyncio.Task[None] | None = None
+        self._timing: asyncio.Task[None] | None = None
 
-    def handle(self, wanted: NatWanted | NewestPortWanted) -> None:
+    def handle(self, wanted: NatWanted | NewestPortWanted | RoundTripsWanted) -> None:
         """Begin to find out."""
         match wanted:
             case NatWanted(servers):
@@ -59,6 +68,10 @@ class Surveyor:
                 self._examining = self._tasks.start(self._examine(servers), "NAT discovery")
             case NewestPortWanted(server):
                 self._tasks.start(self._measure(server), "newest port")
+            case RoundTripsWanted():
+                if self._timing is not None:
+                    self._timing.cancel()
+                self._timing = self._tasks.start(self._time(wanted), "round trips")
 
     async def _examine(self, servers: tuple[Endpoint, ...]) -> None:
         own = frozenset(host for host in self._own() if host.version == 4)
@@ -83,3 +96,11 @@ class Surveyor:
             _LOG.warning("newest port not measured", why=str(error))
             port = 0
         self._measured(port)
+
+    async def _time(self, wanted: RoundTripsWanted) -> None:
+        measured: Measured = {}
+        try:
+            measured = await self._examination.find_round_trips(wanted.servers)
+        except OSError as error:
+            _LOG.warning("round trips not measured", why=str(error))
+        self._timed(wanted.number, measured)

@@ -9,6 +9,7 @@ from ntmobile.proto.node.finding import Finding, Point
 from ntmobile.proto.node.lifetime import LIFETIME_SOCKETS, Lifetime, LifetimeFound
 from ntmobile.proto.node.newest_port import NEWEST_PORT_SOCKETS, NewestPort
 from ntmobile.proto.node.questions import Examiner
+from ntmobile.proto.node.round_trips import ROUND_TRIP_SOCKETS, Measured, RoundTripTimes
 from ntmobile.sim.calendar import Entry
 from ntmobile.sim.errors import SimulationError
 from ntmobile.sim.host import SimHost
@@ -55,6 +56,15 @@ def newest_port(
     start = FIRST_PORT + MANY * APART + entropy.randrange(5000)
     ports = _free_ports(host, NEWEST_PORT_SOCKETS, start)
     return Examining(internet, host, NewestPort(server, entropy), ports, done)
+
+
+def round_trips(
+    internet: Internet, host: SimHost, servers: Sequence[Endpoint], done: Callable[[Measured], None]
+) -> "Examining[Measured]":
+    """Begin to find out how far servers are."""
+    entropy = internet.entropy.fork(f"round trips {host.name} {internet.now}")
+    ports = _free_ports(host, ROUND_TRIP_SOCKETS, FIRST_PORT + entropy.randrange(5000))
+    return Examining(internet, host, RoundTripTimes(servers, entropy), ports, done)
 
 
 def find_lifetime(internet: Internet, host: SimHost, server: Endpoint) -> LifetimeFound:

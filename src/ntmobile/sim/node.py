@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, TypeVar
 
@@ -19,14 +20,16 @@ from ntmobile.proto.node.events import (
     NatWanted,
     NewestPortWanted,
     PeerPinned,
+    RoundTripsWanted,
 )
 from ntmobile.proto.node.finding import Finding, Point
 from ntmobile.proto.node.node import Node
+from ntmobile.proto.node.round_trips import Measured
 from ntmobile.proto.node.settings import NodeSettings, Pin
 from ntmobile.proto.node.trust import TrustSettings
 from ntmobile.sim.directory import HTTPS_PORT, reachable
 from ntmobile.sim.entropy import SeededEntropy
-from ntmobile.sim.examination import discovery, newest_port
+from ntmobile.sim.examination import discovery, newest_port, round_trips
 from ntmobile.sim.exchange import Client
 from ntmobile.sim.host import SimHost
 from ntmobile.sim.inner import Inner
@@ -298,6 +301,9 @@ class SimNode(Process):
                 self._examine(servers)
             case NewestPortWanted(server):
                 newest_port(self.internet, self.host, server, self._take_newest_port)
+            case RoundTripsWanted(number, servers):
+                take = partial(self._take_round_trips, number)
+                round_trips(self.internet, self.host, servers, take)
 
     def _examine(self, servers: tuple[Endpoint, ...]) -> None:
         if self.host.source_for(4) is None:
@@ -312,6 +318,10 @@ class SimNode(Process):
     def _take_newest_port(self, port: int) -> None:
         if self.alive:
             self.call(lambda now: self.machine.handle_newest_port(port, now))
+
+    def _take_round_trips(self, number: int, measured: Measured) -> None:
+        if self.alive:
+            self.call(lambda now: self.machine.handle_round_trips(number, measured, now))
 
     def _ask(self, request: Call) -> None:
         body = post(request.message, random_bytes(self._entropy, 16), self.now)

@@ -44,6 +44,7 @@ class Organisation:
         network: Network | None = None,
         policy: Policy | None = None,
         relays: int = 1,
+        relay_networks: tuple[Network, ...] = (),
         notifiers: int = 0,
         ipv4_pool: str = "100.64.0.0/10",
         kntmdc_s: int = KNTMDC_S,
@@ -53,6 +54,7 @@ class Organisation:
     ) -> None:
         """Builds as.DOMAIN, dc.DOMAIN, rs.DOMAIN (rs2, ...), ns.DOMAIN on the core unless told.
 
+        Where relay_networks are told there is one RS in each, in the operator's order.
         With certificates it has a CA, and gives every node one at its login; trusted are further
         CAs of its nodes, in DER; authentication is what it has its nodes ask of their peers.
         """
@@ -72,8 +74,11 @@ class Organisation:
             self.accounts.ca = make_ca(domain, (), serial=1, now_s=EPOCH_S, secret=secret)
         self.registrations = Registrations()
         self.policy = policy or Policy(domain, Federation.OPEN)
-        names = [f"rs{number or ''}.{domain}" for number in (0, *range(2, relays + 1))]
-        self._relay_hosts = [internet.host(name, network) for name in names[:relays]]
+        places = relay_networks or (network,) * relays
+        names = [f"rs{number or ''}.{domain}" for number in (0, *range(2, len(places) + 1))]
+        self._relay_hosts = [
+            internet.host(name, place) for name, place in zip(names, places, strict=False)
+        ]
         names = [f"ns{number or ''}.{domain}" for number in (0, *range(2, notifiers + 1))]
         self._notifier_hosts = [internet.host(name, network) for name in names[:notifiers]]
         self.settings = CoordinatorSettings(

@@ -22,6 +22,7 @@ from ntmobile.wire.message import (
     Secret,
     Sequence,
 )
+from ntmobile.wire.round_trip import RoundTrips
 from ntmobile.wire.web import WebPlace
 
 
@@ -90,6 +91,8 @@ class NodeInformationResponse(Message, frozen=True, tag=18):
     """CN's real, NAT and virtual addresses. Source: paper, Fig. 5."""
 
     cn: NodeInformation
+    round_trips: RoundTrips = ()
+    """From CN to RS; for the DC alone, MN is not told."""
 
 
 class RelayDirection(Message, frozen=True, tag=19):

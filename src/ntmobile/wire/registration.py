@@ -27,6 +27,7 @@ from ntmobile.wire.message import (
     Token,
 )
 from ntmobile.wire.notification import NotificationPlace
+from ntmobile.wire.round_trip import RelayPlaces, RoundTrips
 
 MAX_RELAYS_TOLD = 8
 LONGEST_RELAY_NAME = 72
@@ -146,6 +147,8 @@ class RegistrationResponse(Message, frozen=True, tag=2):
     """Why it is not what the node chose."""
     notification: NotificationPlace | None = None
     """Where to hold the connection, and under what; None: the one that the request named stands."""
+    relays: Annotated[tuple[RelayPlaces, ...], msgspec.Meta(max_length=MAX_RELAYS_TOLD)] = ()
+    """The domain's RS, where it has several: the node is asked how far it is from each."""
 
 
 class UdpKeepAlive(Message, frozen=True, tag=3):
@@ -153,6 +156,8 @@ class UdpKeepAlive(Message, frozen=True, tag=3):
 
     answer: bool = False
     """Asks for a Keep Alive Answer; every third one does."""
+    round_trips: RoundTrips = ()
+    """To the RS that the Registration Response named, where they were measured (anew)."""
 
 
 class KeepAliveAnswer(Message, frozen=True, tag=4):

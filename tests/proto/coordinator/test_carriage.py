@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.proto.coordinator.rig import DOMAIN, INSIDE, OPEN, OTHER, PLACES, Player, Rig
-from tests.proto.parts import ALICE, BOB, CAROL, THERE, identity, information
+from tests.proto.parts import ALICE, BOB, CAROL, RS, THERE, identity, information
 
 from ntmobile.proto.coordinator.carriage import MAX_KEYS_A_DOMAIN
 from ntmobile.proto.coordinator.policy import Federation, Policy, Rule
@@ -19,6 +19,7 @@ from ntmobile.wire.direction import (
 )
 from ntmobile.wire.federation import KeySharing, SharedKey
 from ntmobile.wire.registration import NtmAck, Reason, Refusal, UdpKeepAlive
+from ntmobile.wire.round_trip import RoundTrip
 
 pytestmark = pytest.mark.paper("Fig. 5", "Fig. 6", "Fig. 7")
 
@@ -72,6 +73,21 @@ def test_a_foreign_dc_learns_where_our_node_is_and_no_private_address(
     assert (answer.cn.fqdn, answer.cn.mapped) == (ALICE, (PLACES[ALICE],))
     assert answer.cn.identity == identity(ALICE).public
     assert answer.cn.local == ()
+
+
+def test_a_foreign_dc_learns_how_far_our_node_is_from_relays_unless_it_hides(
+    rig: Rig, alice: Player, dcmn: Player
+) -> None:
+    told = (RoundTrip(RS, 20),)
+    rig.ask(alice, UdpKeepAlive(True, told))
+    open_answer = rig.ask(dcmn, inquiry())
+    rig.register(alice, relay_only=True)
+
+    hidden_answer = rig.ask(dcmn, inquiry())
+
+    assert isinstance(open_answer, NodeInformationResponse)
+    assert isinstance(hidden_answer, NodeInformationResponse)
+    assert (open_answer.round_trips, hidden_answer.round_trips) == (told, ())
 
 
 def test_behind_the_same_nat_private_addresses_are_told(

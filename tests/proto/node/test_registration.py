@@ -10,6 +10,7 @@ from tests.proto.parts import (
     DC6,
     HERE,
     HERE6,
+    RS,
     T0,
     THERE,
     Mouth,
@@ -20,7 +21,7 @@ from tests.proto.parts import (
 )
 
 from ntmobile.proto.conversation import Answered
-from ntmobile.proto.node.events import RegistrationLost
+from ntmobile.proto.node.events import RegistrationLost, RoundTripsWanted
 from ntmobile.proto.node.registration import (
     MIN_KEEPALIVE_S,
     RETRY_NS,
@@ -41,6 +42,7 @@ from ntmobile.wire.registration import (
     Superseded,
     UdpKeepAlive,
 )
+from ntmobile.wire.round_trip import RoundTrip
 
 pytestmark = pytest.mark.paper("Fig. 3")
 
@@ -67,6 +69,7 @@ class Rig:
         """Families in which the DC is not heard."""
         self.heard: list[tuple[int, Signal]] = []
         self.keepalive_s = 20
+        self.relays: tuple[tuple[Endpoint, ...], ...] = ()
 
     def reachable(self) -> tuple[Endpoint, ...]:
         families = {endpoint.version for endpoint in self.local}
@@ -90,7 +93,12 @@ class Rig:
         match message:
             case RegistrationRequest():
                 return RegistrationResponse(
-                    *ADDRESSES, self.seen[family], self.boot, 90, self.keepalive_s
+                    *ADDRESSES,
+                    self.seen[family],
+                    self.boot,
+                    90,
+                    self.keepalive_s,
+                    relays=self.relays,
                 )
             case UdpKeepAlive(True):
                 return KeepAliveAnswer(self.seen[family], self.boot)
@@ -449,3 +457,102 @@ def test_after_any_history_a_dc_that_answers_is_registered_with_where_the_node_i
     assert sorted(rig.registration.responses) == sorted({e.version for e in rig.local})
     for family, response in rig.registration.responses.items():
         assert (response.mapped, response.boot) == (rig.seen[family], rig.boot)
+
+
+RELAYS = ((RS,), (Endpoint("192.0.2.10", 4330),))
+MS = SECOND // 1000
+FAR = (RoundTrip(RELAYS[0][0], 3), RoundTrip(RELAYS[1][0], 40))
+
+
+def measured() -> Rig:
+    """Registered at a domain of two RS, and told how far they are."""
+    rig = Rig()
+    rig.relays = RELAYS
+    rig.register()
+    rig.serve()
+    measure(rig)
+    return rig
+
+
+def measure(rig: Rig) -> None:
+    [wanted] = [event for event in rig.events() if isinstance(event, RoundTripsWanted)]
+    found = {RELAYS[0][0]: 3 * MS, RELAYS[1][0]: 40 * MS}
+    rig.registration.handle_round_trips(wanted.number, found, rig.now)
+    rig.heard.clear()
+    rig.serve()
+
+
+def told(rig: Rig) -> list[tuple[RoundTrip, ...]]:
+    """What the DC heard of round trips; forgets what was heard."""
+    heard = [m.round_trips for _, m in rig.heard if isinstance(m, UdpKeepAlive) and m.round_trips]
+    rig.heard.clear()
+    return heard
+
+
+def test_how_far_the_relays_are_is_told_in_one_keep_alive_as_soon_as_it_is_known() -> None:
+    rig = measured()
+
+    assert told(rig) == [FAR]
+
+    rig.pass_time(300)
+    rig.register()
+    rig.serve()
+    assert told(rig) == [], "not again while nothing changed"
+
+
+def test_a_dc_that_started_again_is_told_again() -> None:
+    rig = measured()
+    rig.heard.clear()
+    rig.boot += 1
+
+    rig.pass_time(65)
+
+    assert told(rig) == [FAR]
+
+
+def test_a_keep_alive_that_nobody_answered_leads_to_another() -> None:
+    rig = Rig()
+    rig.relays = RELAYS
+    rig.register()
+    rig.serve()
+    rig.silent = {4}
+    measure(rig)
+    rig.heard.clear()
+
+    rig.pass_time(10)
+    rig.silent.clear()
+    rig.pass_time(30)
+
+    assert told(rig)[-1] == FAR
+
+
+def test_after_a_move_it_is_measured_and_told_anew() -> None:
+    rig = measured()
+    rig.heard.clear()
+
+    rig.seen[4] = THERE
+    rig.registration.register((THERE,), rig.now, moved=True)
+    rig.serve()
+    measure(rig)
+
+    assert told(rig) == [FAR]
+
+
+def test_a_domain_with_one_relay_is_told_nothing() -> None:
+    """The negative twin."""
+    rig = Rig()
+    rig.relays = ()
+    rig.register()
+    rig.serve()
+
+    assert not [event for event in rig.events() if isinstance(event, RoundTripsWanted)]
+    rig.pass_time(4000)
+    assert told(rig) == []
+
+
+def test_every_hour_it_is_measured_again_with_a_keep_alive() -> None:
+    rig = measured()
+
+    rig.pass_time(3700)
+
+    assert len([event for event in rig.events() if isinstance(event, RoundTripsWanted)]) == 1

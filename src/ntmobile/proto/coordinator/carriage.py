@@ -140,7 +140,9 @@ class Carriage:
         if not same_mapped(request.mn, told):
             told = node.information(now, private=False, sleeps=sleeps)
         common.remember_partners(node.fqdn, mn.fqdn)
-        return NodeInformationResponse(told)
+        # How far it is from servers tells where it is: not of a node that tells no address.
+        round_trips = () if node.stored.relay_only else node.round_trips
+        return NodeInformationResponse(told, round_trips)
 
     def _carry(
         self, peer: Correspondent, asked: Asked, route: RouteDirection, now: Instant

@@ -394,9 +394,10 @@ class Coordinator:
         match asked.message:
             case RegistrationRequest() as request:
                 self._register(node, asked, request, now)
-            case UdpKeepAlive(answer):
+            case UdpKeepAlive(answer, round_trips):
                 if asked.source in node.stored.mapped:
                     node.last_seen = now
+                node.round_trips = round_trips or node.round_trips
                 if answer:
                     mapped = KeepAliveAnswer(asked.source, self._boot)
                     node.conversation.answer(asked, mapped, now)
@@ -499,6 +500,7 @@ class Coordinator:
             settings.keepalive_s,
             keepalive=keepalive,
             problem=problem,
+            relays=_several(settings.relays),
         )
 
     def _servers(self) -> ServersResponse:
@@ -517,6 +519,12 @@ class Coordinator:
         for _, tag in node.conversation.abandon():
             self._handle_node_answer(tag, None, now)
         self._common.keyring.erase(node.conversation.key, now)
+
+
+def _several(relays: tuple[Relay, ...]) -> tuple[tuple[Endpoint, ...], ...]:
+    """The RS between which to choose; none where there is no choice."""
+    told = tuple(relay.endpoints[:2] for relay in relays[:MAX_RELAYS_TOLD])
+    return told if len(told) > 1 else ()
 
 
 def _renewed(before: StoredNode, new: StoredNode) -> StoredNode:

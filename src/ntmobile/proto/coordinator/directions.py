@@ -35,6 +35,7 @@ from ntmobile.proto.coordinator.decision import (
     same_mapped,
     trimmed,
 )
+from ntmobile.proto.coordinator.nearest import distances
 from ntmobile.proto.coordinator.peering import PATIENT_TRIES, PeerFailed, Peering
 from ntmobile.proto.coordinator.policy import Subject, is_below
 from ntmobile.proto.coordinator.registry import Node
@@ -65,6 +66,7 @@ from ntmobile.wire.direction import (
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.hint import Hint, What
 from ntmobile.wire.registration import NtmAck, Reason, Refusal
+from ntmobile.wire.round_trip import RoundTrips
 from ntmobile.wire.web import WebPlace
 
 MAX_OPEN_A_NODE = 64
@@ -132,6 +134,8 @@ class Negotiation:
     request: DirectionRequest
     began: Instant
     state: Finding | Asking | Directing = field(default=Finding(0))
+    cn_round_trips: RoundTrips = ()
+    """What DCcn tells of a CN of another domain."""
 
 
 class Directions:
@@ -397,6 +401,7 @@ class Directions:
         domain, cn = negotiation.state.domain, trimmed(answer.cn)
         if cn.fqdn != negotiation.request.fqdn or not is_below(cn.fqdn, domain):
             return self._refuse(negotiation, Reason.UNKNOWN_NAME, now)
+        negotiation.cn_round_trips = answer.round_trips
         return self._direct(negotiation, domain, cn, now)
 
     def _direct(
@@ -407,7 +412,7 @@ class Directions:
         mn = _information(negotiation, now, private=True)
         if not own and not same_mapped(mn, cn):
             mn = _information(negotiation, now, private=False)
-        relays = self._preferred(negotiation.request, now)
+        relays = self._preferred(negotiation, now)
         decision = decide(mn, cn, relays, negotiation.request.purpose)
         if decision is None:
             return self._refuse(negotiation, Reason.NO_RELAY, now)
@@ -439,14 +444,18 @@ class Directions:
             common.ask_node(negotiation.mn, to_mn, tag_mn, now)
         return self._drain(now)
 
-    def _preferred(self, request: DirectionRequest, now: Instant) -> tuple[Relay, ...]:
-        """All RS, those last that are silent, to this DC or to who asks."""
+    def _preferred(self, negotiation: Negotiation, now: Instant) -> tuple[Relay, ...]:
+        """All RS: last those that are silent, to this DC or to who asks; then the nearest first."""
+        request, relays = negotiation.request, self._common.settings.relays
+        cn = self._common.registry.named(request.fqdn)
+        theirs = negotiation.cn_round_trips if cn is None else cn.round_trips
+        far = distances(relays, (negotiation.mn.round_trips, theirs))
 
-        def doubt(relay: Relay) -> tuple[bool, bool]:
+        def doubt(relay: Relay) -> tuple[bool, bool, int]:
             avoided = any(endpoint in request.avoid for endpoint in relay.endpoints)
-            return self._relay(relay).is_silent(now), avoided
+            return self._relay(relay).is_silent(now), avoided, far[relay.name]
 
-        return tuple(sorted(self._common.settings.relays, key=doubt))
+        return tuple(sorted(relays, key=doubt))
 
     def _create_keys(self, negotiation: bytes, now: Instant) -> tuple[Ktmp, Ktun]:
         common = self._common

@@ -17,13 +17,14 @@ from ntmobile.proto.coordinator.settings import StoredNode
 from ntmobile.proto.coordinator.tags import NodeTag
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.direction import Cipher, NodeInformation
-from ntmobile.wire.endpoint import WEB_HOST, Endpoint
+from ntmobile.wire.endpoint import WEB_HOST, Endpoint, Host
 from ntmobile.wire.registration import (
     KeepAliveChoice,
     Reason,
     RegistrationRequest,
     Superseded,
 )
+from ntmobile.wire.round_trip import RoundTrips
 
 KNOCK_LOST_NS = 2 * SECOND
 """A knock that got in is reported long before."""
@@ -67,6 +68,8 @@ class Node:
     """Since when its NS knows of no connection, while it was not heard otherwise either."""
     superseded: bytes | None = None
     """The instance that the previous key belongs to, once a newer one registered."""
+    round_trips: RoundTrips = ()
+    """To the domain's RS, as it measured them where it is; it says, nobody proves it."""
 
     @property
     def fqdn(self) -> str:
@@ -127,6 +130,8 @@ class Node:
 
     def move(self, stored: StoredNode) -> None:
         """Take a new registration: what was found out of addresses it lost is forgotten."""
+        if _hosts(stored) != _hosts(self.stored):
+            self.round_trips = ()
         self.stored = stored
         self.open(self.opened)
 
@@ -160,6 +165,10 @@ class Node:
             sleeps,
         )
         return trimmed(told)
+
+
+def _hosts(stored: StoredNode) -> set[Host]:
+    return {endpoint.host for endpoint in stored.mapped}
 
 
 def _told(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:

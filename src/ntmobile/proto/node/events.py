@@ -351,6 +351,15 @@ class NewestPortWanted:
     """Asked by STUN from a fresh socket."""
 
 
+@dataclass(frozen=True, slots=True)
+class RoundTripsWanted:
+    """How far are these servers? Answered by `handle_round_trips`, with the same number."""
+
+    number: int
+    servers: tuple[Endpoint, ...]
+    """Asked by STUN from a fresh socket."""
+
+
 Event = (
     LoggedIn
     | LoginFailed
@@ -369,5 +378,6 @@ Event = (
     | ServersTold
     | NatWanted
     | NewestPortWanted
+    | RoundTripsWanted
     | Step
 )

@@ -25,6 +25,7 @@ from ntmobile.proto.node.events import (
     ReachedBy,
     Registered,
     RegistrationLost,
+    RoundTripsWanted,
     ServersTold,
     WebCommand,
 )
@@ -38,6 +39,7 @@ from ntmobile.proto.node.peers import Peers
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.reach import Reach
 from ntmobile.proto.node.registration import Overtaken, Registration, RegistrationStood
+from ntmobile.proto.node.round_trips import Measured
 from ntmobile.proto.node.settings import NodeSettings, NodeView, PeerView, Pin
 from ntmobile.proto.node.standing import node_view
 from ntmobile.proto.node.tags import (
@@ -261,11 +263,9 @@ class Node:
     ) -> None:
         """Take one datagram that is not a capsule; what is not ours is counted and dropped."""
         if data[:1] == bytes((Kind.PROBE,)):
-            self._handle_knock(data, now)
-            return
+            return self._handle_knock(data, now)
         if data[:1] == bytes((Kind.HINT,)):
-            self._handle_hint(source, data, now)
-            return
+            return self._handle_hint(source, data, now)
         if is_stun(data):
             self._fallback.handle_stun(data, now)
             return self._drain(now)
@@ -273,14 +273,14 @@ class Node:
             header = Header.decode(data)
         except DecodeError:
             self._journal.rejected["malformed"] += 1
-            return
+            return None
         conversation = self._conversation
         if conversation is not None and header.identifier == conversation.identifier:
             heard = conversation.handle_datagram(header, source, data, now, interface=interface)
             self._handle_coordinator(heard, now)
         elif not self._peers.handle_datagram(header, source, data, now, interface):
             self._journal.rejected["unknown key"] += 1
-        self._drain(now)
+        return self._drain(now)
 
     def handle_stream_opened(self, stream: int, source: Endpoint, now: Instant) -> None:
         """A connection that was asked for stands."""
@@ -334,6 +334,11 @@ class Node:
     def handle_newest_port(self, port: int, now: Instant) -> None:
         """Answers NewestPortWanted; 0: there was no answer."""
         self.whereabouts.handle_newest_port(port)
+        self._drain(now)
+
+    def handle_round_trips(self, number: int, measured: Measured, now: Instant) -> None:
+        """Answers RoundTripsWanted; empty: they could not be measured."""
+        self._registration.handle_round_trips(number, measured, now)
         self._drain(now)
 
     def handle_wanted(self, address: IPv4Address | IPv6Address, now: Instant) -> None:
@@ -640,6 +645,8 @@ class Node:
                     self._seek(now)
                 case Overtaken():
                     self._stop(Reason.SUPERSEDED, now)
+                case RoundTripsWanted():
+                    self._events.append(event)
                 case RegistrationLost(reason):
                     self._trouble = str(reason)
                     self._events.append(event)

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 
 from ntmobile.proto.conversation import Conversation
 from ntmobile.proto.io import Timeout
-from ntmobile.proto.node.events import RegistrationLost
+from ntmobile.proto.node.distances import Distances
+from ntmobile.proto.node.events import RegistrationLost, RoundTripsWanted
+from ntmobile.proto.node.round_trips import Measured
 from ntmobile.proto.node.settings import NodeSettings
 from ntmobile.proto.node.tags import DCTag, KeptAlive, Registering
 from ntmobile.time import SECOND, Instant
@@ -33,6 +35,7 @@ from ntmobile.wire.registration import (
     Superseded,
     UdpKeepAlive,
 )
+from ntmobile.wire.round_trip import RoundTrips
 
 ANSWERED_EVERY = 3
 MIN_KEEPALIVE_S = 5
@@ -90,6 +93,10 @@ class Registration:
         self._rests = False
         self._interval_s = 0
         self._content: Callable[[], bytes | None] = lambda: None
+        self.distances = Distances()
+        """To the domain's RS; the DC is told by a keep-alive."""
+        self._told: tuple[int, RoundTrips] | None = None
+        """Which of them the DC of which boot id was told."""
         self._events: deque[RegistrationStood | RegistrationLost | Overtaken] = deque()
 
     @property
@@ -130,6 +137,7 @@ class Registration:
     def begin(self, conversation: Conversation[DCTag]) -> None:
         """Use this conversation (a new Kntmdc) from now; `register` comes next."""
         self._conversation = conversation
+        self._told = None
         self._open.clear()
 
     def end(self, now: Instant) -> None:
@@ -166,6 +174,8 @@ class Registration:
         """
         self._local = local
         self._retry_at = None
+        if moved:
+            self.distances.move()
         if self._conversation is None:
             return
         self._cancel(self._conversation)
@@ -210,7 +220,13 @@ class Registration:
                 if not self._stood:
                     self._lose(Reason.TIMED_OUT, now)
             case KeptAlive():
+                self._told = None
                 self.register(self._local, now)
+
+    def handle_round_trips(self, number: int, measured: Measured, now: Instant) -> None:
+        """Answers RoundTripsWanted."""
+        if self.distances.take(number, measured, now):
+            self._tell(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Keep alive, or try again."""
@@ -219,9 +235,11 @@ class Registration:
         if self._keepalive_at is not None and now >= self._keepalive_at:
             self._keep_alive(now)
 
-    def poll_event(self) -> RegistrationStood | RegistrationLost | Overtaken | None:
+    def poll_event(
+        self,
+    ) -> RegistrationStood | RegistrationLost | Overtaken | RoundTripsWanted | None:
         """Next thing that happened."""
-        return self._events.popleft() if self._events else None
+        return self._events.popleft() if self._events else self.distances.poll_want()
 
     def answering(self, usable: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """Return the DC over the families where it answers, IPv6 first; else all there are."""
@@ -272,6 +290,10 @@ class Registration:
         self._count = ANSWERED_EVERY - 1 if moved else 0
         self._keepalive_at = self._next_keepalive(now)
         self._events.append(RegistrationStood(response, family, changed))
+        if moved:
+            self._told = None
+        self.distances.learn(response.relays, self._families())
+        self._tell(now)
 
     def _lose(self, reason: Reason, now: Instant) -> None:
         self._keepalive_at = None
@@ -293,7 +315,27 @@ class Registration:
                     )
                 else:
                     self._conversation.tell(UdpKeepAlive(), coordinator, now)
+        self.distances.refresh(self._families(), now)
         self._keepalive_at = self._next_keepalive(now)
+
+    def _tell(self, now: Instant) -> None:
+        """Tell the DC how far its RS are, if that is news to it."""
+        told, places = self.distances.told, self.answering(self._coordinators())
+        if self._conversation is None or not (told and places and self._stood):
+            return
+        news = (next(iter(self._stood.values())).boot, told)
+        if news != self._told:
+            self._told = news
+            self._conversation.ask(
+                UdpKeepAlive(answer=True, round_trips=told),
+                places[:1],
+                now,
+                KeptAlive(places[0].version),
+                tries=KEEPALIVE_TRIES,
+            )
+
+    def _families(self) -> frozenset[int]:
+        return frozenset(endpoint.version for endpoint in self._local)
 
     def _next_keepalive(self, now: Instant) -> Instant | None:
         """None where NS or a wake-up reaches the node. Source: paper, Fig. 4."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from ntmobile.proto.node.distances import Distance
 from ntmobile.proto.node.events import HandoverDone, ReachedBy
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
@@ -99,3 +100,5 @@ class NodeView:
     """All goes by WebSocket."""
     web_refused: bool = False
     """The DC is silent over UDP, and no WebSocket stands either."""
+    relays: tuple[Distance, ...] = ()
+    """How far the domain's RS are, where it has several."""

@@ -38,4 +38,5 @@ def node_view(
         reach.interval_s,
         fallback.is_web,
         fallback.is_refused,
+        tuple(registration.distances),
     )
