@@ -16,7 +16,7 @@ from tests.system.conftest import Figure
 from tests.system.failing import SYMMETRIC, Download, seconds_until, serve_stream
 from tests.system.stream import BLOCK
 
-pytestmark = [pytest.mark.lab, pytest.mark.paper("Fig. 7", "Capsule", "Relay Direction")]
+pytestmark = pytest.mark.lab
 FAR = Impairment(delay_ms=40)
 DOWNLOAD_S = 6.0
 STALLED_S = 1.0
