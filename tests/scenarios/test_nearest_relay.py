@@ -167,6 +167,25 @@ def test_a_dc_that_restarted_is_told_again() -> None:
     assert relay_of(mn, cn) == host(org, 1)
 
 
+def test_a_node_of_another_domain_measures_the_relays_of_who_wanted_it() -> None:
+    """At the first tunnel only MN knows; from then on CN, whose way to the first RS is long."""
+    world, org = a_world(20, 25)
+    net = world.organisation("example.net")
+    mn = world.node("laptop.alice", org, world.internet.home("home of laptop", HARD))
+    cn = world.node("pc.bob", net, world.internet.home("home of pc", HARD))
+    world.run_for(2)
+    forge(cn, lambda relay: 100 if relay == host(org, 0) else 10)
+    world.connect(mn, cn)
+    first = relay_of(mn, cn)
+    world.run_for(65)
+    mn.call(lambda now: mn.machine.close_tunnel(cn.fqdn, now))
+    world.run_for(1)
+
+    world.connect(mn, cn)
+
+    assert (first, relay_of(mn, cn)) == (host(org, 0), host(org, 1))
+
+
 def test_choosing_costs_no_message_on_the_way_to_a_tunnel() -> None:
     def messages(*delays_ms: int) -> list[tuple[str, str, str]]:
         world, org = a_world(*delays_ms)

@@ -93,7 +93,7 @@ signals: st.SearchStrategy[Signal] = st.one_of(
         relay_endpoints,
     ),
     st.builds(registration.UdpKeepAlive, st.booleans(), round_trips),
-    st.builds(registration.KeepAliveAnswer, endpoints, sequences),
+    st.builds(registration.KeepAliveAnswer, endpoints, sequences, relay_endpoints),
     st.builds(registration.Challenge, st.binary(max_size=32)),
     st.builds(registration.NtmAck, st.none() | identities),
     st.builds(registration.Refusal, st.sampled_from(registration.Reason), st.none() | id128),
@@ -102,7 +102,9 @@ signals: st.SearchStrategy[Signal] = st.one_of(
     st.just(registration.ServersRequest()),
     st.builds(registration.ServersResponse, st.lists(relay_places, max_size=8).map(tuple)),
     st.builds(direction.DirectionRequest, fqdns, id128, identities, purposes),
-    st.builds(direction.NodeInformationRequest, fqdns, information, id128, purposes),
+    st.builds(
+        direction.NodeInformationRequest, fqdns, information, id128, purposes, relay_endpoints
+    ),
     st.builds(direction.NodeInformationResponse, information, round_trips),
     st.builds(direction.RelayDirection, id128, identifiers, secrets, seconds, indexes),
     st.builds(

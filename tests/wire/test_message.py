@@ -35,7 +35,7 @@ VECTORS: dict[str, tuple[Signal, str]] = {
         UdpKeepAlive(True, (RoundTrip(MAPPED, 300),)),
         "9301c4009303c39192c406c000020710eacd012c",
     ),
-    "Keep Alive Answer": (KeepAliveAnswer(MAPPED, 5), "9301c4009304c406c000020710ea05"),
+    "Keep Alive Answer": (KeepAliveAnswer(MAPPED, 5), "9301c4009404c406c000020710ea0590"),
     "Challenge": (Challenge(b"\x01\x02"), "9301c4009205c4020102"),
     "NTM ACK": (NtmAck(), "9301c4009206c0"),
     "Refusal": (Refusal(Reason.BUSY), "9301c4009307a462757379c0"),
@@ -93,12 +93,14 @@ def test_a_field_that_a_later_version_adds_is_ignored() -> None:
 def test_who_tells_no_round_trips_and_names_no_relays_is_understood() -> None:
     """As those before this field did, and as they are answered."""
     kept = Envelope.decode(bytes.fromhex("9301c4009203c2"))
+    answered = Envelope.decode(bytes.fromhex("9301c4009304c406c000020710ea05"))
     stood = bytes.fromhex(
         "9301c4009b02c40464400010c410fd000000000000000000000000000001c406c000020710ea055a1490"
         "a3756470c0c0"
     )
 
     assert kept.message == UdpKeepAlive()
+    assert answered.message == VECTORS["Keep Alive Answer"][0]
     assert Envelope.decode(stood).message == VECTORS["Registration Response"][0]
 
 

@@ -32,6 +32,8 @@ MAX_CARRYING = 1300
 """Of what carries a whole datagram: a Notification, between servers or in a connection."""
 HEADER_SIZE = 28
 TAG_SIZE = 16
+LONGEST_TOKEN = 32
+"""As wire.message has it."""
 VERSION = 1
 _HEADER = struct.Struct("!BBBx8s8sQ")
 
@@ -151,6 +153,12 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 
 _ENVELOPE = decoder(Envelope)
 _CONTROL: msgspec.msgpack.Decoder[tunnel.Control] = decoder(tunnel.Control)  # type: ignore[arg-type]
+
+
+def fits(message: Signal) -> bool:
+    """Whether a message goes in one datagram, beside the longest token."""
+    envelope = Envelope((1 << 63) - 1, bytes(LONGEST_TOKEN), message).encode()
+    return HEADER_SIZE + len(envelope) + TAG_SIZE <= MAX_DATAGRAM
 
 
 def encode_control(message: tunnel.Control) -> bytes:

@@ -22,7 +22,7 @@ from ntmobile.wire.message import (
     Secret,
     Sequence,
 )
-from ntmobile.wire.round_trip import RoundTrips
+from ntmobile.wire.round_trip import DomainRelays, RoundTrips
 from ntmobile.wire.web import WebPlace
 
 
@@ -85,6 +85,8 @@ class NodeInformationRequest(Message, frozen=True, tag=17):
     mn: NodeInformation
     negotiation: Id128
     purpose: Purpose = Purpose.CONNECT
+    relays: DomainRelays = ()
+    """DCmn's RS, where it has several: how far is CN from each?"""
 
 
 class NodeInformationResponse(Message, frozen=True, tag=18):
@@ -92,7 +94,7 @@ class NodeInformationResponse(Message, frozen=True, tag=18):
 
     cn: NodeInformation
     round_trips: RoundTrips = ()
-    """From CN to RS; for the DC alone, MN is not told."""
+    """From CN to those RS, as far as it has measured them; DCmn does not hand them on."""
 
 
 class RelayDirection(Message, frozen=True, tag=19):

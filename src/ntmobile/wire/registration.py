@@ -27,7 +27,7 @@ from ntmobile.wire.message import (
     Token,
 )
 from ntmobile.wire.notification import NotificationPlace
-from ntmobile.wire.round_trip import RelayPlaces, RoundTrips
+from ntmobile.wire.round_trip import NamedRelays, RoundTrips
 
 MAX_RELAYS_TOLD = 8
 LONGEST_RELAY_NAME = 72
@@ -147,8 +147,9 @@ class RegistrationResponse(Message, frozen=True, tag=2):
     """Why it is not what the node chose."""
     notification: NotificationPlace | None = None
     """Where to hold the connection, and under what; None: the one that the request named stands."""
-    relays: Annotated[tuple[RelayPlaces, ...], msgspec.Meta(max_length=MAX_RELAYS_TOLD)] = ()
-    """The domain's RS, where it has several: the node is asked how far it is from each."""
+    relays: NamedRelays = ()
+    """The node is asked how far it is from each of these RS: those of the domain, where it has
+    several, and of domains whose nodes asked for it."""
 
 
 class UdpKeepAlive(Message, frozen=True, tag=3):
@@ -165,6 +166,8 @@ class KeepAliveAnswer(Message, frozen=True, tag=4):
 
     mapped: Endpoint
     boot: Sequence
+    relays: NamedRelays = ()
+    """As in the Registration Response, where they are others by now."""
 
 
 class Challenge(Message, frozen=True, tag=5):

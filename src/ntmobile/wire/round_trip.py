@@ -15,8 +15,11 @@ MOST_ROUND_TRIPS = 16
 LONGEST_MS = 2000
 """Longer is as bad as silence; a forged figure weighs no more than this."""
 
+MOST_RELAYS_A_DOMAIN = 8
 RelayPlaces = Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=2)]
 """Where one RS is: at most one address a family."""
+DomainRelays = Annotated[tuple[RelayPlaces, ...], msgspec.Meta(max_length=MOST_RELAYS_A_DOMAIN)]
+NamedRelays = Annotated[tuple[RelayPlaces, ...], msgspec.Meta(max_length=MOST_ROUND_TRIPS)]
 
 
 class RoundTrip(Message, frozen=True):

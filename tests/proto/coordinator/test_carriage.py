@@ -17,8 +17,16 @@ from ntmobile.wire.direction import (
     RouteDirection,
     Withdrawal,
 )
+from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
-from ntmobile.wire.registration import NtmAck, Reason, Refusal, UdpKeepAlive
+from ntmobile.wire.registration import (
+    KeepAliveAnswer,
+    NtmAck,
+    Reason,
+    Refusal,
+    RegistrationResponse,
+    UdpKeepAlive,
+)
 from ntmobile.wire.round_trip import RoundTrip
 
 pytestmark = pytest.mark.paper("Fig. 5", "Fig. 6", "Fig. 7")
@@ -75,19 +83,52 @@ def test_a_foreign_dc_learns_where_our_node_is_and_no_private_address(
     assert answer.cn.local == ()
 
 
-def test_a_foreign_dc_learns_how_far_our_node_is_from_relays_unless_it_hides(
+THEIR_RS, THEIR_OTHER = Endpoint("192.0.2.80", 4330), Endpoint("192.0.2.81", 4330)
+
+
+def naming(*relays: Endpoint) -> NodeInformationRequest:
+    told = information(BOB, mapped=(PLACES[BOB],))
+    return NodeInformationRequest(ALICE, told, ID, relays=tuple((relay,) for relay in relays))
+
+
+def test_our_node_is_asked_how_far_it_is_from_the_relays_of_who_wants_it(
     rig: Rig, alice: Player, dcmn: Player
 ) -> None:
-    told = (RoundTrip(RS, 20),)
-    rig.ask(alice, UdpKeepAlive(True, told))
-    open_answer = rig.ask(dcmn, inquiry())
+    before = rig.ask(alice, UdpKeepAlive(True))
+    rig.ask(dcmn, naming(THEIR_RS, THEIR_OTHER))
+
+    told, again = rig.ask(alice, UdpKeepAlive(True)), rig.ask(alice, UdpKeepAlive(True))
+
+    both = ((THEIR_RS,), (THEIR_OTHER,))
+    answers = [each for each in (before, told, again) if isinstance(each, KeepAliveAnswer)]
+    assert [each.relays for each in answers] == [(), both, ()]
+    registered = rig.register(alice)
+    assert isinstance(registered, RegistrationResponse)
+    assert registered.relays == both
+
+
+def test_a_foreign_dc_learns_how_far_our_node_is_from_its_relays_and_no_others() -> None:
+    rig = Rig()
+    alice, dcmn = rig.node(ALICE, 1), rig.share()
+    far = (RoundTrip(THEIR_RS, 20), RoundTrip(RS, 5), RoundTrip(THEIR_OTHER, 30))
+    rig.ask(alice, UdpKeepAlive(True, far))
+
+    open_answer = rig.ask(dcmn, naming(THEIR_RS, THEIR_OTHER))
+    unasked = rig.ask(dcmn, inquiry())
     rig.register(alice, relay_only=True)
+    hidden = rig.ask(dcmn, naming(THEIR_RS, THEIR_OTHER))
 
-    hidden_answer = rig.ask(dcmn, inquiry())
+    answers = [a.round_trips for a in (open_answer, unasked, hidden) if hasattr(a, "round_trips")]
+    assert answers == [(far[0], far[2]), (), ()]
 
-    assert isinstance(open_answer, NodeInformationResponse)
-    assert isinstance(hidden_answer, NodeInformationResponse)
-    assert (open_answer.round_trips, hidden_answer.round_trips) == (told, ())
+
+def test_a_relay_inside_a_network_is_named_to_nobody(rig: Rig, alice: Player, dcmn: Player) -> None:
+    rig.ask(dcmn, naming(Endpoint("192.168.1.1", 80), Endpoint("127.0.0.1", 53)))
+
+    answer = rig.ask(alice, UdpKeepAlive(True))
+
+    assert isinstance(answer, KeepAliveAnswer)
+    assert answer.relays == ()
 
 
 def test_behind_the_same_nat_private_addresses_are_told(

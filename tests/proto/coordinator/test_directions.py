@@ -419,7 +419,8 @@ def test_of_another_domains_node_its_dc_tells_how_far_it_is() -> None:
     rig = Rig(TWO_RS)
     mn = foreign(rig)
     assert rig.foreign is not None
-    transmit, _ = rig.foreign.take(NodeInformationRequest)
+    transmit, request = rig.foreign.take(NodeInformationRequest)
+    assert request.relays == ((RS,), (OTHER_RS,))
     told = NodeInformationResponse(information(BOB, mapped=(PLACES[BOB],)), far(50, 20))
 
     rig.reply(rig.foreign, transmit, told)

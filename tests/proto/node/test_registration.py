@@ -70,6 +70,8 @@ class Rig:
         self.heard: list[tuple[int, Signal]] = []
         self.keepalive_s = 20
         self.relays: tuple[tuple[Endpoint, ...], ...] = ()
+        self.named: tuple[tuple[Endpoint, ...], ...] = ()
+        """By the answer to a keep-alive."""
 
     def reachable(self) -> tuple[Endpoint, ...]:
         families = {endpoint.version for endpoint in self.local}
@@ -101,7 +103,7 @@ class Rig:
                     relays=self.relays,
                 )
             case UdpKeepAlive(True):
-                return KeepAliveAnswer(self.seen[family], self.boot)
+                return KeepAliveAnswer(self.seen[family], self.boot, self.named)
             case _:
                 return None
 
@@ -556,3 +558,13 @@ def test_every_hour_it_is_measured_again_with_a_keep_alive() -> None:
     rig.pass_time(3700)
 
     assert len([event for event in rig.events() if isinstance(event, RoundTripsWanted)]) == 1
+
+
+def test_relays_that_a_keep_alive_answer_names_are_measured_too() -> None:
+    rig = registered()
+    rig.named = RELAYS
+
+    rig.pass_time(61)
+    measure(rig)
+
+    assert told(rig) == [FAR]

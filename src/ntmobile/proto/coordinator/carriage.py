@@ -11,11 +11,12 @@ from ntmobile.keys.table import Kdcdc, Ktmp, Ktun
 from ntmobile.proto.conversation import Asked, Conversation
 from ntmobile.proto.coordinator.common import Common, hides
 from ntmobile.proto.coordinator.decision import same_mapped
+from ntmobile.proto.coordinator.nearest import outside, told_of
 from ntmobile.proto.coordinator.policy import Subject, is_below
 from ntmobile.proto.coordinator.registry import Node
 from ntmobile.proto.coordinator.tags import Carried, Notice
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.datagram import Header, Sender, Signal
+from ntmobile.wire.datagram import Header, Sender, Signal, fits
 from ntmobile.wire.direction import (
     NodeInformationRequest,
     NodeInformationResponse,
@@ -141,8 +142,10 @@ class Carriage:
             told = node.information(now, private=False, sleeps=sleeps)
         common.remember_partners(node.fqdn, mn.fqdn)
         # How far it is from servers tells where it is: not of a node that tells no address.
-        round_trips = () if node.stored.relay_only else node.round_trips
-        return NodeInformationResponse(told, round_trips)
+        named = () if node.stored.relay_only else outside(request.relays)
+        node.meet_relays(named)
+        response = NodeInformationResponse(told, told_of(named, node.round_trips))
+        return response if fits(response) else NodeInformationResponse(told)
 
     def _carry(
         self, peer: Correspondent, asked: Asked, route: RouteDirection, now: Instant

@@ -14,6 +14,7 @@ from ntmobile.proto.conversation import Answered, Asked, Conversation
 from ntmobile.proto.coordinator.carriage import Carriage
 from ntmobile.proto.coordinator.common import Common, Event
 from ntmobile.proto.coordinator.directions import Directions
+from ntmobile.proto.coordinator.nearest import Named, several
 from ntmobile.proto.coordinator.notifying import Assigned, Notifying
 from ntmobile.proto.coordinator.policy import Policy, is_below
 from ntmobile.proto.coordinator.reachability import Reachability
@@ -68,6 +69,7 @@ from ntmobile.wire.registration import (
     Superseded,
     UdpKeepAlive,
 )
+from ntmobile.wire.round_trip import MOST_ROUND_TRIPS
 
 EXPIRY_SWEEP_NS = 60 * SECOND
 START = Instant(0)
@@ -323,6 +325,7 @@ class Coordinator:
         node = Node(stored, common.converse_with_node(key, message.fqdn))
         if before is not None:
             node.last_seen = before.last_seen
+            node.foreign_relays = before.foreign_relays
             node.previous = before.conversation
             self._forget_previous(before, now)
         common.registry.add(node)
@@ -399,8 +402,9 @@ class Coordinator:
                     node.last_seen = now
                 node.round_trips = round_trips or node.round_trips
                 if answer:
-                    mapped = KeepAliveAnswer(asked.source, self._boot)
-                    node.conversation.answer(asked, mapped, now)
+                    relays = () if node.knows_relays else self._named(node)
+                    told = KeepAliveAnswer(asked.source, self._boot, relays)
+                    node.conversation.answer(asked, told, now)
                     self._reachability.check(node, now)
             case ReachabilityReport(token):
                 node.conversation.answer(asked, NtmAck(), now)
@@ -500,8 +504,14 @@ class Coordinator:
             settings.keepalive_s,
             keepalive=keepalive,
             problem=problem,
-            relays=_several(settings.relays),
+            relays=self._named(node),
         )
+
+    def _named(self, node: Node) -> Named:
+        """The RS that the node is to measure; from now it knows them."""
+        node.knows_relays = True
+        named = (*several(self._common.settings.relays), *node.foreign_relays)
+        return tuple(dict.fromkeys(named))[:MOST_ROUND_TRIPS]
 
     def _servers(self) -> ServersResponse:
         """What a node may look at its network from."""
@@ -519,12 +529,6 @@ class Coordinator:
         for _, tag in node.conversation.abandon():
             self._handle_node_answer(tag, None, now)
         self._common.keyring.erase(node.conversation.key, now)
-
-
-def _several(relays: tuple[Relay, ...]) -> tuple[tuple[Endpoint, ...], ...]:
-    """The RS between which to choose; none where there is no choice."""
-    told = tuple(relay.endpoints[:2] for relay in relays[:MAX_RELAYS_TOLD])
-    return told if len(told) > 1 else ()
 
 
 def _renewed(before: StoredNode, new: StoredNode) -> StoredNode:

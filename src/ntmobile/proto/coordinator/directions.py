@@ -35,7 +35,7 @@ from ntmobile.proto.coordinator.decision import (
     same_mapped,
     trimmed,
 )
-from ntmobile.proto.coordinator.nearest import distances
+from ntmobile.proto.coordinator.nearest import distances, several
 from ntmobile.proto.coordinator.peering import PATIENT_TRIES, PeerFailed, Peering
 from ntmobile.proto.coordinator.policy import Subject, is_below
 from ntmobile.proto.coordinator.registry import Node
@@ -51,7 +51,7 @@ from ntmobile.proto.io import (
     random_bytes,
 )
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.datagram import Header, Sender, Signal
+from ntmobile.wire.datagram import Header, Sender, Signal, fits
 from ntmobile.wire.direction import (
     Action,
     DirectionRequest,
@@ -324,6 +324,9 @@ class Directions:
                 negotiation.id,
                 negotiation.request.purpose,
             )
+            named = several(self._common.settings.relays)
+            naming = msgspec.structs.replace(request, relays=named)
+            request = naming if fits(naming) else request
             return server.ask(request, AskedInformation(negotiation.id), now)
         if isinstance(reply, Failed) and reply.reason is Reason.DOMAIN_UNREACHABLE:
             negotiation.state = Finding(0, Instant(now + FIND_RETRY_NS))

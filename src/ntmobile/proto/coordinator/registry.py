@@ -13,6 +13,7 @@ import msgspec
 from ntmobile.keys.table import CommonKey
 from ntmobile.proto.conversation import Asked, Conversation
 from ntmobile.proto.coordinator.decision import trimmed
+from ntmobile.proto.coordinator.nearest import Named
 from ntmobile.proto.coordinator.settings import StoredNode
 from ntmobile.proto.coordinator.tags import NodeTag
 from ntmobile.time import SECOND, Instant
@@ -69,7 +70,11 @@ class Node:
     superseded: bytes | None = None
     """The instance that the previous key belongs to, once a newer one registered."""
     round_trips: RoundTrips = ()
-    """To the domain's RS, as it measured them where it is; it says, nobody proves it."""
+    """To RS, as it measured them where it is; it says, nobody proves it."""
+    foreign_relays: Named = ()
+    """Of the domain that asked for it last, if that has several."""
+    knows_relays: bool = True
+    """It was told of those."""
 
     @property
     def fqdn(self) -> str:
@@ -127,6 +132,11 @@ class Node:
         knocked = self.knocked.get(endpoint)
         lost = knocked is not None and now - knocked > KNOCK_LOST_NS
         return endpoint in self.stored.local and not lost
+
+    def meet_relays(self, named: Named) -> None:
+        """A DC of another domain asks how far the node is from its RS: it is to measure that."""
+        if named and named != self.foreign_relays:
+            self.foreign_relays, self.knows_relays = named, False
 
     def move(self, stored: StoredNode) -> None:
         """Take a new registration: what was found out of addresses it lost is forgotten."""

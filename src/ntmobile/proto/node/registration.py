@@ -204,7 +204,9 @@ class Registration:
                 self._retry_at = Instant(now + RETRY_NS)
             case Registering(), Refusal(reason):
                 self._lose(reason, now)
-            case KeptAlive(family), KeepAliveAnswer(mapped, boot):
+            case KeptAlive(family), KeepAliveAnswer(mapped, boot, relays):
+                if relays:
+                    self.distances.learn(relays, self._families())
                 known = self._stood.get(family)
                 if known is None or known.mapped != mapped or known.boot != boot:
                     self.register(self._local, now)
