@@ -16,6 +16,7 @@ from ntmobile.wire.datagram import (
     Signal,
     decode_control,
     encode_control,
+    fits,
 )
 from ntmobile.wire.tunnel import Control
 from tests.wire.strategies import controls, identifiers, senders, sequences, signals
@@ -28,6 +29,16 @@ def test_every_signal_survives_its_envelope(transaction: int, token: bytes, sign
     envelope = Envelope(transaction, token, signal)
 
     assert Envelope.decode(envelope.encode()) == envelope
+
+
+@given(sequences, st.binary(max_size=32), signals)
+def test_what_fits_goes_in_one_datagram_with_any_token(
+    transaction: int, token: bytes, signal: Signal
+) -> None:
+    size = HEADER_SIZE + len(Envelope(transaction, token, signal).encode()) + TAG_SIZE
+
+    assert size <= MAX_DATAGRAM or not fits(signal)
+    assert fits(signal) or size > MAX_DATAGRAM - 50
 
 
 @given(controls)

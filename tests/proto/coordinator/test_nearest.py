@@ -61,19 +61,8 @@ def test_only_where_there_is_a_choice_relays_are_named_and_no_more_than_eight() 
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1",
-        "10.1.2.3",
-        "192.168.1.1",
-        "172.16.0.1",
-        "100.64.0.1",
-        "169.254.0.1",
-        "0.0.0.0",
-        "224.0.0.1",
-        "::1",
-        "fe80::1",
-        "fd00::1",
-        "ff02::1",
-        "::",
+        *("127.0.0.1", "10.1.2.3", "192.168.1.1", "172.16.0.1", "100.64.0.1", "169.254.0.1"),
+        *("0.0.0.0", "224.0.0.1", "::1", "fe80::1", "fd00::1", "ff02::1", "::"),
     ],
 )
 def test_another_domain_has_nobody_ask_inside_a_network(host: str) -> None:

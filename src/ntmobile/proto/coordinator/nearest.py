@@ -16,10 +16,11 @@ from ntmobile.wire.round_trip import LONGEST_MS, MOST_RELAYS_A_DOMAIN, RoundTrip
 Named = tuple[tuple[Endpoint, ...], ...]
 """RS by their addresses, as they travel."""
 INSIDE = (
-    *tuple(
-        IPv4Network(each)
-        for each in ("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")
-    ),
+    IPv4Network("0.0.0.0/8"),
+    IPv4Network("10.0.0.0/8"),
+    IPv4Network("100.64.0.0/10"),
+    IPv4Network("172.16.0.0/12"),
+    IPv4Network("192.168.0.0/16"),
     IPv6Network("fc00::/7"),
 )
 
