@@ -30,7 +30,7 @@ from ntmobile.wire.tunnel import ReceiveState
 KEY_A, KEY_B = bytes(range(32)), bytes(range(32, 64))
 CIPHER = "aes-256-gcm"
 HERE, THERE = 7, 9
-GUARD_S = 10.0
+GUARD_S = 60.0
 OWN = (IPv4Address("100.64.0.2"), IPv6Address("fd00::2"))
 PEER = (IPv4Address("100.64.0.3"), IPv6Address("fd00::3"))
 

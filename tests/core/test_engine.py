@@ -28,7 +28,7 @@ Signal = Datagram | Control | Moved | RekeyDue | SendFailed | Wanted
 S = TypeVar("S", Datagram, Control, Moved, RekeyDue, SendFailed, Wanted)
 
 LOOPBACK = bytes([127, 0, 0, 1])
-DEADLINE_S = 5.0
+DEADLINE_S = 60.0
 UDP, MTU = 17, 1300
 INDEX = {"alice": 7, "bob": 9}
 KEYS = {"alice": bytes([1]) * 32, "bob": bytes([2]) * 32}

@@ -14,7 +14,7 @@ from ntmobile._core import Datagram, Port
 IPV4 = bytes([127, 0, 0, 1])
 IPV6 = bytes(15) + b"\x01"
 SECOND = bytes([127, 0, 0, 2])
-GUARD_S = 10.0
+GUARD_S = 60.0
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.stacks import ALICE, BOB, MTU, join
 
 from ntmobile._core import Engine, Stack
 
-GUARD_S = 10.0
+GUARD_S = 60.0
 READABLE, WRITABLE, ENDED = 1, 2, 4
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 

@@ -141,7 +141,9 @@ def test_the_demo_tells_its_whole_story_in_plain_lines_where_there_is_no_termina
 @pytest.mark.lab
 def test_an_interrupt_leaves_nothing_behind() -> None:
     need_lab()
-    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, text=True) as demo:
+    # Who runs the tests in the background has switched interrupts off for what they start.
+    command = ["env", "--default-signal=INT", *DEMO]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         assert "three NATs stand" in demo.stdout.readline()
 

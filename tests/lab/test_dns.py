@@ -79,5 +79,5 @@ def delv(host: Host, dns: ParentDns, name: str, signed: bool) -> str:
 
 
 def ask(host: Host, name: str, kind: str) -> list[str]:
-    short = ["dig", "+short", "+tries=1", "+time=2", name, kind]
+    short = ["dig", "+short", "+tries=1", "+time=25", name, kind]
     return host.run(short, check=False).stdout.splitlines()

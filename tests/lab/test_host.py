@@ -146,7 +146,7 @@ def test_a_small_mtu_in_the_middle_is_reported_to_the_sender(lab: Lab) -> None:
     server = lab.host("server", net)
     laptop = lab.host("laptop", lab.nat("home", net, mtu=1400))
 
-    big = ["ping", "-c", "1", "-W", "2", "-M", "do", "-s", "1372", str(server.ipv4)]
+    big = ["ping", "-c", "1", "-W", "25", "-M", "do", "-s", "1372", str(server.ipv4)]
     laptop.run(big)
     big[-2] = "1373"
     refused = laptop.run(big, check=False)

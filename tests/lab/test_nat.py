@@ -97,7 +97,7 @@ def test_two_machines_inside_reach_each_other_without_the_nat(lab: Lab) -> None:
     home = lab.nat("home", lab.internet())
     one, other = lab.host("one", home), lab.host("other", home)
 
-    seen = one.run(["ping", "-c", "1", "-W", "2", str(other.ipv4)], check=False).stdout
+    seen = one.run(["ping", "-c", "1", "-W", "25", str(other.ipv4)], check=False).stdout
 
     assert "1 received" in seen
     assert home.connections() == 0
@@ -117,7 +117,7 @@ def test_two_machines_inside_never_share_an_outside_port(lab: Lab, mapping: Mapp
 
 def test_an_idle_mapping_dies_after_its_lifetime_and_a_busy_one_lives(lab: Lab) -> None:
     net, prober = world(lab)
-    behaviour = Behaviour(ports=Ports.RANDOM, udp_lifetime_s=2)
+    behaviour = Behaviour(ports=Ports.RANDOM, udp_lifetime_s=4)
     home = lab.nat("home", net, behaviour)
     laptop = lab.host("laptop", home)
 
@@ -220,7 +220,7 @@ def tcp_echo(lab: Lab, server: Host) -> list[str]:
     assert listener.stdout is not None
     assert listener.stdout.readline() == "ready\n"
     client = (
-        f"import socket; s = socket.create_connection(('{server.ipv4}', 80), 3);"
+        f"import socket; s = socket.create_connection(('{server.ipv4}', 80), 25);"
         "print(s.recv(99).decode(), end='')"
     )
     return ["python3", "-c", client]

@@ -13,7 +13,7 @@ from ntmobile.runtime.proxy import Proxy
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 HERE = Endpoint("127.0.0.1", 0)
 HERE6 = Endpoint("::1", 0)
 

@@ -17,7 +17,7 @@ from ntmobile.runtime.listener import Listener
 from ntmobile.wire.endpoint import Endpoint
 
 LOCAL = Endpoint("127.0.0.1", 0)
-GUARD_S = 20
+GUARD_S = 60
 
 
 class Files(Protocol):

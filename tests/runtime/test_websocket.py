@@ -35,7 +35,7 @@ from ntmobile.wire.stun import BindingRequest
 LOCAL = Endpoint("127.0.0.1", 0)
 NAME = "dc.ntm.example.org"
 PATH = "/ntm/v1/datagrams/dc"
-GUARD_S = 20
+GUARD_S = 60
 CAPSULE = b"\x04"
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]  # The fixture.
 MakeOrganisation = Callable[..., Awaitable["Organisation"]]
 GARBAGE = b"\x05 is the first byte of signalling"
-GUARD_S = 20
+GUARD_S = 60
 
 
 class Node:

@@ -28,6 +28,10 @@ STREAM_PORT = 8080
 PATIENCE_S = 60.0
 """For what must come at all, on a machine that does other things too."""
 STEP_S = 0.02
+FLOW_S = 1.0
+"""Of a stream: far more than can be on its way, or in a buffer, when its path dies."""
+STALL_S = 1.0
+"""Many times what lies between two blocks of a stream that flows."""
 
 
 def seconds_until(
@@ -83,6 +87,17 @@ class Download:
         return seconds_until(
             lambda: self.size > size or not self._thread.is_alive(), "more of the download"
         )
+
+    def await_flow(self, seconds: float = FLOW_S) -> None:
+        """Return when so much of the stream has come as is sent in that time, or all has."""
+        enough = self.size + int(seconds / stream.PACE_S) * stream.BLOCK
+        seconds_until(
+            lambda: self.size >= enough or not self._thread.is_alive(), "the download to flow"
+        )
+
+    def await_stall(self, since: float, seconds: float = STALL_S) -> None:
+        """Return when nothing has come for so long at a stretch, after `since`."""
+        seconds_until(lambda: self.longest_gap_s(since) > seconds, "the download to stall")
 
     def longest_gap_s(self, since: float) -> float:
         """Return the longest time without a byte after `since` (of time.perf_counter)."""

@@ -17,8 +17,9 @@ from ntmobile.lab.waiting import wait_until
 from tests.system import paced_web
 
 WEB, PACED, SSH, IPERF = 80, 8081, 22, 5201
-PATIENCE_S = 30
-"""Of a program that connects; far more than any path here needs, and a loaded machine too."""
+PATIENCE_S = 25
+"""Of a program that connects: far more than any path here needs, also on a busy machine, and less
+than a machine of the lab gives a command."""
 HELLO = "hello from the other end\n"
 
 SSHD = """

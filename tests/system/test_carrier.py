@@ -9,13 +9,12 @@ import pytest
 from ntmobile.lab import Host, Nat
 from ntmobile.lab.ntm import NtmNode, World
 from ntmobile.lab.waiting import wait_until
-from tests.system.programs import HELLO, Programs, dig, fetch, ping
+from tests.system.programs import HELLO, PATIENCE_S, Programs, dig, fetch, ping
 
 pytestmark = pytest.mark.lab
 
 SHARED = IPv4Network("100.64.0.0/10")
 NEXT_POOL = IPv4Network("198.18.0.0/15")
-SOON_S = 30.0
 
 
 @dataclass
@@ -40,7 +39,7 @@ class Scene:
 
     def ask_provider(self, node: NtmNode, address: str) -> str:
         """Return what the provider's web server says to a machine; raises LabError."""
-        command = ["curl", "-4", "-sS", "--fail", "--noproxy", "*", "--max-time", "4"]
+        command = ["curl", "-4", "-sS", "--fail", "--noproxy", "*", "--max-time", str(PATIENCE_S)]
         return node.host.run([*command, f"http://{address}/hello.txt"]).stdout
 
 
@@ -106,7 +105,7 @@ def test_after_a_move_behind_the_carrier_what_nobody_uses_steps_aside(scene: Sce
     scene.provider_has(before)
 
     tablet.host.move(scene.home)
-    assert fetch(tablet, scene.box, "-4", patience_s=SOON_S) == HELLO, "the tunnel goes on"
+    assert fetch(tablet, scene.box, "-4") == HELLO, "the tunnel goes on"
     assert own_of(tablet) == own, "and so do the connections that are bound to it"
     for peer in (scene.box, scene.pc):
         peer.ntm("down")
@@ -115,7 +114,7 @@ def test_after_a_move_behind_the_carrier_what_nobody_uses_steps_aside(scene: Sce
     assert scene.ask_provider(tablet, before) == HELLO
     assert scene.ask_provider(tablet, str(own)) == HELLO
     scene.box.ntm("up")
-    assert fetch(tablet, scene.box, "-4", patience_s=SOON_S) == HELLO
+    assert fetch(tablet, scene.box, "-4") == HELLO
     assert [IPv4Address(a) in NEXT_POOL for a in dig(tablet, scene.box.fqdn, "A")] == [True]
 
 

@@ -23,11 +23,8 @@ from tests.system.failing import (
 )
 
 pytestmark = pytest.mark.lab
-STALL_S = 1.0
-"""Longest silence that the death of a server may cause in what already runs."""
 DOWNLOAD_S = 5.0
-BACK_S = 30.0
-"""After `ready`, what waited for a server has this long; on a busy machine it must hold too."""
+UNTIL_IT_WAITS_S = 1.0
 OUTAGE_S = 6.0
 """Where a server needs longer to start, who waits may be told to try again instead."""
 ALL = "as,dc,ns,rs"
@@ -91,33 +88,29 @@ def test_downloads_do_not_notice_that_a_server_dies_and_comes_back(
 ) -> None:
     organisation = victim.of(place)
     with downloads(place) as both:
-        began = time.perf_counter()
         organisation.kill(victim.roles)
         for download in both:
-            download.await_more()
+            download.await_flow()
         restart(organisation, victim.roles)
         for download in both:
             download.finish()
-            assert download.longest_gap_s(began) < STALL_S
 
 
 def test_only_a_relayed_download_stalls_while_a_relay_is_dead_and_goes_on_once_it_is_back(
     place: Place,
 ) -> None:
-    """The negative twin of those above, too: the clock that they are measured by does tick."""
+    """The negative twin of those above, too: a download that needs what died does not flow."""
     with downloads(place) as (relayed, direct):
         began = time.perf_counter()
         place.org.kill("rs")
-        time.sleep(2 * STALL_S)
-        assert relayed.longest_gap_s(began) > STALL_S
+        direct.await_flow()
+        relayed.await_stall(began)
 
-        ready = restart(place.org, "rs")
+        restart(place.org, "rs")
         relayed.await_more()
 
-        assert time.perf_counter() - ready < BACK_S
         relayed.finish()
         direct.finish()
-        assert direct.longest_gap_s(began) < STALL_S
 
 
 @pytest.mark.parametrize("victim", [DC, RS, THEIRS], ids=str)
@@ -131,7 +124,7 @@ def test_a_tunnel_being_built_when_a_server_is_killed_stands_soon_after_it_is_ba
         victim, place, lambda: command(place.laptop, "wait", place.pc.fqdn, "--timeout", "40")
     )
     died = time.perf_counter()
-    time.sleep(STALL_S)
+    time.sleep(UNTIL_IT_WAITS_S)
     assert waiting.poll() is None, "it needs no server, so nothing is tested here"
     ready = restart(victim.of(place), victim.roles)
 
@@ -140,7 +133,7 @@ def test_a_tunnel_being_built_when_a_server_is_killed_stands_soon_after_it_is_ba
         assert "next:" in said
         place.laptop.ntm("wait", place.pc.fqdn, "--timeout", "30")
     else:
-        assert (code, time.perf_counter() - ready < BACK_S) == (0, True), said
+        assert code == 0, said
     assert place.laptop.host.run(["ping", "-c", "1", "-W", "5", place.pc.fqdn])
 
 
@@ -152,12 +145,12 @@ def test_a_login_under_way_when_a_server_is_killed_ends_soon_after_it_is_back(
 
     coming_up = die_while(victim, place, lambda: command(place.laptop, "up"))
     waiting = command(place.laptop, "wait", "--timeout", "40")
-    time.sleep(STALL_S)
+    time.sleep(UNTIL_IT_WAITS_S)
     assert waiting.poll() is None, "it needs no server, so nothing is tested here"
-    ready = restart(victim.of(place), victim.roles)
+    restart(victim.of(place), victim.roles)
 
     code, _, said = ended(waiting)
-    assert (code, time.perf_counter() - ready < BACK_S) == (0, True), said
+    assert code == 0, said
     ended(coming_up)
 
 

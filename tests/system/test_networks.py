@@ -9,10 +9,11 @@ import pytest
 
 from ntmobile.lab.host import Host
 from ntmobile.lab.ntm import NtmNode, World
-from tests.system.programs import await_listening
+from tests.system.programs import PATIENCE_S, await_listening
 
 pytestmark = pytest.mark.lab
 PORT = 8080
+A_MOMENT_S = 3.0
 WHO_ASKS = str(Path(__file__).with_name("who_asks.py"))
 
 
@@ -26,9 +27,9 @@ class Place:
     printer: Host
     site: Host
 
-    def ask(self, url: str) -> str:
+    def ask(self, url: str, *, patience_s: float = PATIENCE_S) -> str:
         """As whom an unmodified curl is seen; empty when it gets no answer."""
-        command = ["curl", "-sS", "-g", "--connect-timeout", "3", "--max-time", "10", url]
+        command = ["curl", "-sS", "-g", "--max-time", str(patience_s), url]
         return self.laptop.host.run(command, check=False).stdout
 
     @property
@@ -77,11 +78,11 @@ def _afterwards(place: Place) -> Iterator[None]:
 
 def test_a_machine_without_the_software_is_reached_when_both_ends_say_so(place: Place) -> None:
     place.gateway.host.configure({"ipv4/ip_forward": "1"})
-    nobody_leads = place.ask(place.printer_page)
+    nobody_leads = place.ask(place.printer_page, patience_s=A_MOMENT_S)
 
     place.laptop.ntm("set", f"routes={place.workshop}@{place.gateway.fqdn}")
     place.laptop.ntm("wait", place.gateway.fqdn)
-    only_one_said_so = place.ask(place.printer_page)
+    only_one_said_so = place.ask(place.printer_page, patience_s=A_MOMENT_S)
     place.gateway.ntm("set", f"advertise-routes={place.workshop}")
 
     assert nobody_leads == only_one_said_so == ""
@@ -89,7 +90,7 @@ def test_a_machine_without_the_software_is_reached_when_both_ends_say_so(place: 
     assert lan is not None
     assert place.ask(place.printer_page) == str(lan.ip)
     place.laptop.ntm("set", "routes=")
-    assert place.ask(place.printer_page) == ""
+    assert place.ask(place.printer_page, patience_s=A_MOMENT_S) == ""
 
 
 def test_what_nobody_leads_to_is_dropped_and_counted(place: Place) -> None:
@@ -97,7 +98,7 @@ def test_what_nobody_leads_to_is_dropped_and_counted(place: Place) -> None:
     place.laptop.ntm("set", f"routes=192.168.0.0/16@{place.gateway.fqdn}")
     before = place.refused()
 
-    assert place.ask("http://192.168.99.7/") == ""
+    assert place.ask("http://192.168.99.7/", patience_s=A_MOMENT_S) == ""
     assert place.ask(place.printer_page) != ""
 
     assert place.refused() > before

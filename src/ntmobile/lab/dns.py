@@ -20,7 +20,7 @@ import dns.zonefile
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.host import Host
 from ntmobile.lab.nat64 import INSIDE, PREFIX
-from ntmobile.lab.waiting import wait_until
+from ntmobile.lab.waiting import PATIENCE_S, wait_until
 
 DIRECTORY = "/etc/lab-dns"
 SERVER_NAME = "ns.lab."
@@ -86,7 +86,7 @@ class ParentDns:
     def digest(self, zone: str = ".") -> str:
         """The DS record of a zone; of the root: the trust anchor. Raises LabError if unsigned."""
         name = dns.name.from_text(_absolute(zone))
-        answer = self._ask(dns.message.make_query(name, dns.rdatatype.DNSKEY), 5.0)
+        answer = self._ask(dns.message.make_query(name, dns.rdatatype.DNSKEY), PATIENCE_S)
         for rrset in answer.answer:
             for key in rrset:
                 return f"{name} {TTL_S} IN DS {dns.dnssec.make_ds(name, key, 'SHA256')}"
@@ -185,7 +185,7 @@ class ParentDns:
         return "."
 
     def _apply(self, update: dns.update.UpdateMessage) -> None:
-        answer = self._ask(update, 5.0)
+        answer = self._ask(update, PATIENCE_S)
         if answer.rcode() != dns.rcode.NOERROR:
             raise LabError(f"update refused: {dns.rcode.to_text(answer.rcode())}")
 
