@@ -20,6 +20,7 @@ __all__ = [
     "Stack",
     "TunnelStatistics",
     "Wanted",
+    "Woken",
     "__version__",
     "open_tun",
     "x25519_public",
@@ -339,6 +340,13 @@ class Wanted:
     def destination(self) -> bytes: ...
 
 @final
+class Woken:
+    """A packet left through this tunnel after none had for a second."""
+
+    @property
+    def index(self) -> int: ...
+
+@final
 class RekeyDue:
     """The active epoch of this tunnel has sealed as much as it should."""
 
@@ -410,7 +418,7 @@ class Engine:
 
     def drain(
         self, most: int = 256
-    ) -> list[Datagram | Control | Moved | Wanted | RekeyDue | SendFailed]:
+    ) -> list[Datagram | Control | Moved | Wanted | Woken | RekeyDue | SendFailed]:
         """Takes what waits, oldest first; never blocks."""
 
     def send(self, host: bytes, port: int, payload: bytes, interface: int = 0) -> None:

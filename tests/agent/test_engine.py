@@ -60,6 +60,9 @@ class End:
     def handle_wanted(self, address: Host, now: Instant) -> None:
         self.heard.append(("wanted", address))
 
+    def handle_woken(self, index: int, now: Instant) -> None:
+        self.heard.append(("woken", index))
+
     def handle_rekey_due(self, index: int, now: Instant) -> None:
         self.heard.append(("rekey", index))
 

@@ -40,6 +40,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<signals::Control>()?;
     module.add_class::<signals::Moved>()?;
     module.add_class::<signals::Wanted>()?;
+    module.add_class::<signals::Woken>()?;
     module.add_class::<signals::RekeyDue>()?;
     module.add_class::<signals::SendFailed>()?;
     Ok(())

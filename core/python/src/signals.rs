@@ -38,6 +38,11 @@ pub(crate) struct Wanted {
 }
 
 #[pyclass(frozen, get_all, module = "ntmobile._core")]
+pub(crate) struct Woken {
+    index: u32,
+}
+
+#[pyclass(frozen, get_all, module = "ntmobile._core")]
 pub(crate) struct RekeyDue {
     index: u32,
 }
@@ -111,6 +116,7 @@ pub(crate) fn cover(py: Python<'_>, signal: Signal) -> PyResult<Py<PyAny>> {
         }
         .into_py_any(py),
         Signal::Wanted(destination) => Wanted { destination }.into_py_any(py),
+        Signal::Woken(index) => Woken { index }.into_py_any(py),
         Signal::RekeyDue(index) => RekeyDue { index }.into_py_any(py),
         Signal::SendFailed { index, errno } => SendFailed { index, errno }.into_py_any(py),
     }

@@ -19,6 +19,10 @@ use crate::tunnel::{Path, Sending, Tunnel};
 
 /// ECN bits of what is not a fresh inner packet.
 const NOT_CAPABLE: u8 = 0;
+
+/// A tunnel that sent nothing for so long wakes with its next packet.
+const QUIET_NS: u64 = 1_000_000_000;
+
 /// How long a full socket buffer is waited for; then the capsules stay in the
 /// log, and a later move sends them again.
 const PATIENCE: Timespec = Timespec {
@@ -227,8 +231,19 @@ impl<'a> Sender<'a> {
         };
         log.commit(capsule, counter, active, flow);
         self.sending.traffic.count(length, self.now_ns);
+        self.wake();
         self.remind(counter);
         Outcome::Sealed
+    }
+
+    /// Python judges a path by what answers, and looks seldom at a quiet one.
+    fn wake(&mut self) {
+        let now_ns = self.now_ns;
+        let before = self.sending.busy_ns.replace(now_ns);
+        if before.is_none_or(|before| now_ns.saturating_sub(before) >= QUIET_NS) {
+            let index = self.tunnel.index;
+            self.shared.tell_with(|| Signal::Woken(index));
+        }
     }
 
     /// A packet above the path's size: an error for who forbade fragments,

@@ -34,6 +34,8 @@ pub enum Signal {
     },
     /// A packet waits for a tunnel to this virtual address.
     Wanted(IpAddr),
+    /// A packet left through this tunnel after none had for a second.
+    Woken(u32),
     /// The active epoch of this tunnel has sealed as much as it should.
     RekeyDue(u32),
     /// The system refused to send.

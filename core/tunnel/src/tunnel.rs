@@ -34,6 +34,8 @@ pub(crate) struct Sending {
     pub told_failure: bool,
     /// That new keys are due was told for the active epoch.
     pub told_due: bool,
+    /// When the last packet of an application left.
+    pub busy_ns: Option<u64>,
     pub traffic: Traffic,
 }
 
@@ -95,6 +97,7 @@ impl Tunnel {
                 serial: 0,
                 told_failure: false,
                 told_due: false,
+                busy_ns: None,
                 traffic: Traffic::default(),
             }),
             receiving: Mutex::new(Receiving {

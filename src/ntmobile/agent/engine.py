@@ -10,7 +10,7 @@ from typing import Literal, Protocol, assert_never
 import structlog
 from msgspec.structs import astuple
 
-from ntmobile._core import Control, Datagram, Engine, Moved, RekeyDue, SendFailed, Wanted
+from ntmobile._core import Control, Datagram, Engine, Moved, RekeyDue, SendFailed, Wanted, Woken
 from ntmobile.agent.detours import Detours
 from ntmobile.agent.traffic import DataTraffic
 from ntmobile.proto.io import Transmit
@@ -38,7 +38,7 @@ SILENT_NS = 30 * SECOND
 """Far more than a round trip: nothing sent before will be asked for again."""
 _LOG = structlog.get_logger(__name__)
 
-Signal = Datagram | Control | Moved | Wanted | RekeyDue | SendFailed
+Signal = Datagram | Control | Moved | Wanted | Woken | RekeyDue | SendFailed
 
 
 class Receiver(Protocol):
@@ -62,6 +62,10 @@ class Receiver(Protocol):
 
     def handle_wanted(self, address: Host, now: Instant) -> None:
         """A packet waits for a tunnel to this virtual address."""
+        ...
+
+    def handle_woken(self, index: int, now: Instant) -> None:
+        """A packet left after none had for a second."""
         ...
 
     def handle_rekey_due(self, index: int, now: Instant) -> None:
@@ -188,6 +192,8 @@ class PacketLoops:
                 receiver.handle_moved(signal.index, *self._origin(signal), now)
             case Wanted():
                 receiver.handle_wanted(Endpoint.of(signal.destination, 0).host, now)
+            case Woken():
+                receiver.handle_woken(signal.index, now)
             case RekeyDue():
                 receiver.handle_rekey_due(signal.index, now)
             case SendFailed():

@@ -197,6 +197,11 @@ class SimNode(Process):
         """Satisfies plane.Upward."""
         self.call(lambda now: self.machine.handle_wanted(address, now))
 
+    def handle_woken(self, index: int) -> None:
+        """Satisfies plane.Upward."""
+        # A little later, as what the loops' threads signal is: not amid what the machine commands.
+        self.internet.calendar.after(0, lambda: self._wake(index))
+
     def deliver(self, peer: str, source: Host, inner: Inner) -> None:
         """Satisfies plane.Upward."""
         application = self._applications.get(inner.port)
@@ -206,6 +211,10 @@ class SimNode(Process):
     def refuse(self, address: Host) -> None:
         """Satisfies plane.Upward: applications see the address as unreachable."""
         self.refused[address] += 1
+
+    def _wake(self, index: int) -> None:
+        if self.alive:
+            self.call(lambda now: self.machine.handle_woken(index, now))
 
     def _new_machine(self) -> Node:
         self.state.starts += 1

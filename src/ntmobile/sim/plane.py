@@ -57,6 +57,10 @@ class Upward(Protocol):
         """A packet to an address without a tunnel waits."""
         ...
 
+    def handle_woken(self, index: int) -> None:
+        """A packet left after none had for a second."""
+        ...
+
     def deliver(self, peer: str, source: Host, inner: Inner) -> None:
         """An application's datagram arrived."""
         ...
@@ -68,6 +72,7 @@ class Upward(Protocol):
 
 @dataclass(slots=True)
 class _Tunnel:
+    index: int
     fqdn: str
     peer: dict[int, IPv4Address | IPv6Address]
     capsules: Capsules
@@ -164,7 +169,7 @@ class Plane:
     def _open(self, command: OpenTunnel) -> None:
         peer: dict[int, IPv4Address | IPv6Address]
         peer = {4: command.peer_ipv4, 6: command.peer_ipv6}
-        tunnel = _Tunnel(command.fqdn, peer, Capsules(command.index))
+        tunnel = _Tunnel(command.index, command.fqdn, peer, Capsules(command.index))
         self._tunnels[command.index] = tunnel
         for address in peer.values():
             self._asked.pop(address, None)
@@ -231,8 +236,10 @@ class Plane:
         else:
             capsule = tunnel.capsules.seal(inner.encode())
             tunnel.tx_bytes += len(inner.data)
-            tunnel.last_tx = self._clock()
+            before, tunnel.last_tx = tunnel.last_tx, self._clock()
             self._send(tunnel.path.remote, capsule, tunnel.path.interface)
+            if before is None or tunnel.last_tx - before >= SECOND:
+                self._upward.handle_woken(tunnel.index)
 
     def _flush(self, tunnel: _Tunnel) -> None:
         for _ in range(len(tunnel.waiting) if tunnel.active and tunnel.path else 0):

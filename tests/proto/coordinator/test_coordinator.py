@@ -128,6 +128,22 @@ def test_a_keep_alive_from_elsewhere_shows_the_other_address_and_moves_nothing()
     assert rig.stored[ALICE].mapped == (PLACES[ALICE],)
 
 
+def test_a_keep_alive_that_asks_nothing_is_answered_when_it_comes_from_elsewhere() -> None:
+    """The node's NAT has restarted, and until the node knows, nobody reaches it."""
+    rig = Rig()
+    alice = rig.node(ALICE, 1)
+
+    before = len(alice.heard)
+    rig.inject(alice.mouth.say(UdpKeepAlive(), 1000), alice.place)
+    at_home = len(alice.heard) - before
+    alice.place = ELSEWHERE
+    elsewhere = rig.ask(alice, UdpKeepAlive())
+
+    assert at_home == 0
+    assert isinstance(elsewhere, KeepAliveAnswer)
+    assert elsewhere.mapped == ELSEWHERE
+
+
 def test_a_node_that_leaves_is_not_registered_any_more_nor_after_a_restart() -> None:
     rig = Rig()
     alice = rig.node(ALICE, 1)

@@ -10,8 +10,10 @@ from ntmobile.proto.node.liveness import (
     LATEST_NS,
     MOST_UNASKED,
     QUIET_NS,
+    SLEPT_NS,
     STALL_NS,
     SUSPECT_SOONEST_NS,
+    WAKING_NS,
     Liveness,
     Verdict,
     again_ns,
@@ -76,6 +78,63 @@ def test_a_dead_path_is_news_again_after_a_while_or_on_another_path() -> None:
 
     assert news == [True, False, True, False]
     assert liveness.note_dead(Instant(T0 + SECOND))
+
+
+def woken(after_ns: int, *, silent_ns: int = SLEPT_NS, heard_ns: int = 0) -> Verdict:
+    """What is thought of a path so long after data woke it, all its packets sent at once."""
+    liveness, woke = Liveness(), Instant(T0 + silent_ns)
+    liveness.wake(T0, None, woke, slept=False)
+    heard = Instant(woke + heard_ns) if heard_ns else T0
+    return liveness.judge(woke, heard, 0, Instant(woke + after_ns), moving=False)
+
+
+def test_what_is_sent_after_a_long_silence_is_probed_at_once_and_given_up_soon() -> None:
+    assert woken(0) is Verdict.SUSPECT
+    assert woken(WAKING_NS - 1) is Verdict.SUSPECT
+    assert woken(WAKING_NS) is Verdict.DEAD
+
+
+def test_after_a_short_silence_the_path_has_its_usual_time_from_the_first_packet_on() -> None:
+    """The negative twin: the silence before is nobody's fault."""
+    assert woken(0, silent_ns=SLEPT_NS - 1) is Verdict.WELL
+    assert woken(STALL_NS, silent_ns=SLEPT_NS - 1) is Verdict.SUSPECT
+    assert woken(DEAD_NS, silent_ns=SLEPT_NS - 1) is Verdict.DEAD
+
+
+def test_an_answer_ends_the_hurry() -> None:
+    assert woken(WAKING_NS, heard_ns=20_000_000) is Verdict.WELL
+
+
+def test_a_long_way_has_two_round_trips_more() -> None:
+    liveness, woke, rtt_ns = Liveness(), Instant(T0 + SLEPT_NS), SECOND // 5
+    liveness.wake(T0, rtt_ns, woke, slept=False)
+
+    early = liveness.judge(woke, T0, 0, Instant(woke + WAKING_NS + 2 * rtt_ns - 1), moving=False)
+    late = liveness.judge(woke, T0, 0, Instant(woke + WAKING_NS + 2 * rtt_ns), moving=False)
+
+    assert [early, late] == [Verdict.SUSPECT, Verdict.DEAD]
+
+
+def test_a_second_packet_into_the_same_silence_does_not_begin_the_waiting_anew() -> None:
+    liveness, woke = Liveness(), Instant(T0 + SLEPT_NS)
+    for wait_ns in (0, SECOND // 4, WAKING_NS - 1):
+        liveness.wake(T0, None, Instant(woke + wait_ns), slept=False)
+
+    verdict = liveness.judge(woke, T0, 0, Instant(woke + WAKING_NS), moving=False)
+
+    assert verdict is Verdict.DEAD
+
+
+def test_a_nat_that_forgot_is_asked_about_for_a_while_though_nothing_was_sent() -> None:
+    liveness = Liveness()
+    liveness.wake(T0, None, T0, slept=True)
+
+    verdicts = [
+        liveness.judge(None, T0, 0, Instant(T0 + ns), moving=False)
+        for ns in (0, WAKING_NS, DEAD_NS)
+    ]
+
+    assert verdicts == [Verdict.SUSPECT, Verdict.DEAD, Verdict.WELL]
 
 
 @given(st.sampled_from(Verdict), st.integers(0, 3600 * SECOND))

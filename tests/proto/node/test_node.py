@@ -15,7 +15,7 @@ from tests.proto.node.rig import (
     Rig,
     connected,
 )
-from tests.proto.parts import ALICE, BOB, CAROL, STRANGER, THERE, identity
+from tests.proto.parts import ALICE, BOB, CAROL, HERE, STRANGER, THERE, identity
 
 from ntmobile.proto.io import Failed
 from ntmobile.proto.node.asked import ASKED_NS
@@ -42,9 +42,11 @@ from ntmobile.proto.node.node import FINAL
 from ntmobile.time import SECOND
 from ntmobile.wire.datagram import encode_control
 from ntmobile.wire.direction import DirectionRequest, Purpose, Withdrawal
+from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.login import LoginRefusal, LoginRefused, LoginRequest, NonceRequest
 from ntmobile.wire.probe import Knock
 from ntmobile.wire.registration import (
+    KeepAliveAnswer,
     NtmAck,
     ReachabilityReport,
     Reason,
@@ -53,7 +55,7 @@ from ntmobile.wire.registration import (
     Superseded,
     UdpKeepAlive,
 )
-from ntmobile.wire.tunnel import CloseReason, TunnelClose
+from ntmobile.wire.tunnel import CloseReason, EchoRequest, TunnelClose
 
 
 def test_login_and_registration_follow_each_other() -> None:
@@ -605,3 +607,31 @@ def keep_busy(rig: Rig, seconds: float, step: float = 9) -> None:
 def logins(rig: Rig) -> int:
     """How often the node logged in so far."""
     return len([call for call in rig.calls if isinstance(call.message, LoginRequest)])
+
+
+@pytest.mark.parametrize(("seen", "registers"), [(HERE, 0), (THERE, 1)], ids=["here", "elsewhere"])
+def test_a_dc_that_says_unasked_where_it_sees_the_node_is_shown_the_node_anew(
+    seen: Endpoint, registers: int
+) -> None:
+    rig = Rig().start()
+    before = len(rig.sent(RegistrationRequest))
+
+    assert rig.tell(KeepAliveAnswer(seen, 7)) is None
+
+    assert len(rig.sent(RegistrationRequest)) - before == registers
+
+
+@pytest.mark.parametrize(("silent_s", "challenges"), [(1, 0), (60, 1)], ids=["busy", "idle"])
+def test_what_is_sent_after_a_long_silence_is_probed_with_the_first_packet(
+    silent_s: int, challenges: int
+) -> None:
+    rig, _ = connected()
+    [tunnel] = rig.told(OpenTunnel)
+    rig.pass_time(silent_s)
+    before = len(rig.controls(EchoRequest))
+
+    rig.node.handle_woken(tunnel.index, rig.now)
+    rig.node.handle_woken(12345, rig.now)
+    rig.settle()
+
+    assert len(rig.controls(EchoRequest)) - before == challenges

@@ -49,6 +49,16 @@ def test_a_network_is_examined_once_and_the_next_one_again() -> None:
     assert drain(here.poll_want) == [NatWanted((DC, RS))]
 
 
+def test_a_nat_that_forgot_shows_in_each_family_by_itself_and_a_move_is_none() -> None:
+    here = Whereabouts()
+
+    news = [here.is_remapped(place) for place in (MAPPED, IPV6, MAPPED, OPENED, IPV6)]
+    here.move()
+
+    assert news == [False, False, False, True, False]
+    assert not here.is_remapped(MAPPED)
+
+
 @pytest.mark.parametrize(("mapped", "server"), [((IPV6,), DC), ((MAPPED,), IPV6), ((), DC)])
 def test_where_there_is_no_ipv4_there_is_nothing_to_find_out(
     mapped: tuple[Endpoint, ...], server: Endpoint

@@ -398,11 +398,12 @@ class Coordinator:
             case RegistrationRequest() as request:
                 self._register(node, asked, request, now)
             case UdpKeepAlive(answer, round_trips):
-                if asked.source in node.stored.mapped:
+                is_known = asked.source in node.stored.mapped
+                if is_known:
                     node.last_seen = now
                 node.round_trips = round_trips or node.round_trips
-                if answer:
-                    relays = () if node.knows_relays else self._named(node)
+                if answer or not is_known:
+                    relays = () if node.knows_relays or not answer else self._named(node)
                     told = KeepAliveAnswer(asked.source, self._boot, relays)
                     node.conversation.answer(asked, told, now)
                     self._reachability.check(node, now)

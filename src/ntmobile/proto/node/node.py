@@ -62,10 +62,10 @@ from ntmobile.wire.direction import (
     Withdrawal,
 )
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.hint import Hint
 from ntmobile.wire.identity import Authentication
 from ntmobile.wire.message import Endpoints, Message
 from ntmobile.wire.registration import (
+    KeepAliveAnswer,
     KeepAliveChoice,
     NtmAck,
     Reason,
@@ -265,7 +265,8 @@ class Node:
         if data[:1] == bytes((Kind.PROBE,)):
             return self._handle_knock(data, now)
         if data[:1] == bytes((Kind.HINT,)):
-            return self._handle_hint(source, data, now)
+            self._peers.handle_hint(source, data, now)
+            return self._drain(now)
         if is_stun(data):
             self._fallback.handle_stun(data, now)
             return self._drain(now)
@@ -318,6 +319,12 @@ class Node:
         """An authentic capsule, newer than all before, came from elsewhere than the path."""
         if (tunnel := self._peers.indexed(index)) is not None:
             tunnel.handle_moved(source, interface, now)
+            self._drain(now)
+
+    def handle_woken(self, index: int, now: Instant) -> None:
+        """A packet left through a tunnel that had sent none for a while."""
+        if (tunnel := self._peers.indexed(index)) is not None:
+            tunnel.wake(now)
             self._drain(now)
 
     def handle_rekey_due(self, index: int, now: Instant) -> None:
@@ -469,15 +476,6 @@ class Node:
             self._conversation.ask(report, self._answering_coordinators(), now, Reporting())
         self._drain(now)
 
-    def _handle_hint(self, source: Endpoint, data: bytes, now: Instant) -> None:
-        try:
-            hint = Hint.decode(data)
-        except DecodeError:
-            self._journal.rejected["malformed"] += 1
-            return
-        self._peers.handle_hint(source, hint, now)
-        self._drain(now)
-
     def _handle_silence(self, tag: DCTag, now: Instant) -> None:
         match tag:
             case Directing(id):
@@ -500,6 +498,8 @@ class Node:
                 self._refused(negotiation, reason, now)
             case Refusal(Reason.REVOKED):
                 self._stop(Reason.REVOKED, now)
+            case KeepAliveAnswer() as told:  # unasked: the DC sees this node elsewhere
+                return self._registration.handle_answer(KeptAlive(asked.source.version), told, now)
             case Withdrawal(peer):
                 self._withdraw(peer, now)
             case Superseded(instance) if instance == self.settings.instance:
@@ -636,6 +636,7 @@ class Node:
                     self._peers.show_mapped(
                         self._registration.mapped, self._reachable_coordinators()
                     )
+                    self._peers.see(response.mapped, now)
                     self._trouble, self._doubts = "", 0
                     self._login.trust()
                     self.reach.take(response, now)

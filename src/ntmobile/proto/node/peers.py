@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from ntmobile.errors import DecodeError
 from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Keyring
 from ntmobile.proto.conversation import Challenger
@@ -284,11 +285,16 @@ class Peers:
         negotiation.handle_datagram(header, source, data, now, interface)
         return True
 
-    def handle_hint(self, source: Endpoint, hint: Hint, now: Instant) -> None:
+    def handle_hint(self, source: Endpoint, data: bytes, now: Instant) -> None:
         """RS knows nothing of what this node sent: show it, or find another path.
 
         Ours: docs/protocol.md section 8.
         """
+        try:
+            hint = Hint.decode(data)
+        except DecodeError:
+            self._journal.rejected["malformed"] += 1
+            return
         if hint.what is What.KEY:
             negotiation = self._negotiations.get(hint.name)
             if negotiation is not None:
@@ -515,6 +521,13 @@ class Peers:
         """The DC, which is there, sees this node so: the peers behind RS are told."""
         self._coordinators = coordinators
         self.whereabouts.show_mapped(mapped)
+
+    def see(self, mapped: Endpoint, now: Instant) -> None:
+        """The DC sees this node there: elsewhere than before, and its NAT forgot all it knew."""
+        if self.whereabouts.is_remapped(mapped):
+            for tunnel in self:
+                if tunnel.path is not None and tunnel.path.remote.version == mapped.version:
+                    tunnel.wake(now, remapped=True)
 
     def _offer(self) -> Offer | None:
         """Where this node may be reached; how its NAT behaves is found out meanwhile."""

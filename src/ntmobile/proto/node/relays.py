@@ -5,6 +5,7 @@ Ours: docs/protocol.md section 8.
 
 from collections.abc import Iterator
 
+from ntmobile.proto.node.ends import Path
 from ntmobile.wire.endpoint import Endpoint
 
 MOST_RELAYS = 4
@@ -41,6 +42,23 @@ class Relays:
         """
         here, there = self.at(present), self.at(other)
         return bool(here and there) and _rank(here) < _rank(there)
+
+    def is_straggler(self, source: Endpoint, path: Path) -> bool:
+        """Whether to stay on a path though a capsule came through RS from elsewhere."""
+        if source not in self:
+            return False
+        return not path.relayed or self.keeps_to(path.remote, source)
+
+    def far_end(
+        self, last: Path, direct: tuple[Endpoint, ...], families: set[int]
+    ) -> Endpoint | None:
+        """The far end of a path, or where the same end is known in a family that is left.
+
+        direct is where the peer is reached without RS.
+        """
+        others = self.at(last.remote) if last.relayed else direct
+        ways = (last.remote, *others)
+        return next((way for way in ways if way.version in families), None)
 
 
 def _rank(relay: tuple[Endpoint, ...]) -> bytes:

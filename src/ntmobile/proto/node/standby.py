@@ -12,11 +12,9 @@ comes and goes is tried again after 30 s, 60 s, 120 s. Ours: docs/protocol.md se
 from dataclasses import dataclass
 
 from ntmobile.proto.node.ends import Path
+from ntmobile.proto.node.liveness import PATIENCE_NS
 from ntmobile.time import SECOND, Instant
 
-PATIENCE_NS = 400_000_000
-"""Of a direct path after its first unanswered probe: some five go out in that time, and a fifth
-lost each way takes them all once in a hundred and sixty times."""
 ASK_AGAIN_NS = 300_000_000
 WARM_NS = 20 * SECOND
 """As often as a node shows itself to its DC. Source: paper, Fig. 3."""
@@ -60,10 +58,11 @@ class Standby:
         if self._suspicion is not None and self._suspicion.rx_bytes != rx_bytes:
             self._suspicion = None
 
-    def suspect(self, rx_bytes: int, now: Instant) -> bool:
+    def suspect(self, rx_bytes: int, now: Instant, patience_ns: int = PATIENCE_NS) -> bool:
         """The direct path is silent; whether to ask over RS now.
 
-        rx_bytes are those of application data that came so far, by any way.
+        rx_bytes are those of application data that came so far, by any way; patience_ns is for
+        the first time.
         """
         held = self._suspicion
         if self.path is None:
@@ -72,10 +71,15 @@ class Standby:
             self._suspicion = _Suspicion(now, rx_bytes)
             return False
         asked = held.asked_at
-        if now - held.since < PATIENCE_NS or (asked and now - asked < ASK_AGAIN_NS):
+        if now - held.since < patience_ns or (asked and now - asked < ASK_AGAIN_NS):
             return False
         self._suspicion = _Suspicion(held.since, held.rx_bytes, now)
         return True
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the way through RS was asked, and the direct path is silent yet."""
+        return self._suspicion is not None and self._suspicion.asked_at is not None
 
     def leaves(self, rx_bytes: int) -> bool:
         """An answer came over RS; whether the direct path brought nothing in all that time."""

@@ -34,7 +34,7 @@ from ntmobile.proto.node.events import (
     Traffic,
     TunnelClosed,
 )
-from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict, again_ns
+from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict
 from ntmobile.proto.node.moving import Moving
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.notes import Note, PathDead, PathDoubted
@@ -214,7 +214,7 @@ class Tunnel:
             last = standby
             self._standby.keep(None, now)
             self._search.fail(now)
-        remote = self._remote_in(families, last)
+        remote = self.relays.far_end(last, self.ends.peer.reachable, families)
         if remote is None:
             self._parked, self.path = last, None
             self._commands.append(ClearPath(self.index))
@@ -256,6 +256,8 @@ class Tunnel:
         if relay in self.relays:
             self._finish_crossing(now, relay)
         if self.path is None or not self.path.relayed:
+            if self._standby.is_asked:
+                self._ask_standby(now)
             return
         if self.path.remote != relay and relay in self.relays.at(self.path.remote):
             self._set_path(Path(relay, True))
@@ -279,12 +281,18 @@ class Tunnel:
         if self.path is not None and self.path.relayed and self.path.remote in relay:
             self._declare_dead(now)
 
+    def wake(self, now: Instant, *, remapped: bool = False) -> None:
+        """Something is sent after a silence; or this end's NAT has another mapping now."""
+        if self.is_up and not self.is_moving:
+            self._liveness.wake(self._heard(), self.rtt_ns, now, slept=remapped)
+            self._check(now)
+
     def handle_moved(self, source: Endpoint, interface: int, now: Instant) -> None:
         """An authentic capsule came from elsewhere than the path: its NAT may have changed."""
         path, relay = self.path, source in self.relays
         if path is not None and source in (path.remote, path.hears):
             return
-        if path is not None and self._is_straggler(source, path):
+        if path is not None and self.relays.is_straggler(source, path):
             return
         # From off the relay: a probe, or the peer's choice, which its Path Update tells.
         if path is not None and path.relayed is not relay and (relay or self._search.is_on):
@@ -388,28 +396,9 @@ class Tunnel:
         """When handle_timeout wants to be called."""
         if self.closed:
             return None
-        timeouts = [Timeout(self._check_at, "tunnel check")]
-        if (request := self._requests.poll_timeout()) is not None:
-            timeouts.append(request)
-        if (over := self._epochs.poll_timeout()) is not None:
-            timeouts.append(over)
-        if (sizes := self._sizes.poll_timeout()) is not None:
-            timeouts.append(sizes)
-        if (search := self._search.poll_timeout()) is not None:
-            timeouts.append(search)
-        return min(timeouts)
-
-    def _is_straggler(self, source: Endpoint, path: Path) -> bool:
-        """Whether to stay on a path though a capsule came through RS from elsewhere."""
-        if source not in self.relays:
-            return False
-        return not path.relayed or self.relays.keeps_to(path.remote, source)
-
-    def _remote_in(self, families: set[int], last: Path) -> Endpoint | None:
-        """The far end of the path, or where the same end is known in a family that is left."""
-        others = self.relays.at(last.remote) if last.relayed else self.ends.peer.reachable
-        ways = (last.remote, *others)
-        return next((way for way in ways if way.version in families), None)
+        parts = self._requests, self._epochs, self._sizes, self._search
+        due = [at for part in parts if (at := part.poll_timeout()) is not None]
+        return min((*due, Timeout(self._check_at, "tunnel check")))
 
     def _set_path(self, path: Path) -> None:
         self.path, self._parked = path, None
@@ -642,10 +631,9 @@ class Tunnel:
             self._standby.count(seen.rx_bytes)
         elif self.path is not None and self.path.relayed:
             self._suspect_relay(self.path, now)
-        elif self._standby.suspect(seen.rx_bytes, now):
-            number = self._number()
-            challenge = PathChallenge(number)
-            self._ask(number, challenge, Purpose.STANDBY, now, destination=self.relay, tries=4)
+        elif self._standby.suspect(seen.rx_bytes, now, self._liveness.patience_ns):
+            self._notes.append(PathDoubted(self.fqdn))
+            self._ask_standby(now)
         if verdict is Verdict.DEAD:
             self._declare_dead(now)
         if verdict is Verdict.WELL:
@@ -659,7 +647,12 @@ class Tunnel:
                 number, EchoRequest(number), Purpose.PROBE, now, tries=1, wait_ns=purpose.PONG_NS
             )
         idle = verdict is Verdict.WELL and quiet_ns >= 10 * SECOND
-        return purpose.IDLE_CHECK_NS if idle else again_ns(verdict, now - heard)
+        return purpose.IDLE_CHECK_NS if idle else self._liveness.again_ns(verdict, heard, now)
+
+    def _ask_standby(self, now: Instant) -> None:
+        number = self._number()
+        challenge = PathChallenge(number)
+        self._ask(number, challenge, Purpose.STANDBY, now, destination=self.relay, tries=4)
 
     def _ask(
         self,

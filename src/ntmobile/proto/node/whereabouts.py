@@ -53,6 +53,8 @@ class Whereabouts:
         """Nothing is known; a node that tells nothing never asks."""
         self.mapped: tuple[Endpoint, ...] = ()
         """Where the DC sees this node."""
+        self._seen: dict[int, Endpoint] = {}
+        """The same by family, since the last move."""
         self._opened: Endpoint | None = None
         self._nat: NatKind | None = None
         self._examined = self.is_examining = self._measuring = self._news = False
@@ -84,6 +86,11 @@ class Whereabouts:
         if mapped != self.mapped:
             self.mapped, self._news = mapped, True
 
+    def is_remapped(self, mapped: Endpoint) -> bool:
+        """Whether the NAT maps the node elsewhere than before, though the node did not move."""
+        before, self._seen[mapped.version] = self._seen.get(mapped.version), mapped
+        return before is not None and before != mapped
+
     def show_opened(self, external: Endpoint | None) -> bool:
         """The router lets anybody in there to the node's port; None: nowhere. Whether that is new:
         then the DC should be told, by a registration."""
@@ -95,6 +102,7 @@ class Whereabouts:
 
     def move(self) -> None:
         """Another network: nothing is known of it."""
+        self._seen.clear()
         self._nat = None
         self._examined = self.is_examining = self._measuring = False
 
