@@ -1,9 +1,9 @@
 import pytest
 
-from ntmobile.agent.history import MOST_STEPS, MOST_TRACES, History, Move
+from ntmobile.agent.history import MOST_STEPS, MOST_TRACES, History
 from ntmobile.keys.table import KeyAct, KeyRecord, Party
 from ntmobile.proto.journal import Step
-from ntmobile.proto.node.events import HandoverDone, TunnelEstablished
+from ntmobile.proto.node.events import TunnelEstablished
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
 
@@ -63,20 +63,6 @@ def test_a_relayed_tunnel_is_traced_through_its_relay() -> None:
     trace = history.trace(PEER)
     assert trace is not None
     assert len(trace.steps) == 2
-
-
-def test_the_last_handover_of_each_peer_is_at_hand() -> None:
-    history = History()
-    moves = [
-        Move(HandoverDone(fqdn, Instant(at), 40, None, THERE), None, None)
-        for at, fqdn in enumerate([PEER, OWN, PEER])
-    ]
-    for move in moves:
-        history.add_handover(move)
-
-    assert history.last_handover(PEER) is moves[2]
-    assert history.last_handover("nobody") is None
-    assert list(history.handovers) == moves
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -240,6 +240,14 @@ def test_a_move_shows_as_a_handover(new_node: NewNode, world: "World", pair: Pai
     assert (move["fqdn"], move["from"]) == (PC, old)
     assert move["to"].startswith(str(walker.host.ipv4))
     assert move["outage_ms"] >= 0
+    assert move["cause"] == "new-network"
+    assert (move["before"]["local"], move["after"]["local"]) == (old, move["to"])
+    assert {move["before"]["kind"], move["after"]["kind"]} <= {"direct", "relay"}
+    shown = walker.ntm("handovers").stdout
+    assert walker.ntm("down").returncode == walker.ntm("up").returncode == 0
+    assert walker.json("handovers")["handovers"] == [move], "it is kept over a restart"
+    assert walker.ntm("handovers").stdout == shown
+    assert f"{PC}  new-network  {old}" in shown
 
 
 def test_down_gives_the_machine_its_network_back(new_node: NewNode) -> None:

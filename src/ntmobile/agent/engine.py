@@ -3,7 +3,7 @@
 The machine speaks of addresses and Instants, the loops of bytes and ages; nothing is decided here.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Literal, Protocol, assert_never
 
@@ -36,6 +36,8 @@ from ntmobile.wire.tunnel import ReceiveState
 
 SILENT_NS = 30 * SECOND
 """Far more than a round trip: nothing sent before will be asked for again."""
+MOST_RESENDS = 1024
+"""Remembered for `ntm handovers`."""
 _LOG = structlog.get_logger(__name__)
 
 Signal = Datagram | Control | Moved | Wanted | Woken | RekeyDue | SendFailed
@@ -91,6 +93,7 @@ class PacketLoops:
         self._open: dict[int, OpenTunnel] = {}
         self._traffic: dict[int, DataTraffic] = {}
         self._paths: dict[str, SetPath] = {}
+        self._resent: deque[tuple[Instant, str, int]] = deque(maxlen=MOST_RESENDS)
 
     def peers(self) -> list[Host]:
         """The virtual addresses that tunnels are open to."""
@@ -99,6 +102,10 @@ class PacketLoops:
     def path(self, fqdn: str) -> SetPath | None:
         """Where the newest tunnel to a peer sends its capsules."""
         return self._paths.get(fqdn)
+
+    def resent(self, fqdn: str, since: Instant) -> int:
+        """Return how many capsules were sent again to a peer since then."""
+        return sum(sent for at, to, sent in self._resent if to == fqdn and at >= since)
 
     def receive_state(self, index: int) -> tuple[ReceiveState, ...]:
         """What arrived, newest epoch first; nothing where no tunnel is open."""
@@ -157,6 +164,7 @@ class PacketLoops:
             case Resend(index, told):
                 sent = engine.resend(index, *map(astuple, told))
                 self.counters["resent"] += sent
+                self._resent.append((self._clock.now(), self._open[index].fqdn, sent))
             case CloseTunnel(index):
                 engine.close_tunnel(index)
                 self._forget(index)

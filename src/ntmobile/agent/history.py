@@ -1,4 +1,4 @@
-"""What happened at this node, bounded: sequences, handovers, keys. For `ntm` and bug reports."""
+"""What happened at this node, bounded: sequences and keys. For `ntm` and bug reports."""
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 from ntmobile.keys.table import KeyRecord
 from ntmobile.proto.journal import Step
-from ntmobile.proto.node.events import HandoverDone, TunnelEstablished
+from ntmobile.proto.node.events import TunnelEstablished
 from ntmobile.proto.sequence import MOST_STEPS as MOST_STEPS_OF_A_TRACE
 from ntmobile.proto.sequence import of_negotiation, standing
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.endpoint import Endpoint
 
 ASKING_NS = 15 * SECOND
 """Longest time between the question to the DC and the beginning of a negotiation."""
@@ -19,7 +18,6 @@ MOST_TRACES = 256
 MOST_LOGIN_STEPS = 512
 MOST_HOOKED = 256
 APPLICATION = "application"
-MOST_HANDOVERS = 1024
 MOST_KEY_RECORDS = 1024
 
 
@@ -33,15 +31,6 @@ class Trace:
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A handover, and the own address before and after it as far as they are known."""
-
-    event: HandoverDone
-    here_before: Endpoint | None
-    here: Endpoint | None
-
-
 class History:
     """Remembers the newest of everything; the oldest falls out."""
 
@@ -52,14 +41,7 @@ class History:
         """The first steps since the newest login began: it stays when keep-alives have come."""
         self._hooked: deque[Step] = deque(maxlen=MOST_HOOKED)
         self._traces: OrderedDict[str, Trace] = OrderedDict()
-        self._handovers: deque[Move] = deque(maxlen=MOST_HANDOVERS)
-        self._last_handover: dict[str, Move] = {}
         self._keys: deque[KeyRecord] = deque(maxlen=MOST_KEY_RECORDS)
-
-    @property
-    def handovers(self) -> Sequence[Move]:
-        """Oldest first."""
-        return tuple(self._handovers)
 
     @property
     def key_records(self) -> Sequence[KeyRecord]:
@@ -70,10 +52,6 @@ class History:
     def steps(self) -> Sequence[Step]:
         """Oldest first."""
         return tuple(self._steps)
-
-    def last_handover(self, fqdn: str) -> Move | None:
-        """The newest move of the tunnel to a peer."""
-        return self._last_handover.get(fqdn)
 
     def standing(self, own: str) -> Trace:
         """The newest login of this node and the registration that followed."""
@@ -101,13 +79,6 @@ class History:
             self._login.clear()
         if len(self._login) < MOST_LOGIN_STEPS:
             self._login.append(step)
-
-    def add_handover(self, move: Move) -> None:
-        """A tunnel moved."""
-        self._handovers.append(move)
-        self._last_handover[move.event.fqdn] = move
-        if len(self._last_handover) > MOST_HANDOVERS:
-            del self._last_handover[next(iter(self._last_handover))]
 
     def add_key_record(self, record: KeyRecord) -> None:
         """A key was made, owned or erased."""

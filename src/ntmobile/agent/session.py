@@ -20,7 +20,8 @@ from ntmobile.agent.bell import Bell
 from ntmobile.agent.detours import Detours, only_ipv6, with_ipv4
 from ntmobile.agent.engine import PacketLoops
 from ntmobile.agent.examination import Examination
-from ntmobile.agent.history import History, Move
+from ntmobile.agent.handovers import Handovers, handover_view
+from ntmobile.agent.history import History
 from ntmobile.agent.keepalive import Tuner, first_choice
 from ntmobile.agent.links import Links
 from ntmobile.agent.names import NameQueries
@@ -33,6 +34,7 @@ from ntmobile.agent.records import (
     SavedPeer,
     VirtualAddresses,
 )
+from ntmobile.agent.sleep import Sleep
 from ntmobile.agent.state import State
 from ntmobile.agent.surveyor import Surveyor
 from ntmobile.agent.webs import Webs
@@ -85,6 +87,7 @@ from ntmobile.runtime.nat64 import find_prefix
 from ntmobile.runtime.protection import Protect
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
+from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.login import AuthorityRequest, LoginAnswer, LoginRequest, NonceRequest
 from ntmobile.wire.registration import (
@@ -167,6 +170,8 @@ class Session:
         self.map_port = state.choices.map_port
         self.changed = Bell()
         self.history = History()
+        self.handovers: Handovers
+        """Those of earlier runs too."""
         self.login_failure: LoginFailed | None = None
         """Of the newest login, until one succeeds."""
         self.logged_in = False
@@ -193,6 +198,7 @@ class Session:
         self._watch = watch
         self._resolver = resolver
         self._tasks = Tasks()
+        self._sleep = Sleep(self.clock.slept_ns)
         self._stack = AsyncExitStack()
         self.refusals: dict[str, Reason] = {}
         """Peers that were not believed lately, and why; until they are."""
@@ -211,6 +217,8 @@ class Session:
             for descriptor in self.engine.sockets():
                 self._model.protect(descriptor)
             await stack.enter_async_context(self._tasks)
+            self.handovers = Handovers(self._state.directory, self._tasks.start)
+            stack.push_async_callback(self.handovers.close)
             self.loops = PacketLoops(self.engine, self.clock, self.detours)
             self.node = self._make_node()
             self.webs = Webs(
@@ -440,6 +448,7 @@ class Session:
 
     async def _shrink(self) -> None:
         self.loops.shrink_silent()
+        self._sleep.is_recent(self.clock.now())
 
     def _handle_links(self, addresses: tuple[LocalAddress, ...]) -> None:
         _LOG.info("uplinks changed", addresses=len(addresses))
@@ -534,7 +543,9 @@ class Session:
     def _keep_handover(self, event: HandoverDone) -> None:
         before, now = self._locals.get(event.fqdn), self.local(event.fqdn, event.new)
         self._locals[event.fqdn] = now
-        self.history.add_handover(Move(event, before, now))
+        slept = self._sleep.is_recent(event.at)
+        resent = self.loops.resent(event.fqdn, Instant(event.at - event.outage_ns))
+        self.handovers.add(handover_view(event, before, now, self.clock, resent, slept=slept))
 
     def _keep_refusal(self, fqdn: str, reason: Reason) -> None:
         _LOG.warning("peer refused", reason=str(reason))

@@ -7,6 +7,7 @@
     peers.json      pinned keys and aliases
     certificates.json  this node's certificates, and the pinned CAs of domains
     choices.json    what `ntm set` changed
+    handovers.json  the newest handovers (agent/handovers.py)
     started         a number that grows with every start
     agent.lock agent.log control.sock
 

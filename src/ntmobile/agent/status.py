@@ -1,7 +1,6 @@
 """Turns what the node's machine and the packet loops know into what `ntm` shows; reads only."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Literal
 
 from ntmobile import __version__
@@ -18,13 +17,12 @@ from ntmobile.agent.failures import (
     reason_text,
     registration_failure,
 )
-from ntmobile.agent.history import Move, Trace
+from ntmobile.agent.history import Trace
 from ntmobile.agent.names import owner_of
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
 from ntmobile.agent.views import (
     HandoversView,
-    HandoverView,
     KeepAliveView,
     KeyActView,
     KeysView,
@@ -45,7 +43,7 @@ from ntmobile.proto.journal import Step
 from ntmobile.proto.node.distances import Distance
 from ntmobile.proto.node.settings import NodeView, PeerView
 from ntmobile.proto.sequence import is_negotiation
-from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.clock import Clock, iso
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.registration import KeepAliveChoice, Reason
@@ -213,7 +211,7 @@ def peer_status(session: Session, peer: PeerView) -> PeerStatus:
         tx_bytes=peer.tx_bytes,
         rx_bytes=peer.rx_bytes,
         established_ms=peer.negotiated_ns / _MILLISECOND,
-        last_handover=_handover(session, session.history.last_handover(peer.fqdn)),
+        last_handover=session.handovers.last(peer.fqdn),
     )
 
 
@@ -232,28 +230,10 @@ def _path(session: Session, peer: PeerView) -> PathView | None:
     )
 
 
-def _handover(session: Session, move: Move | None) -> HandoverView | None:
-    return None if move is None else handover_view(move, session.clock)
-
-
-def handover_view(move: Move, clock: Clock) -> HandoverView:
-    """One move: by this node's addresses when it moved itself, else by the peer's."""
-    event = move.event
-    mine = move.here_before != move.here or event.old == event.new
-    old, new = (move.here_before, move.here) if mine else (event.old, event.new)
-    return HandoverView(
-        fqdn=event.fqdn,
-        at=iso(event.at, clock),
-        outage_ms=event.outage_ns / _MILLISECOND,
-        from_=str(old) if old else None,
-        to=str(new or event.new),
-    )
-
-
 def handovers_view(session: Session) -> HandoversView:
     """`ntm handovers`."""
-    moves = session.history.handovers
-    return HandoversView(handovers=tuple(handover_view(each, session.clock) for each in moves))
+    handovers = session.handovers
+    return HandoversView(handovers=tuple(handovers.kept), trouble=handovers.trouble)
 
 
 def peers_view(session: Session | None, state: State) -> PeersView:
@@ -281,7 +261,7 @@ def keys_view(session: Session, state: State) -> KeysView:
         keys=tuple(_key_view(key, session.clock) for key in held),
         history=tuple(
             KeyActView(
-                at=iso(record.at, session.clock),
+                at=session.clock.iso(record.at),
                 act=str(record.act),
                 key=record.key,
                 identifier=record.identifier,
@@ -299,7 +279,7 @@ def _key_view(key: CommonKey, clock: Clock) -> KeyView:
         identifier=key.identifier.hex(),
         owners=tuple(sorted(key.owners)),
         created_by=tuple(sorted(key.creator)),
-        expires=iso(key.expires, clock),
+        expires=clock.iso(key.expires),
     )
 
 
@@ -310,7 +290,7 @@ def trace_view(own: str, trace: Trace, clock: Clock) -> TraceView:
     return TraceView(
         fqdn=trace.fqdn,
         own=own,
-        at=iso(trace.at, clock),
+        at=clock.iso(trace.at),
         negotiation=next(details, ""),
         steps=tuple(
             _step_view(step, began, wall)
@@ -323,7 +303,7 @@ def trace_view(own: str, trace: Trace, clock: Clock) -> TraceView:
 
 def _step_view(step: Step, began: Instant, wall: float) -> StepView:
     return StepView(
-        at=_iso(wall, "microseconds"),
+        at=iso(wall, "microseconds"),
         ms=(step.at - began) / _MILLISECOND,
         message=step.message,
         here=step.here,
@@ -343,13 +323,3 @@ def whois_view(address: Host, state: State) -> WhoisView | None:
     peer = state.peers.get(fqdn)
     key = fingerprint(peer.device) if peer else None
     return WhoisView(address=str(address), fqdn=fqdn, peer_key=key)
-
-
-def iso(instant: Instant, clock: Clock) -> str:
-    """Return an Instant as ISO 8601 in UTC, to the millisecond."""
-    return _iso(clock.wall_of(instant), "milliseconds")
-
-
-def _iso(wall: float, timespec: str) -> str:
-    moment = datetime.fromtimestamp(wall, UTC)
-    return moment.isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -38,14 +38,33 @@ class PathView(View, frozen=True):
     """The relay is reached by WebSocket, because UDP is blocked here."""
 
 
+class HandoverPathView(View, frozen=True):
+    """The way of a tunnel before or after a handover."""
+
+    kind: Literal["direct", "relay"]
+    local: str | None
+    """This node's own address, as far as it can be told."""
+    remote: str
+    """The peer's address, or that of RS."""
+
+
 class HandoverView(View, frozen=True):
-    """One move of one tunnel."""
+    """One handover of one tunnel."""
 
     fqdn: str
     at: str
+    """When it was over."""
     outage_ms: float
     from_: str | None = msgspec.field(name="from")
+    """This node's address where it moved itself, else where the path led to."""
     to: str
+    cause: str = "new-network"
+    """As in docs/node.md."""
+    before: HandoverPathView | None = None
+    """Null: there was no path."""
+    after: HandoverPathView | None = None
+    resent_capsules: int = 0
+    """What this node sent again because the path before had swallowed it."""
 
 
 class PeerStatus(View, frozen=True):
@@ -238,9 +257,11 @@ class TraceView(View, frozen=True):
 
 
 class HandoversView(View, frozen=True):
-    """`ntm handovers`, oldest first."""
+    """`ntm handovers`, oldest first; also those of earlier runs."""
 
     handovers: tuple[HandoverView, ...]
+    trouble: str | None = None
+    """Why they are not kept on disk; null when they are."""
 
 
 class WhoisView(View, frozen=True):

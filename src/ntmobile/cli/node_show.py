@@ -20,6 +20,7 @@ from ntmobile.agent.views import (
     BugReport,
     CertificateView,
     DnsView,
+    HandoverPathView,
     HandoversView,
     KeepAliveView,
     KeysView,
@@ -166,16 +167,34 @@ def keys(state: StateOption = None, json: JsonOption = False) -> None:
 
 @command
 def handovers(state: StateOption = None, json: JsonOption = False) -> None:
-    """List every move: when, from where to where, and how long nothing came through."""
+    """List every handover: when and why, from where to where, and how long nothing came through.
+
+    The newest 200 are kept, also over a restart of the agent.
+    """
     view = ask(state, AskHandovers(), HandoversView)
     if json:
         show_json(view)
         return
     rows = [
-        (move.at, move.fqdn, move.from_ or "-", move.to, milliseconds(move.outage_ms))
+        (
+            move.at,
+            move.fqdn,
+            move.cause,
+            move.from_ or "-",
+            move.to,
+            f"{_way(move.before)} > {_way(move.after)}",
+            milliseconds(move.outage_ms),
+            str(move.resent_capsules),
+        )
         for move in view.handovers
     ]
-    show_table(("WHEN", "PEER", "FROM", "TO", "OUTAGE"), rows)
+    show_table(("WHEN", "PEER", "WHY", "FROM", "TO", "PATH", "OUTAGE", "RESENT"), rows)
+    if view.trouble is not None:
+        note(f"ntm: {view.trouble}; what is shown is in the agent's memory")
+
+
+def _way(path: HandoverPathView | None) -> str:
+    return "none" if path is None else f"{path.kind} {path.remote}"
 
 
 @command

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from ntmobile.agent.views import HandoversView
 from ntmobile.runtime.clock import Clock
 from ntmobile.sockets.blocking_tls import SecureSocket
 from ntmobile.sockets.connecting import begin
@@ -90,6 +91,13 @@ class BlockingNode:
         """Return a virtual address and port for a name and port; raises NameFailed."""
         host, port = address
         return str(self._do(self._node.names.hosts(host, family))[0]), port
+
+    def handovers(self) -> HandoversView:
+        """What `ntm handovers --json` prints: those of earlier runs too, oldest first."""
+        return self._do(self._handovers())
+
+    async def _handovers(self) -> HandoversView:
+        return self._node.handovers()
 
     async def _bind(self, port: int) -> "NodeDatagramSocket":
         return NodeDatagramSocket(self._node.events, port)

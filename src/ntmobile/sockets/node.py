@@ -13,8 +13,8 @@ from typing import Any, Self, TypeVar
 from ntmobile.agent.records import SavedAccount, Trust
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State, take_credential
-from ntmobile.agent.status import status_view
-from ntmobile.agent.views import StatusView
+from ntmobile.agent.status import handovers_view, status_view
+from ntmobile.agent.views import HandoversView, StatusView
 from ntmobile.errors import Remedy, StateError
 from ntmobile.sockets.connecting import connect
 from ntmobile.sockets.datagrams import Datagrams
@@ -140,6 +140,10 @@ class Node:
     def status(self) -> StatusView:
         """What `ntm status --json` prints."""
         return status_view(self._session, self._state, [])
+
+    def handovers(self) -> HandoversView:
+        """What `ntm handovers --json` prints: those of earlier runs too, oldest first."""
+        return handovers_view(self._session)
 
     async def resolve(self, host: str) -> tuple[Host, Host]:
         """Return a node's virtual addresses, IPv4 and IPv6; raises NameFailed with the reason."""

@@ -10,8 +10,8 @@ from typing import Self
 
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
-from ntmobile.agent.status import status_view
-from ntmobile.agent.views import StatusView
+from ntmobile.agent.status import handovers_view, status_view
+from ntmobile.agent.views import HandoversView, StatusView
 from ntmobile.errors import Remedy, StateError
 from ntmobile.proto.node.events import LocalAddress
 from ntmobile.runtime.clock import Clock
@@ -108,6 +108,10 @@ class Vpn:
         """What `ntm status --json` prints."""
         session, state, _ = self._parts()
         return status_view(session, state, [])
+
+    def handovers(self) -> HandoversView:
+        """What `ntm handovers --json` prints: those of earlier runs too, oldest first."""
+        return handovers_view(self._parts()[0])
 
     def network_changed(self, network: Network | None) -> None:
         """The machine is in another network now, or in none; from any thread."""

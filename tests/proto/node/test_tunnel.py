@@ -515,7 +515,7 @@ def test_a_path_through_one_rs_is_known_as_such_while_another_is_negotiated() ->
     first, second = Endpoint("192.0.2.9", 4330), Endpoint("192.0.2.10", 4330)
     relay_through(link, first)
 
-    link.a.tunnel.meet_relay((second,))
+    link.a.tunnel.relays.meet((second,))
     link.a.tunnel.update(second, link.now)
     link.a.tunnel.handle_moved(first, 0, link.now)
     link.settle()
@@ -528,7 +528,7 @@ def test_of_two_rs_that_carry_an_end_keeps_to_the_smaller(at: int, *, stays: boo
     """Whatever its peer does, so that they end up at the same one."""
     link = connected()
     both = Endpoint("192.0.2.9", 4330), Endpoint("192.0.2.10", 4330)
-    link.a.tunnel.meet_relay((both[1 - at],))
+    link.a.tunnel.relays.meet((both[1 - at],))
     relay_through(link, both[at])
 
     link.a.tunnel.handle_moved(both[1 - at], 0, link.now)
@@ -540,7 +540,7 @@ def test_of_two_rs_that_carry_an_end_keeps_to_the_smaller(at: int, *, stays: boo
 def test_a_direct_path_is_not_given_up_for_a_straggler_from_the_relay() -> None:
     link = connected()
     rs = Endpoint("192.0.2.9", 4330)
-    link.b.tunnel.meet_relay((rs,))
+    link.b.tunnel.relays.meet((rs,))
 
     link.b.tunnel.handle_moved(rs, 0, link.now)
     link.settle()
@@ -584,7 +584,7 @@ def test_traffic_and_paths_show_in_what_is_asked_of_the_tunnel() -> None:
 
 def relay_through(link: Link, *relay: Endpoint) -> None:
     """Make A's path one through RS."""
-    link.a.tunnel.meet_relay(relay)
+    link.a.tunnel.relays.meet(relay)
     secrets = Secrets(b"\x01" * 32, b"\x02" * 32, bytes(32))
     agreed = Agreed(bytes(16), 0, secrets, link.b.tunnel.index, relay[0], True, True)
     link.a.tunnel.adopt(agreed, link.now)

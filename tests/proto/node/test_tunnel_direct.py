@@ -58,7 +58,7 @@ class End:
             T0,
             around,
         )
-        self.tunnel.meet_relay((RELAY,))
+        self.tunnel.relays.meet((RELAY,))
         secrets = Secrets(b"\x01" * 32, b"\x02" * 32, bytes(32))
         self.tunnel.adopt(Agreed(bytes(16), 0, secrets, 22, RELAY, True, True), T0)
 

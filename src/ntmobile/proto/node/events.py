@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from ntmobile.proto.journal import Step
+from ntmobile.proto.node.causes import Cause
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.registration import KeepAliveChoice, Reason, RelayPlace
@@ -299,14 +300,19 @@ class TunnelEstablished:
 
 @dataclass(frozen=True, slots=True)
 class HandoverDone:
-    """A move is over: the new path works both ways."""
+    """A handover is over: the new path works both ways."""
 
     fqdn: str
     at: Instant
     outage_ns: int
-    """From the change of address to the first authentic capsule on the new path."""
+    """From the change of this node's address, or from the last capsule by the path before, to the
+    first authentic capsule by the new path."""
     old: Endpoint | None
+    """Where the path before led to; None: there was none."""
     new: Endpoint
+    cause: Cause
+    was_relayed: bool
+    relayed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from ntmobile.proto.conversation import Challenger
 from ntmobile.proto.io import Entropy, Timeout, Transmit
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.addresses import Addresses
+from ntmobile.proto.node.causes import Cause
 from ntmobile.proto.node.credentials import Credentials
 from ntmobile.proto.node.ends import Ends
 from ntmobile.proto.node.events import (
@@ -203,6 +204,8 @@ class Peers:
             family = None if tunnel.path is None else tunnel.path.remote.version
             if family is None or uplink(before, family) != uplink(local, family):
                 old = 0
+                held = 0 if tunnel.path is None else tunnel.path.interface
+                tunnel.moving.shift(before, local, held)
                 if tunnel.path is not None and not by_web:
                     old = left_standing(before, local, family or 0, tunnel.path.interface)
                 self._move(tunnel, now, old)
@@ -236,6 +239,7 @@ class Peers:
             place = None if tunnel.path is None else self._places.get(tunnel.path.remote)
             if tunnel.path is not None and place is not None:
                 self._open_web((tunnel.path.remote,), place)
+            tunnel.moving.change(Cause.UDP_PASSES if web is None else Cause.UDP_BLOCKED)
             self._move(tunnel, now)
 
     def leave_web(self) -> None:
@@ -340,7 +344,7 @@ class Peers:
         if route.relay and route.relay_web is not None:
             self._open_web(route.relay, route.relay_web)
         # Until a direct path stands, what still comes by the old one came through RS.
-        tunnel.meet_relay(route.relay)
+        tunnel.relays.meet(route.relay)
         tunnel.meet_inside(route.peer.local)
         self._grant_leave(tunnel, route.valid_s, now)
         self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
@@ -527,6 +531,7 @@ class Peers:
         if self.whereabouts.is_remapped(mapped):
             for tunnel in self:
                 if tunnel.path is not None and tunnel.path.remote.version == mapped.version:
+                    tunnel.moving.notice(Cause.NAT_REBOOTED, tunnel.path, now)
                     tunnel.wake(now, remapped=True)
 
     def _offer(self) -> Offer | None:

@@ -17,6 +17,7 @@ from ntmobile.keys.table import Keyring
 from ntmobile.proto.io import Entropy, Timeout
 from ntmobile.proto.journal import Journal
 from ntmobile.proto.node import purpose
+from ntmobile.proto.node.causes import Cause
 from ntmobile.proto.node.chase import Chase
 from ntmobile.proto.node.control import FIRST_RETRY_NS, TRIES, ControlRequests, Pending
 from ntmobile.proto.node.ends import Ends, Path
@@ -159,10 +160,6 @@ class Tunnel:
         """Largest inner packet on the present path."""
         return 0 if self.path is None else self._sizes.current
 
-    def meet_relay(self, relay: tuple[Endpoint, ...]) -> None:
-        """Note an RS that a negotiation leads through, by its address in each family."""
-        self.relays.meet(relay)
-
     def propose_epoch(self, now: Instant) -> int:
         """Return the epoch number for a negotiation in which this end sends the Tunnel Request."""
         number = self._epochs.propose(now)
@@ -182,6 +179,7 @@ class Tunnel:
         self._relay_watch.rest()
         self._standby.keep(None, now)
         self._active_at = self.adopted_at = now
+        self._notes.extend(self.moving.carry(self.path, now))
         if agreed.sent_request or self.is_moving:
             self._send_update(now)
         self.offer(now)
@@ -274,12 +272,13 @@ class Tunnel:
             return
         if self._doubted_at is None or now - self._doubted_at >= purpose.DOUBT_NS:
             self._doubted_at = now
+            self.moving.notice(Cause.NAT_REBOOTED, path, now)
             self._notes.append(PathDoubted(self.fqdn))
 
     def handle_forgotten(self, relay: tuple[Endpoint, ...], now: Instant) -> None:
         """RS does not know the Ktun under which it was shown where this node is."""
         if self.path is not None and self.path.relayed and self.path.remote in relay:
-            self._declare_dead(now)
+            self._declare_dead(now, Cause.RELAY_DIED)
 
     def wake(self, now: Instant, *, remapped: bool = False) -> None:
         """Something is sent after a silence; or this end's NAT has another mapping now."""
@@ -298,6 +297,7 @@ class Tunnel:
         if path is not None and path.relayed is not relay and (relay or self._search.is_on):
             return
         if self._chase.follows(now):
+            self.moving.hear_elsewhere(path, now, relayed=relay)
             self._rebind(source, interface, now)
 
     def handle_control(
@@ -436,6 +436,7 @@ class Tunnel:
         if update.sequence > self._heard_sequence:
             self._heard_sequence = update.sequence
             self._sizes.renew(elsewhere=False)
+            self.moving.hear_update(self.path, source, now)
             if self.path is None or source != self.path.remote:
                 self._rebind(source, interface, now)
         answer = PathResponse(update.challenge, source, self._received.states(now))
@@ -493,6 +494,7 @@ class Tunnel:
             self.rtt_ns = now - pending.began
         if pending.purpose is Purpose.REBIND:
             self._before = None
+            self._notes.extend(self.moving.carry(self.path, now))
         elif pending.purpose is Purpose.UPDATE:
             self._resend(response.received)
             self._notes.extend(self.moving.finish(self.path, now))
@@ -505,6 +507,7 @@ class Tunnel:
         """RS carries and the direct path does not: go by RS, and look again later."""
         self._requests.drop(Purpose.STANDBY)
         if (standby := self._standby.path) is not None:
+            self.moving.notice(Cause.PATH_DIED, self.path, now)
             self._rebind(standby.remote, standby.interface, now)
             self._send_update(now)
 
@@ -514,8 +517,7 @@ class Tunnel:
             return
         self.rtt_ns = now - pending.began
         self._mend(pending.began, now)
-        sequence = self._pings.pop(number, None)
-        if sequence is not None:
+        if (sequence := self._pings.pop(number, None)) is not None:
             relayed = source in self.relays
             self._notes.append(Pong(self.fqdn, sequence, self.rtt_ns, source, relayed))
 
@@ -551,6 +553,7 @@ class Tunnel:
             case Purpose.REBIND if self._before is not None:
                 self._set_path(self._before)
                 self._before = None
+                self.moving.drop()
                 self._standby.keep(None, now)
                 self._search.fail(now)
             case Purpose.REKEY:
@@ -558,7 +561,7 @@ class Tunnel:
             case Purpose.UPDATE if self.is_moving:
                 self._notes.append(PathDead(self.fqdn))
             case Purpose.PING if self._heard() < pending.began:
-                self._declare_dead(now)
+                self._declare_dead(now, Cause.PATH_DIED)
             case Purpose.CROSS if self.path is not None and self.path.interface:
                 self._notes.append(PathDoubted(self.fqdn))
                 self._try_uplink(self.path.remote, now, 1, purpose.CROSS_AGAIN_NS)
@@ -604,7 +607,8 @@ class Tunnel:
         last_rx = self._observations.traffic(self.index).last_rx
         return self.established_at if last_rx is None else max(last_rx, self.established_at)
 
-    def _declare_dead(self, now: Instant, avoid: tuple[Endpoint, ...] = ()) -> None:
+    def _declare_dead(self, now: Instant, cause: Cause, avoid: tuple[Endpoint, ...] = ()) -> None:
+        self.moving.notice(cause, self.path, now)
         if self._liveness.note_dead(now):
             self._notes.append(PathDead(self.fqdn, avoid))
 
@@ -614,7 +618,7 @@ class Tunnel:
             case Step.ASK:
                 self._notes.append(PathDoubted(self.fqdn))
             case Step.LEAVE:
-                self._declare_dead(now, self.relays.at(path.remote))
+                self._declare_dead(now, Cause.RELAY_DIED, self.relays.at(path.remote))
             case Step.WAIT:
                 pass
 
@@ -626,6 +630,8 @@ class Tunnel:
         verdict = self._liveness.judge(
             seen.last_tx, heard, seen.rx_bytes, now, moving=self.is_moving
         )
+        proven = verdict is Verdict.WELL and self._before is None
+        self._notes.extend(self.moving.look(self.path, heard, proven=proven))
         if verdict is Verdict.WELL:
             self._relay_watch.rest()
             self._standby.count(seen.rx_bytes)
@@ -635,7 +641,7 @@ class Tunnel:
             self._notes.append(PathDoubted(self.fqdn))
             self._ask_standby(now)
         if verdict is Verdict.DEAD:
-            self._declare_dead(now)
+            self._declare_dead(now, Cause.PATH_DIED)
         if verdict is Verdict.WELL:
             self._mend(heard, now)
         elif self.path is not None:

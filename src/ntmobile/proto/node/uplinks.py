@@ -1,8 +1,9 @@
-"""Which of a node's uplinks carries, and which other one still could.
+"""Which of a node's uplinks carries, which other one still could, and what a change of them means.
 
 Ours: docs/protocol.md section 8.
 """
 
+from ntmobile.proto.node.causes import Cause
 from ntmobile.proto.node.events import LocalAddress
 
 
@@ -27,3 +28,33 @@ def uplink(local: tuple[LocalAddress, ...], family: int) -> frozenset[LocalAddre
     return frozenset(
         address for address in local if address.endpoint.version == family and address.preferred
     )
+
+
+def cause_of(
+    before: tuple[LocalAddress, ...],
+    local: tuple[LocalAddress, ...],
+    held: int = 0,
+    *,
+    bare: bool = False,
+) -> Cause:
+    """Return what the addresses before and after a move of this node say.
+
+    held is the interface that carried although it was not preferred, 0 for none; bare: in between
+    there was no address at all.
+    """
+    carried = {held} if held else _preferred(before)
+    now, stands = _preferred(local), {address.interface for address in local}
+    if carried & now:
+        known = {(address.endpoint, address.interface) for address in before}
+        same = all((a.endpoint, a.interface) in known for a in local if a.interface in now)
+        if bare:
+            return Cause.UPLINK_BACK if same else Cause.NEW_NETWORK
+        return Cause.ADDRESS_CHANGED
+    if carried & stands:
+        return Cause.BETTER_UPLINK
+    there = {address.interface for address in before}
+    return Cause.UPLINK_GONE if now and now <= there else Cause.NEW_NETWORK
+
+
+def _preferred(local: tuple[LocalAddress, ...]) -> set[int]:
+    return {address.interface for family in (4, 6) for address in uplink(local, family)}
