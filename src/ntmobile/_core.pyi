@@ -311,6 +311,10 @@ class Control:
     @property
     def interface(self) -> int: ...
     @property
+    def socket(self) -> int:
+        """What it came to: 0 is the engine's port, others are of open_sockets."""
+
+    @property
     def payload(self) -> bytes: ...
 
 @final
@@ -328,6 +332,9 @@ class Moved:
     def source_port(self) -> int: ...
     @property
     def interface(self) -> int: ...
+    @property
+    def socket(self) -> int:
+        """As Control's."""
 
 @final
 class Wanted:
@@ -485,11 +492,32 @@ class Engine:
     def retire_keys(self, index: int, epoch: int) -> None:
         """Erases the keys of epoch; if it was active, packets wait."""
 
-    def set_path(self, index: int, host: bytes, port: int, interface: int = 0, *, mtu: int) -> None:
+    def open_sockets(self, index: int, first: int, count: int) -> list[int]:
+        """Opens IPv4 sockets of the tunnel's own, numbered from first (not 0) on.
+
+        Returns their descriptors, which stay the engine's: for protect(). Fewer
+        where the process has no descriptors left. Capsules of other tunnels, and
+        what is no capsule, are not taken there.
+        """
+
+    def close_sockets(self, index: int, keep: Sequence[int]) -> None:
+        """Closes the tunnel's own sockets but those of these numbers."""
+
+    def set_path(
+        self,
+        index: int,
+        host: bytes,
+        port: int,
+        interface: int = 0,
+        *,
+        mtu: int,
+        socket: int = 0,
+    ) -> None:
         """Sends capsules there from now on, and what waits.
 
         mtu is the largest inner packet in bytes; the UDP payload of its capsule
-        is at most 40 bytes longer. Larger ones are answered with ICMP.
+        is at most 40 bytes longer. Larger ones are answered with ICMP. socket is
+        one of the tunnel's own, which reach IPv4 only; 0 is the engine's port.
         """
 
     def clear_path(self, index: int) -> None:
@@ -503,8 +531,9 @@ class Engine:
         host: bytes | None = None,
         port: int | None = None,
         interface: int = 0,
+        socket: int = 0,
     ) -> bool:
-        """Seals payload and sends it along the path, or to host and port.
+        """Seals payload and sends it along the path, or to host and port from socket.
 
         False when no epoch is active, or no path and no host is given. It is not
         kept for resend.

@@ -1,19 +1,22 @@
 import select
 from collections.abc import Iterator
+from errno import EPERM
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from ntmobile._core import Engine
+from ntmobile._core import Engine, SendFailed
 from ntmobile.agent.detours import Detours
 from ntmobile.agent.engine import PacketLoops
 from ntmobile.proto.io import Transmit
 from ntmobile.proto.node.events import (
     ActivateKeys,
     ClearPath,
+    CloseSockets,
     CloseTunnel,
     Command,
     InstallKeys,
+    OpenSockets,
     OpenTunnel,
     RefuseAddress,
     Resend,
@@ -40,8 +43,11 @@ class End:
 
     def __init__(self) -> None:
         self.engine = Engine()
-        self.loops = PacketLoops(self.engine, Clock(), Detours())
+        self.protected: list[int] = []
+        self.loops = PacketLoops(self.engine, Clock(), Detours(), protect=self.protected.append)
         self.heard: list[tuple[object, ...]] = []
+        self.sockets: list[int] = []
+        """Which each control message came to."""
         self.endpoint = Endpoint("127.0.0.1", self.engine.port)
 
     def handle_datagram(
@@ -50,11 +56,21 @@ class End:
         self.heard.append(("datagram", source, data))
 
     def handle_control(
-        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes, now: Instant
+        self,
+        index: int,
+        epoch: int,
+        source: Endpoint,
+        interface: int,
+        payload: bytes,
+        now: Instant,
+        socket: int = 0,
     ) -> None:
+        self.sockets.append(socket)
         self.heard.append(("control", index, epoch, source, payload))
 
-    def handle_moved(self, index: int, source: Endpoint, interface: int, now: Instant) -> None:
+    def handle_moved(
+        self, index: int, source: Endpoint, interface: int, now: Instant, socket: int = 0
+    ) -> None:
         self.heard.append(("moved", index, source))
 
     def handle_wanted(self, address: Host, now: Instant) -> None:
@@ -100,6 +116,13 @@ def tunnel(here: End, there: End) -> None:
         ActivateKeys(THERE, 0),
         SetPath(THERE, here.endpoint, 0, 1400),
     )
+
+
+def heard_control(end: End) -> tuple[object, ...]:
+    """The next control message, whatever comes before it."""
+    while (heard := end.listen())[0] != "control":
+        pass
+    return heard
 
 
 def test_a_datagram_reaches_the_machine_with_its_source(ends: tuple[End, End]) -> None:
@@ -151,6 +174,42 @@ def test_a_control_message_may_go_to_an_explicit_address(ends: tuple[End, End]) 
 
     assert there.listen()[-1] == b"x"
     assert here.loops.counters["controls_not_sent"] == 1
+
+
+def test_a_tunnel_talks_through_a_protected_socket_of_its_own(ends: tuple[End, End]) -> None:
+    here, there = ends
+    tunnel(here, there)
+    here.do(
+        OpenSockets(HERE, 5, 3),
+        SendControl(HERE, b"probe", there.endpoint, 0, 6),
+        CloseSockets(HERE, (6,)),
+    )
+
+    *_, source, payload = heard_control(there)
+    assert (payload, len(here.protected)) == (b"probe", 3)
+    assert isinstance(source, Endpoint)
+    assert source.port != here.endpoint.port
+    there.do(SendControl(THERE, b"answer", source))
+    assert (heard_control(here)[-1], here.sockets) == (b"answer", [6])
+
+    here.do(SetPath(HERE, there.endpoint, 0, 1400, 6), SendControl(HERE, b"along the path"))
+    assert heard_control(there)[-2:] == (source, b"along the path")
+
+
+def test_sockets_that_are_not_protected_are_closed_again(ends: tuple[End, End]) -> None:
+    """The negative twin: what they sent would go into the device."""
+    here, there = ends
+    tunnel(here, there)
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(EPERM, "the system does not protect a socket of the node")
+
+    here.loops = PacketLoops(here.engine, Clock(), Detours(), protect=refuse)
+    here.do(OpenSockets(HERE, 5, 3))
+
+    here.engine.send_control(HERE, b"x", host=bytes((127, 0, 0, 1)), port=1, socket=6)
+    assert select.select([here.engine], [], [], GUARD_S)[0]
+    assert [type(signal) for signal in here.engine.drain()] == [SendFailed]
 
 
 def test_the_path_of_a_peer_is_known_until_it_is_cleared_or_closed(ends: tuple[End, End]) -> None:

@@ -2,6 +2,7 @@
 as it too carries one packet a call.
 """
 
+import os
 import select
 import socket
 import struct
@@ -60,6 +61,70 @@ def test_what_is_no_capsule_reaches_python(pair: "Pair") -> None:
 
     assert datagram.payload == b"\x05signalling"
     assert datagram.source_port == pair.alice.port
+
+
+def test_a_tunnel_talks_through_a_socket_of_its_own(pair: "Pair") -> None:
+    alice, index = pair.alice, INDEX["alice"]
+    descriptors = alice.open_sockets(index, 1, 3)
+    ports = [bound_port(descriptor) for descriptor in descriptors]
+
+    assert len({alice.port, *ports}) == 4
+    alice.send_control(index, b"probe", host=LOOPBACK, port=pair.bob.port, socket=2)
+    control = drained_until(pair.bob, Control)
+
+    assert (control.source_port, control.socket, control.payload) == (ports[1], 0, b"probe")
+    pair.bob.send_control(INDEX["bob"], b"answer", host=LOOPBACK, port=ports[1])
+    answer = drained_until(alice, Control)
+    assert (answer.socket, answer.payload) == (2, b"answer")
+
+    alice.set_path(index, LOOPBACK, pair.bob.port, mtu=MTU, socket=2)
+    alice.close_sockets(index, [2])
+    alice.send_control(index, b"along the path")
+    assert drained_until(pair.bob, Control).source_port == ports[1]
+    pair.bob.set_path(INDEX["bob"], LOOPBACK, ports[1], mtu=MTU)
+    pair.bob_device.send(udp(BOBS_OWN, BOBS_ALICE, b"data"))
+    assert InnerDatagram.read(receive(pair.alice_device)).payload == b"data"
+
+
+def test_a_socket_of_a_tunnels_own_takes_nothing_but_its_capsules(pair: "Pair") -> None:
+    alice = pair.alice
+    alice.open_tunnel(
+        5,
+        own_ipv4=packed(ALICE),
+        own_ipv6=packed(ALICE_6),
+        peer_ipv4=packed("100.64.0.9"),
+        peer_ipv6=packed("fd00::9"),
+    )
+    (descriptor,) = alice.open_sockets(5, 1, 1)
+
+    pair.bob.send(LOOPBACK, bound_port(descriptor), b"\x05signalling")
+    pair.bob.send_control(INDEX["bob"], b"astray", host=LOOPBACK, port=bound_port(descriptor))
+    for _ in range(3000):
+        counted = alice.counters()
+        if (counted["malformed"], counted["stranger"]) == (1, 1):
+            break
+        select.select([], [], [], 0.01)
+
+    assert (counted["malformed"], counted["stranger"]) == (1, 1)
+    assert alice.drain() == []
+
+
+def test_a_path_through_a_socket_that_was_closed_sends_nothing(pair: "Pair") -> None:
+    """The negative twin: the rest of the tunnels' own sockets are closed at once."""
+    alice, index = pair.alice, INDEX["alice"]
+    alice.open_sockets(index, 1, 2)
+    alice.close_sockets(index, [])
+
+    alice.send_control(index, b"lost", host=LOOPBACK, port=pair.bob.port, socket=2)
+
+    assert one(alice, SendFailed).index == index
+    marker(pair)
+    assert not any(isinstance(signal, Control) for signal in pair.heard)
+
+
+def test_sockets_of_a_tunnel_that_is_not_there_raise(pair: "Pair") -> None:
+    with pytest.raises(KeyError):
+        pair.alice.open_sockets(12345, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -499,6 +564,13 @@ def marker(pair: Pair) -> None:
         readable, _, _ = select.select([pair.bob.fileno()], [], [], DEADLINE_S)
         assert readable, "the marker did not arrive"
         pair.heard += pair.bob.drain()
+
+
+def bound_port(descriptor: int) -> int:
+    """The number of a socket that is the engine's."""
+    with socket.socket(fileno=os.dup(descriptor)) as there:
+        port: int = there.getsockname()[1]
+        return port
 
 
 @contextmanager

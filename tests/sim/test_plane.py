@@ -165,18 +165,28 @@ class End:
     control: list[tuple[int, int, Endpoint, int, bytes]] = field(default_factory=list)
     moved: list[tuple[int, Endpoint, int]] = field(default_factory=list)
     wanted: list[Host] = field(default_factory=list)
+    woken: list[int] = field(default_factory=list)
     refusals: list[Host] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.plane = Plane(self._send, self, lambda: self.now)
 
     def handle_control(
-        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes
+        self,
+        index: int,
+        epoch: int,
+        source: Endpoint,
+        interface: int,
+        payload: bytes,
+        socket: int = 0,
     ) -> None:
         self.control.append((index, epoch, source, interface, payload))
 
-    def handle_moved(self, index: int, source: Endpoint, interface: int) -> None:
+    def handle_moved(self, index: int, source: Endpoint, interface: int, socket: int = 0) -> None:
         self.moved.append((index, source, interface))
+
+    def handle_woken(self, index: int) -> None:
+        self.woken.append(index)
 
     def handle_wanted(self, address: Host) -> None:
         self.wanted.append(address)

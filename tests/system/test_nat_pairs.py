@@ -36,12 +36,13 @@ def test_direct_wherever_the_oracle_says_so_and_connected_everywhere(
 
     assert met.connected
     assert met.direct is met.verdict.direct, met
-    assert met.probes <= Budget().probes
-    assert met.mappings <= Budget().mappings
+    guesses = max(met.guesses, 1)
+    assert met.probes <= Budget().probes * guesses
+    assert met.mappings <= Budget().mappings * guesses
 
 
 def test_all_that_may_be_foretold_is_among_them(matrix: Matrix) -> None:
     verdicts = [matrix.foretold(*pair) for pair in PAIRS]
 
-    assert {each.way for each in verdicts} == {Way.KNOWN, Way.PREDICTED, Way.HOPELESS}
+    assert {each.way for each in verdicts} == set(Way)
     assert any(each.in_step for each in verdicts)

@@ -157,7 +157,7 @@ fn address_is_gone(error: &io::Error) -> bool {
     )
 }
 
-fn open(local: SocketAddr, mark: u32) -> io::Result<Socket> {
+pub(crate) fn open(local: SocketAddr, mark: u32) -> io::Result<Socket> {
     let inner = socket2::Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
     if local.is_ipv6() {
         inner.set_only_v6(true)?;

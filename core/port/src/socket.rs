@@ -1,12 +1,13 @@
 //! One socket of the pair: batched receiving, and sending through an uplink.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 
 use crate::message::Address;
+use crate::pair::open;
 
 /// A UDP socket of one family: not connected, not blocking, reporting the
 /// interface, never fragmenting.
@@ -83,6 +84,12 @@ impl Buffers {
 }
 
 impl Socket {
+    /// One more IPv4 socket, on every address of the machine and a number of its
+    /// own. Fails when the process has no descriptor left.
+    pub fn another() -> io::Result<Self> {
+        open((Ipv4Addr::UNSPECIFIED, 0).into(), 0)
+    }
+
     /// Fills `buffers` with what is waiting, and returns how many messages that
     /// is; 0 when nothing is waiting.
     pub fn receive(&self, buffers: &mut Buffers) -> io::Result<usize> {

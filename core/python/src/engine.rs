@@ -160,7 +160,25 @@ impl Engine {
         py.detach(|| self.with(|engine| engine.retire_keys(index, epoch)))
     }
 
-    #[pyo3(signature = (index, host, port, interface=0, *, mtu))]
+    fn open_sockets(
+        &self,
+        py: Python<'_>,
+        index: u32,
+        first: u32,
+        count: u32,
+    ) -> PyResult<Vec<i32>> {
+        py.detach(|| self.with(|engine| engine.open_sockets(index, first, count)))
+    }
+
+    fn close_sockets(&self, py: Python<'_>, index: u32, keep: Vec<u32>) -> PyResult<()> {
+        py.detach(|| self.with(|engine| engine.close_sockets(index, &keep)))
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "Python passes the last two by their names"
+    )]
+    #[pyo3(signature = (index, host, port, interface=0, *, mtu, socket=0))]
     fn set_path(
         &self,
         py: Python<'_>,
@@ -169,16 +187,23 @@ impl Engine {
         port: u16,
         interface: u32,
         mtu: u16,
+        socket: u32,
     ) -> PyResult<()> {
         let destination = address::from_python(host, port)?;
-        py.detach(|| self.with(|engine| engine.set_path(index, destination, interface, mtu)))
+        py.detach(|| {
+            self.with(|engine| engine.set_path(index, destination, interface, mtu, socket))
+        })
     }
 
     fn clear_path(&self, py: Python<'_>, index: u32) -> PyResult<()> {
         py.detach(|| self.with(|engine| engine.clear_path(index)))
     }
 
-    #[pyo3(signature = (index, payload, *, host=None, port=None, interface=0))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "Python passes them by their names"
+    )]
+    #[pyo3(signature = (index, payload, *, host=None, port=None, interface=0, socket=0))]
     fn send_control(
         &self,
         py: Python<'_>,
@@ -187,13 +212,14 @@ impl Engine {
         host: Option<&[u8]>,
         port: Option<u16>,
         interface: u32,
+        socket: u32,
     ) -> PyResult<bool> {
         let to = match (host, port) {
             (Some(host), Some(port)) => Some((address::from_python(host, port)?, interface)),
             (None, None) => None,
             _ => return Err(PyValueError::new_err("host and port come together")),
         };
-        py.detach(|| self.with(|engine| engine.send_control(index, payload, to)))
+        py.detach(|| self.with(|engine| engine.send_control(index, payload, to, socket)))
     }
 
     fn receive_state(&self, py: Python<'_>, index: u32) -> PyResult<Option<State>> {

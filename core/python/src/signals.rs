@@ -20,6 +20,8 @@ pub(crate) struct Control {
     #[pyo3(get)]
     interface: u32,
     #[pyo3(get)]
+    socket: u32,
+    #[pyo3(get)]
     payload: Py<PyBytes>,
 }
 
@@ -30,6 +32,8 @@ pub(crate) struct Moved {
     source: SocketAddr,
     #[pyo3(get)]
     interface: u32,
+    #[pyo3(get)]
+    socket: u32,
 }
 
 #[pyclass(frozen, module = "ntmobile._core")]
@@ -96,12 +100,14 @@ pub(crate) fn cover(py: Python<'_>, signal: Signal) -> PyResult<Py<PyAny>> {
             epoch,
             source,
             interface,
+            socket,
             payload,
         } => Control {
             index,
             epoch: epoch.number(),
             source,
             interface,
+            socket,
             payload: PyBytes::new(py, &payload).unbind(),
         }
         .into_py_any(py),
@@ -109,10 +115,12 @@ pub(crate) fn cover(py: Python<'_>, signal: Signal) -> PyResult<Py<PyAny>> {
             index,
             source,
             interface,
+            socket,
         } => Moved {
             index,
             source,
             interface,
+            socket,
         }
         .into_py_any(py),
         Signal::Wanted(destination) => Wanted { destination }.into_py_any(py),

@@ -27,12 +27,20 @@ pub(crate) struct Kept {
     source: SocketAddr,
     interface: u32,
     ecn: u8,
+    /// The socket it came to.
+    pub(crate) socket: u32,
     since_ns: u64,
 }
 
 impl Early {
     /// Keeps a capsule, if there is room.
-    pub(crate) fn keep(&mut self, capsule: &[u8], received: &Received<'_>, now_ns: u64) {
+    pub(crate) fn keep(
+        &mut self,
+        capsule: &[u8],
+        received: &Received<'_>,
+        socket: u32,
+        now_ns: u64,
+    ) {
         while self.capsules.front().is_some_and(|k| k.is_stale(now_ns)) {
             self.bytes -= self.capsules.pop_front().map_or(0, |k| k.bytes.len());
         }
@@ -46,6 +54,7 @@ impl Early {
             source: received.source,
             interface: received.interface,
             ecn: received.ecn,
+            socket,
             since_ns: now_ns,
         });
     }
@@ -90,7 +99,7 @@ mod tests {
             stride: capsule.len(),
             bytes: capsule,
         };
-        early.keep(capsule, &received, now_ns);
+        early.keep(capsule, &received, 4, now_ns);
     }
 
     #[test]
@@ -104,6 +113,7 @@ mod tests {
         let bytes: Vec<_> = kept.iter().map(|k| k.received().bytes).collect();
         assert_eq!(bytes, [&b"first"[..], &b"second"[..]]);
         assert_eq!((kept[0].received().interface, kept[0].ecn), (1, 2));
+        assert_eq!(kept[0].socket, 4);
         assert!(early.take(2).is_empty());
     }
 

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use ntmobile_capsule::{Addresses, Cipher, Epoch, KEY, ReceiveState};
-use ntmobile_port::{Wake, bind};
+use ntmobile_port::{Socket, Wake, bind};
 
 use crate::counters::add;
 use crate::device::Device;
 use crate::networks::{Network, Networks};
+use crate::own::Own;
 use crate::packets::Packets;
 use crate::sending::Sender;
 use crate::shared::Shared;
@@ -157,7 +158,7 @@ impl Engine {
         self.shared
             .present
             .change(|view| view.remove(index))
-            .map(drop)
+            .map(|_| self.shared.kick.set())
             .ok_or(EngineError::UnknownTunnel)
     }
 
@@ -206,20 +207,54 @@ impl Engine {
         Ok(())
     }
 
+    /// Opens `count` IPv4 sockets for one tunnel, numbered from `first` (not 0) on;
+    /// returns their descriptors, which stay the engine's. As many as the process
+    /// has descriptors left for; capsules of other tunnels are not taken there.
+    pub fn open_sockets(
+        &self,
+        index: u32,
+        first: u32,
+        count: u32,
+    ) -> Result<Vec<RawFd>, EngineError> {
+        let tunnel = self.tunnel(index)?;
+        let opened: Vec<_> = (first.max(1)..first.max(1) + count)
+            .map_while(|number| {
+                let socket = Socket::another().ok()?;
+                Some(Arc::new(Own {
+                    index,
+                    number,
+                    socket,
+                }))
+            })
+            .collect();
+        self.change_sockets(&tunnel, |own| own.extend(opened.iter().cloned()));
+        Ok(opened.iter().map(|own| own.fd()).collect())
+    }
+
+    /// Closes a tunnel's own sockets but those of the numbers in `keep`.
+    pub fn close_sockets(&self, index: u32, keep: &[u32]) -> Result<(), EngineError> {
+        let tunnel = self.tunnel(index)?;
+        self.change_sockets(&tunnel, |own| own.retain(|own| keep.contains(&own.number)));
+        Ok(())
+    }
+
     /// Sends capsules to `destination` through `interface` (0: the system's
-    /// choice) from now on, inner packets of at most `mtu` bytes, and what waits.
+    /// choice) from now on, inner packets of at most `mtu` bytes, and what waits;
+    /// from `socket` of the tunnel's own (0: the engine's port).
     pub fn set_path(
         &self,
         index: u32,
         destination: SocketAddr,
         interface: u32,
         mtu: u16,
+        socket: u32,
     ) -> Result<(), EngineError> {
         let tunnel = self.tunnel(index)?;
         tunnel.set_path(Some(Path {
             destination,
             interface,
             mtu,
+            socket,
         }));
         self.release(&tunnel);
         Ok(())
@@ -231,19 +266,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Seals and sends a control message, to `to` or along the path; false
-    /// when there is no active key or no path.
+    /// Seals and sends a control message, to `to` from `socket`, or along the
+    /// path; false when there is no active key or no path.
     pub fn send_control(
         &self,
         index: u32,
         payload: &[u8],
         to: Option<(SocketAddr, u32)>,
+        socket: u32,
     ) -> Result<bool, EngineError> {
         let tunnel = self.tunnel(index)?;
         let path = to.map(|(destination, interface)| Path {
             destination,
             interface,
             mtu: 0,
+            socket,
         });
         Ok(Sender::for_command(&self.shared, &tunnel).control(payload, path))
     }
@@ -308,6 +345,19 @@ impl Engine {
         if let Some(receiver) = lock(&self.receiver).take() {
             let _ = receiver.join();
         }
+    }
+
+    /// Both loops see the same sockets of a tunnel's own.
+    fn change_sockets(&self, tunnel: &Tunnel, edit: impl FnOnce(&mut Vec<Arc<Own>>)) {
+        let mut sending = tunnel.command();
+        edit(&mut sending.own);
+        let own = sending.own.clone();
+        drop(sending);
+        self.shared.present.change(|view| {
+            view.own.retain(|other| other.index != tunnel.index);
+            view.own.extend(own);
+        });
+        self.shared.kick.set();
     }
 
     fn set_device(&self, device: Option<Arc<Device>>) {

@@ -2,7 +2,7 @@
 //! Python what is not a capsule.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,12 +11,13 @@ use ntmobile_port::{Buffers, Received, Socket};
 
 use crate::counters::add;
 use crate::early::Kept;
+use crate::own::Own;
 use crate::rebuild::{Arrival, Rebuild, Sink};
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::tunnel::{Receiving, Tunnel};
 use crate::view::View;
-use crate::watch::watch;
+use crate::watch::watch_also;
 
 /// Messages asked for when nothing is known about what waits, and when much
 /// does. Each may be 64 datagrams; room for many costs time even if few come.
@@ -49,6 +50,9 @@ pub(crate) fn run(shared: &Shared) {
         if let Some(v6) = shared.pair.v6.as_ref().filter(|_| ready.v6) {
             drain.socket(v6, &mut rooms);
         }
+        for own in view.own.iter().filter(|own| ready.own.contains(&own.fd())) {
+            drain.own(own, &mut rooms);
+        }
         if let Some(device) = view.device.as_ref().filter(|_| ready.device) {
             device.turn(shared);
         }
@@ -62,6 +66,8 @@ struct Ready {
     v4: bool,
     v6: bool,
     device: bool,
+    /// Those of the tunnels' own sockets that have something.
+    own: Vec<RawFd>,
 }
 
 fn wait(shared: &Shared, view: &View) -> io::Result<Ready> {
@@ -75,8 +81,9 @@ fn wait(shared: &Shared, view: &View) -> io::Result<Ready> {
         v6.unwrap_or(kick),
         device.unwrap_or(kick),
     ];
-    let [kicked, v4_ready, v6_ready, device_ready] =
-        watch(descriptors, None)?.map(|flags| !flags.is_empty());
+    let own: Vec<_> = view.own.iter().map(|own| own.socket.as_fd()).collect();
+    let (ready, own) = watch_also(descriptors, &own)?;
+    let [kicked, v4_ready, v6_ready, device_ready] = ready;
     if kicked {
         shared.kick.clear();
     }
@@ -85,6 +92,7 @@ fn wait(shared: &Shared, view: &View) -> io::Result<Ready> {
         v4: v4_ready,
         v6: v6_ready && v6.is_some(),
         device: device_ready && device.is_some(),
+        own,
     })
 }
 
@@ -96,6 +104,8 @@ struct Drain<'a> {
     sink: Sink<'a>,
     /// The last capsule's tunnel: most likely the next one's too.
     tunnel: Option<&'a Tunnel>,
+    /// The tunnel's own socket that is worked off; none for the engine's port.
+    own: Option<(u32, u32)>,
     now_ns: u64,
 }
 
@@ -111,6 +121,7 @@ impl<'a> Drain<'a> {
             rebuild,
             sink,
             tunnel: None,
+            own: None,
             now_ns: shared.now_ns(),
         }
     }
@@ -132,12 +143,22 @@ impl<'a> Drain<'a> {
         self.rebuild.finish(self.sink);
     }
 
+    /// A socket of one tunnel's own.
+    fn own(&mut self, own: &Own, rooms: &mut [Buffers; 2]) {
+        self.own = Some((own.index, own.number));
+        self.socket(&own.socket, rooms);
+        self.own = None;
+    }
+
     /// Works off what was received before.
     fn again(&mut self, kept: &[Kept]) {
         for capsule in kept {
             let received = capsule.received();
+            let index = Header::decode(received.bytes).map_or(0, |header| header.index);
+            self.own = (capsule.socket != 0).then_some((index, capsule.socket));
             self.take(received.bytes, &received, false);
         }
+        self.own = None;
         self.rebuild.finish(self.sink);
     }
 
@@ -156,7 +177,7 @@ impl<'a> Drain<'a> {
     }
 
     fn take(&mut self, datagram: &[u8], received: &Received<'_>, more: bool) {
-        if datagram.first() != Some(&KIND) {
+        if datagram.first() != Some(&KIND) && self.own.is_none() {
             self.shared
                 .hand_over(received.source, received.interface, datagram);
             return;
@@ -165,7 +186,9 @@ impl<'a> Drain<'a> {
         let Some(header) = Header::decode(datagram) else {
             return add(&counters.malformed);
         };
-        let Some(tunnel) = self.find(header.index) else {
+        // At a tunnel's own socket everybody else is a stranger.
+        let known = self.own.is_none_or(|(index, _)| index == header.index);
+        let Some(tunnel) = self.find(header.index).filter(|_| known) else {
             return add(&counters.stranger);
         };
         let mut receiving = tunnel.receiving();
@@ -175,7 +198,10 @@ impl<'a> Drain<'a> {
         {
             Err(refusal) => {
                 if refusal == Refusal::UnknownEpoch {
-                    receiving.early.keep(datagram, received, self.now_ns);
+                    let socket = self.number();
+                    receiving
+                        .early
+                        .keep(datagram, received, socket, self.now_ns);
                 }
                 counters.refused(refusal);
             }
@@ -194,6 +220,11 @@ impl<'a> Drain<'a> {
                 self.opened(&header, &arrival, received);
             }
         }
+    }
+
+    /// The number of the socket that is worked off.
+    fn number(&self) -> u32 {
+        self.own.map_or(0, |(_, number)| number)
     }
 
     fn find(&mut self, index: u32) -> Option<&'a Tunnel> {
@@ -215,7 +246,7 @@ impl<'a> Drain<'a> {
         let source = received.source;
         let known = receiving
             .path
-            .is_some_and(|path| path.destination == source);
+            .is_some_and(|path| path.destination == source && path.socket == self.number());
         if !opened.newest || known {
             return;
         }
@@ -226,6 +257,7 @@ impl<'a> Drain<'a> {
             index: tunnel.index,
             source,
             interface: received.interface,
+            socket: self.number(),
         };
         if !told && self.shared.tell_with(moved) {
             receiving.told_move = Some((source, self.now_ns));
@@ -237,12 +269,14 @@ impl<'a> Drain<'a> {
             Form::Plain { partial } => self.rebuild.plain(arrival, partial, self.sink),
             Form::Segment => self.rebuild.segment(arrival, self.sink),
             Form::Control => {
+                let socket = self.number();
                 let payload = &self.rebuild.room()[..arrival.length];
                 self.shared.tell_with(|| Signal::Control {
                     index: arrival.index,
                     epoch: header.epoch,
                     source: received.source,
                     interface: received.interface,
+                    socket,
                     payload: payload.to_vec(),
                 });
             }

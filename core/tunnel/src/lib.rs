@@ -11,6 +11,7 @@
 //! | `device` | who reads the packets: one thread for all, or one of its own |
 //! | `outgoing` | packets to capsules |
 //! | `incoming`, `rebuild` | capsules to packets, super-packets put together again |
+//! | `own` | sockets of one tunnel, beside the engine's port |
 //! | `waiting` | packets whose tunnel is not there yet |
 //! | `early` | capsules whose keys are not there yet |
 
@@ -23,6 +24,7 @@ mod incoming;
 mod link;
 mod networks;
 mod outgoing;
+mod own;
 mod packets;
 mod rebuild;
 mod sending;

@@ -8,10 +8,11 @@ use ntmobile_capsule::{
     Checksum, Dropped, Form, HEADER, Inner, Kind, LEAST_V6, Missing, OVERHEAD, ReceiveState, Super,
     TRAILER, clamp, ecn, finish_at, icmp, split, split_v6,
 };
-use ntmobile_port::{Address, Pair};
+use ntmobile_port::{Address, Socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::counters::add;
+use crate::own::through;
 use crate::packets::Left;
 use crate::shared::Shared;
 use crate::signal::Signal;
@@ -91,11 +92,18 @@ impl<'a> Sender<'a> {
 
     /// Sends what was sealed.
     pub(crate) fn flush(&mut self) {
-        let Sending { log, path, ecn, .. } = &mut *self.sending;
+        let Sending {
+            log,
+            path,
+            own,
+            ecn,
+            ..
+        } = &mut *self.sending;
         let (Some(run), Some(path)) = (log.open_run(), path) else {
             return;
         };
-        let result = send_run(&self.shared.pair, path, run, *ecn);
+        let socket = through(&self.shared.pair, own, path);
+        let result = send_run(socket, path, run, *ecn);
         log.close_run();
         self.note(result);
     }
@@ -119,12 +127,8 @@ impl<'a> Sender<'a> {
         self.sending.traffic.count(payload.len(), self.now_ns);
         let stride = capsule.len();
         let bytes = &capsule;
-        let result = send_run(
-            &self.shared.pair,
-            &path,
-            Missing { bytes, stride },
-            NOT_CAPABLE,
-        );
+        let socket = through(&self.shared.pair, &self.sending.own, &path);
+        let result = send_run(socket, &path, Missing { bytes, stride }, NOT_CAPABLE);
         self.note(result);
         true
     }
@@ -134,6 +138,7 @@ impl<'a> Sender<'a> {
         let Some(path) = self.sending.path else {
             return 0;
         };
+        let socket = through(&self.shared.pair, &self.sending.own, &path);
         let missing = self.sending.log.missing(told);
         let count = missing
             .iter()
@@ -141,7 +146,7 @@ impl<'a> Sender<'a> {
             .sum();
         let results: Vec<_> = missing
             .into_iter()
-            .map(|run| send_run(&self.shared.pair, &path, run, NOT_CAPABLE))
+            .map(|run| send_run(socket, &path, run, NOT_CAPABLE))
             .collect();
         results.into_iter().for_each(|result| self.note(result));
         count
@@ -342,15 +347,16 @@ fn is_upper(inner: &Inner, packet: &[u8], start: u16, offset: u16) -> bool {
         && inner.checksum(packet) == Some(at)
 }
 
-fn send_run(pair: &Pair, path: &Path, run: Missing<'_>, ecn: u8) -> io::Result<()> {
+fn send_run(socket: Option<&Socket>, path: &Path, run: Missing<'_>, ecn: u8) -> io::Result<()> {
+    let socket = socket.ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
     let single = run.bytes.len() <= run.stride;
     let stride = if single { 0 } else { run.stride as u16 };
-    match send(pair, path, run.bytes, stride, ecn) {
+    match send(socket, path, run.bytes, stride, ecn) {
         // A device without checksum offload refuses what it cannot cut up.
         Err(error) if !single && cannot_segment(&error) => run
             .bytes
             .chunks(run.stride)
-            .try_for_each(|capsule| send(pair, path, capsule, 0, ecn)),
+            .try_for_each(|capsule| send(socket, path, capsule, 0, ecn)),
         result => result,
     }
 }
@@ -359,10 +365,7 @@ fn cannot_segment(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL))
 }
 
-fn send(pair: &Pair, path: &Path, bytes: &[u8], stride: u16, ecn: u8) -> io::Result<()> {
-    let socket = pair
-        .toward(&path.destination)
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+fn send(socket: &Socket, path: &Path, bytes: &[u8], stride: u16, ecn: u8) -> io::Result<()> {
     let mut address = Address::new(path.destination, path.interface, stride).with_ecn(ecn);
     match socket.send(&mut address, bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

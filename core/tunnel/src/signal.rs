@@ -20,6 +20,8 @@ pub enum Signal {
         source: SocketAddr,
         /// The interface it came in through; 0 when unknown.
         interface: u32,
+        /// The socket it came to: 0 is the engine's port, others the tunnel's own.
+        socket: u32,
         /// The message.
         payload: Vec<u8>,
     },
@@ -31,6 +33,8 @@ pub enum Signal {
         source: SocketAddr,
         /// The interface it came in through; 0 when unknown.
         interface: u32,
+        /// The socket it came to, as above.
+        socket: u32,
     },
     /// A packet waits for a tunnel to this virtual address.
     Wanted(IpAddr),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ntmobile_capsule::{Addresses, Budget, Log, Opener, Sealer};
 
 use crate::early::Early;
+use crate::own::Own;
 
 /// A tunnel to one peer.
 pub(crate) struct Tunnel {
@@ -26,6 +27,8 @@ pub(crate) struct Sending {
     pub sealer: Sealer,
     pub log: Log,
     pub path: Option<Path>,
+    /// Sockets of its own, by their numbers.
+    pub own: Vec<Arc<Own>>,
     /// ECN bits of the open run.
     pub ecn: u8,
     /// Serial number of the last super-packet.
@@ -56,6 +59,8 @@ pub(crate) struct Path {
     pub interface: u32,
     /// The largest inner packet, in bytes.
     pub mtu: u16,
+    /// 0: the engine's port; else that one of the tunnel's own.
+    pub socket: u32,
 }
 
 /// What passed in one direction.
@@ -93,6 +98,7 @@ impl Tunnel {
                 sealer: Sealer::default(),
                 log: Log::new(budget),
                 path: None,
+                own: Vec::new(),
                 ecn: 0,
                 serial: 0,
                 told_failure: false,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::Device;
 use crate::networks::Networks;
+use crate::own::Own;
 use crate::tunnel::Tunnel;
 
 /// One state of affairs.
@@ -19,6 +20,8 @@ pub(crate) struct View {
     pub destinations: HashMap<IpAddr, Arc<Tunnel>>,
     /// Where inner packets come from and go to.
     pub device: Option<Arc<Device>>,
+    /// Sockets that tunnels have of their own.
+    pub own: Vec<Arc<Own>>,
     /// What lies beyond the peers, and behind this node.
     pub networks: Arc<Networks>,
 }
@@ -88,6 +91,7 @@ impl View {
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<Arc<Tunnel>> {
         let tunnel = self.tunnels.remove(&index)?;
+        self.own.retain(|own| own.index != index);
         self.destinations
             .retain(|_, other| !Arc::ptr_eq(other, &tunnel));
         Some(tunnel)

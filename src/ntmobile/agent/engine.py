@@ -17,9 +17,11 @@ from ntmobile.proto.io import Transmit
 from ntmobile.proto.node.events import (
     ActivateKeys,
     ClearPath,
+    CloseSockets,
     CloseTunnel,
     Command,
     InstallKeys,
+    OpenSockets,
     OpenTunnel,
     RefuseAddress,
     Resend,
@@ -29,6 +31,7 @@ from ntmobile.proto.node.events import (
     Traffic,
 )
 from ntmobile.runtime.clock import Clock
+from ntmobile.runtime.protection import Protect, unprotected
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.stun import is_stun
@@ -53,12 +56,21 @@ class Receiver(Protocol):
         ...
 
     def handle_control(
-        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes, now: Instant
+        self,
+        index: int,
+        epoch: int,
+        source: Endpoint,
+        interface: int,
+        payload: bytes,
+        now: Instant,
+        socket: int = 0,
     ) -> None:
         """An authentic control capsule."""
         ...
 
-    def handle_moved(self, index: int, source: Endpoint, interface: int, now: Instant) -> None:
+    def handle_moved(
+        self, index: int, source: Endpoint, interface: int, now: Instant, socket: int = 0
+    ) -> None:
         """A capsule came from off the path."""
         ...
 
@@ -78,8 +90,11 @@ class Receiver(Protocol):
 class PacketLoops:
     """One engine; also the node's Observations of it."""
 
-    def __init__(self, engine: Engine, clock: Clock, detours: Detours) -> None:
-        """The engine stays its owner's, who closes it."""
+    def __init__(
+        self, engine: Engine, clock: Clock, detours: Detours, *, protect: Protect = unprotected
+    ) -> None:
+        """The engine stays its owner's, who closes it; protect is given each further socket."""
+        self._protect = protect
         self._engine = engine
         self._detours = detours
         detours.on_change = self._handle_detour
@@ -151,7 +166,7 @@ class PacketLoops:
                 engine.activate_keys(index, epoch)
             case RetireKeys(index, epoch):
                 engine.retire_keys(index, epoch)
-            case SetPath(index, _, _, mtu):
+            case SetPath(index, mtu=mtu):
                 self._set_path(command)
                 peer = self._open[index]
                 self._paths[peer.fqdn] = command
@@ -161,6 +176,10 @@ class PacketLoops:
                 self._paths.pop(self._open[index].fqdn, None)
             case SendControl():
                 self._send_control(command)
+            case OpenSockets():
+                self._open_sockets(command)
+            case CloseSockets(index, keep):
+                engine.close_sockets(index, keep)
             case Resend(index, told):
                 sent = engine.resend(index, *map(astuple, told))
                 self.counters["resent"] += sent
@@ -194,10 +213,15 @@ class PacketLoops:
                 if (traffic := self._traffic.get(signal.index)) is not None:
                     traffic.heard_control(len(signal.payload))
                 receiver.handle_control(
-                    signal.index, signal.epoch, *self._origin(signal), signal.payload, now
+                    signal.index,
+                    signal.epoch,
+                    *self._origin(signal),
+                    signal.payload,
+                    now,
+                    signal.socket,
                 )
             case Moved():
-                receiver.handle_moved(signal.index, *self._origin(signal), now)
+                receiver.handle_moved(signal.index, *self._origin(signal), now, signal.socket)
             case Wanted():
                 receiver.handle_wanted(Endpoint.of(signal.destination, 0).host, now)
             case Woken():
@@ -214,7 +238,14 @@ class PacketLoops:
 
     def _set_path(self, path: SetPath) -> None:
         to = self._detours.outward(path.remote)
-        self._engine.set_path(path.index, to.host.packed, to.port, path.interface, mtu=path.mtu)
+        self._engine.set_path(
+            path.index,
+            to.host.packed,
+            to.port,
+            path.interface,
+            mtu=path.mtu,
+            socket=path.socket,
+        )
 
     def _handle_detour(self, remote: Endpoint) -> None:
         for path in self._paths.values():
@@ -232,6 +263,17 @@ class PacketLoops:
         )
         self._open[command.index] = command
         self._traffic[command.index] = DataTraffic()
+
+    def _open_sockets(self, command: OpenSockets) -> None:
+        try:
+            for descriptor in self._engine.open_sockets(
+                command.index, command.first, command.count
+            ):
+                self._protect(descriptor)
+        except OSError as error:
+            # One that is not protected would send into the device.
+            self._engine.close_sockets(command.index, ())
+            _LOG.warning("no sockets of a tunnel's own", why=str(error))
 
     def _forget(self, index: int) -> None:
         fqdn = self._open.pop(index).fqdn
@@ -259,6 +301,7 @@ class PacketLoops:
             host=there.host.packed if there else None,
             port=there.port if there else None,
             interface=command.interface,
+            socket=command.socket,
         )
         self.counters["controls_sent" if sent else "controls_not_sent"] += 1
         if sent:

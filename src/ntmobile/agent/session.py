@@ -219,7 +219,9 @@ class Session:
             await stack.enter_async_context(self._tasks)
             self.handovers = Handovers(self._state.directory, self._tasks.start)
             stack.push_async_callback(self.handovers.close)
-            self.loops = PacketLoops(self.engine, self.clock, self.detours)
+            self.loops = PacketLoops(
+                self.engine, self.clock, self.detours, protect=self._model.protect
+            )
             self.node = self._make_node()
             self.webs = Webs(
                 self.engine.port, self._way, self.detours, self._handle_web, self._tasks

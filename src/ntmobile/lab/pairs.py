@@ -17,7 +17,7 @@ from ntmobile.lab.behaviour import Behaviour, Filtering, Mapping, Ports
 from ntmobile.lab.nat import Nat
 from ntmobile.lab.ntm import NtmNode, World
 from ntmobile.lab.waiting import wait_until
-from ntmobile.proto.oracle import NatKind, Verdict, oracle
+from ntmobile.proto.oracle import NatKind, Verdict, Way, oracle
 from ntmobile.wire.nat import Behaviour as Kind
 from ntmobile.wire.nat import PortAssignment
 
@@ -33,6 +33,11 @@ PATIENCE_S = 9
 """The examination of both NATs and two attempts; a hopeless pair takes all of it."""
 LONG_S = 30
 """For a pair that is foretold a direct path, however busy the machine."""
+MEETING_S = 2
+GUESS_S = 60
+"""Data pass for ten seconds, then a guess takes six, on a machine that has the time."""
+MOST_TRIES = 5
+"""One guess in twenty is in vain; the next of the same tunnel would come after two minutes."""
 
 
 def kinds(ports: Ports) -> list[Behaviour]:
@@ -75,7 +80,9 @@ class Meeting:
     probes: int
     """Path Challenges of both ends."""
     mappings: int
-    """Connections to the other NAT that the one of the two tracked that has more."""
+    """Outside ports towards the other NAT, at the one of the two that has more of them."""
+    guesses: int = 0
+    """Tunnels that were made until one guessed its port; 0 where no port is guessed."""
 
     @property
     def as_foretold(self) -> bool:
@@ -108,11 +115,27 @@ class Matrix:
         return oracle(kind(here), kind(there))
 
     def meet(self, here: Behaviour, there: Behaviour) -> Meeting:
-        """Have the first node ping the second until the path is direct, or for long enough."""
+        """Have the first node ping the second until the path is direct, or for long enough.
+
+        Where a port is guessed, data pass too; a tunnel that guesses in vain is made anew.
+        """
+        if self.foretold(here, there).way is not Way.GUESSED:
+            return self._meet(here, there)
+        met = self._meet(here, there, 1)
+        while not met.direct and met.guesses < MOST_TRIES:
+            for node in (self._nodes["a", here], self._nodes["b", there]):
+                node.ntm("down")
+                node.ntm("up")
+            met = self._meet(here, there, met.guesses + 1)
+        return met
+
+    def _meet(self, here: Behaviour, there: Behaviour, guesses: int = 0) -> Meeting:
         mn, cn = self._nodes["a", here], self._nodes["b", there]
         patience_s = LONG_S if self.foretold(here, there).direct else PATIENCE_S
-        count = str(int(patience_s / 0.2))
+        count = str(int((MEETING_S if guesses else patience_s) / 0.2))
         pinged = mn.ntm("ping", cn.fqdn, "--until-direct", "-i", "0.2", "-c", count, check=False)
+        if guesses and _kind(mn, cn) != "direct":
+            _use(mn, cn)
         wait_until(lambda: _kind(mn, cn) == _kind(cn, mn), "both ends to agree", LONG_S)
         path = mn.peer(cn)
         steps = _steps(mn, cn)
@@ -124,15 +147,19 @@ class Matrix:
             path["path"]["kind"] == "direct",
             _first_ms(steps),
             _direct_ms(steps) if path["path"]["kind"] == "direct" else None,
-            sum(each.is_probe for each in (*steps, *_steps(cn, mn))),
-            max(self._tracked("a", here, "b", there), self._tracked("b", there, "a", here)),
+            max(sum(each.is_probe for each in (*steps, *_steps(cn, mn))), self._flows(here, there)),
+            max(len(set(ports)) for ports in self._tracked(here, there)),
+            guesses,
         )
 
-    def _tracked(self, side: str, own: Behaviour, other_side: str, other: Behaviour) -> int:
-        nat, peer = self._nats[side, own], self._nats[other_side, other]
-        assert peer.uplink.ipv4 is not None
-        command = ["conntrack", "-L", "-p", "udp", "--orig-dst", str(peer.uplink.ipv4.ip)]
-        return sum("dport=" in line for line in nat.run(command).stdout.splitlines())
+    def _flows(self, here: Behaviour, there: Behaviour) -> int:
+        """How many far ends both nodes sent to: the probes of a guess, which no report tells."""
+        return sum(len(ports) for ports in self._tracked(here, there))
+
+    def _tracked(self, here: Behaviour, there: Behaviour) -> tuple[list[str], list[str]]:
+        """The outside port of each flow to the other NAT, at either."""
+        a, b = self._nats["a", here], self._nats["b", there]
+        return _outside_ports(a, b), _outside_ports(b, a)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +174,24 @@ class _Step:
     @property
     def is_probe(self) -> bool:
         return self.sent and self.message == "Path Challenge"
+
+
+def _outside_ports(nat: Nat, peer: Nat) -> list[str]:
+    command = ["conntrack", "-L", "-p", "udp", "--orig-dst", str(peer.outside)]
+    lines = nat.run(command).stdout.splitlines()
+    return [line.rpartition(" dport=")[2].split()[0] for line in lines if " dport=" in line]
+
+
+def _use(node: NtmNode, peer: NtmNode) -> None:
+    """Have data pass until the path is direct, or for long enough."""
+    told = node.peer(peer)
+    data = node.host.popen(["ping", "-q", "-i", "0.3", "-w", str(GUESS_S), told["virtual_ipv4"]])
+    try:
+        count = str(GUESS_S * 5)
+        node.ntm("ping", peer.fqdn, "--until-direct", "-i", "0.2", "-c", count, check=False)
+    finally:
+        data.terminate()
+        data.wait()
 
 
 def _steps(node: NtmNode, peer: NtmNode) -> list[_Step]:

@@ -60,7 +60,9 @@ class Budget:
     mappings: int = 256
     """At each NAT: tables of home routers are small."""
     probes: int = 1024
-    """Of both ends together."""
+    """Of both ends together, those that open mappings included."""
+    guesses: int = 2
+    """Attempts at a random port, minutes apart, that the probability of a guess counts."""
 
 
 class Way(StrEnum):
@@ -78,7 +80,8 @@ class Verdict:
 
     way: Way
     probability: float
-    """Of success within the budget, while nobody else makes the NATs count on."""
+    """Of success within the budget (of a guess, in the attempts that it allows), while nobody else
+    makes the NATs count on."""
     mappings: int
     """Opened at one NAT, at most."""
     probes: int
@@ -159,17 +162,15 @@ def _find(sought: NatKind, finder: NatKind, budget: Budget) -> Verdict | None:
         probes = (rounds + 1) * WINDOW + 2
         mappings = 1 if finder.mapping is not APD else probes
         return Verdict(Way.PREDICTED, 1.0, mappings, probes, "one NAT counts its ports")
-    if not after_it:
+    if finder.mapping is not EI:
         return None
     mappings = min(budget.mappings, budget.probes // 2)
     probes = budget.probes - mappings
-    if finder.mapping is APD:
-        probes = min(probes, budget.mappings)
-    chance = birthday(sought.choice, mappings, probes)
-    spent = max(mappings, probes if finder.mapping is APD else 1)
+    missed = 1.0 - birthday(sought.choice, mappings, probes)
+    chance = 1.0 - missed**budget.guesses
     reason = f"one port among {sought.choice}, {mappings} mappings, {probes} guesses"
     way = Way.GUESSED if chance >= LIKELY else Way.HOPELESS
-    return Verdict(way, chance, spent, mappings + probes, reason)
+    return Verdict(way, chance, mappings, mappings + probes, reason)
 
 
 def _hit_opens(sought: NatKind, finder: NatKind) -> tuple[bool, bool]:

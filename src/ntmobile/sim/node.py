@@ -47,6 +47,7 @@ from ntmobile.wire.identity import Authentication
 from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 FIRST_NODE_PORT = 40_000
+FIRST_OWN_PORT, OWN_PORTS = 10_000, 20_000
 UNDERLAY_OVERHEAD = {4: 28, 6: 48}
 CAPSULE = bytes((Kind.CAPSULE,))
 
@@ -106,6 +107,47 @@ class NodeOptions:
     """How far the machine's clock is ahead."""
 
 
+class _OwnPorts:
+    """Ports of a node's host that tunnels have of their own, besides the node's."""
+
+    def __init__(self, node: "SimNode", entropy: SeededEntropy) -> None:
+        self._node = node
+        self._entropy = entropy
+        self._open: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, receive: Callable[[Endpoint, bytes, int], None]) -> int:
+        """Satisfies plane.Ports."""
+        node, start = self._node, FIRST_OWN_PORT + self._entropy.randrange(OWN_PORTS)
+        port = node.host.free_port(Transport.UDP, start)
+
+        def take(source: Endpoint, data: bytes, interface: int) -> None:
+            with node.recorder.arriving(data):
+                node.call(lambda _: receive(source, data, interface))
+
+        node.host.listen(Transport.UDP, port, take)
+        self._open.add(port)
+        return port
+
+    def close(self, port: int) -> None:
+        """Satisfies plane.Ports."""
+        self._open.discard(port)
+        self._node.host.close(Transport.UDP, port)
+
+    def close_all(self) -> None:
+        """The process is dead."""
+        for port in tuple(self._open):
+            self.close(port)
+
+    def send(self, port: int, destination: Endpoint, capsule: bytes, interface: int) -> bool:
+        """Satisfies plane.Ports."""
+        node = self._node
+        node.recorder.departed(node.host.name, capsule, node.now, "capsule")
+        return node.host.send(Transport.UDP, port, destination, capsule, interface)
+
+
 class SimNode(Process):
     """A node on a host of its own. `events` keeps everything the machine told."""
 
@@ -131,7 +173,8 @@ class SimNode(Process):
         self._entropy = entropy
         self._https = Client(host, internet.calendar, entropy.fork("https"))
         self._applications: dict[int, Application] = {}
-        self.plane = Plane(self._send_capsule, self, lambda: internet.now)
+        self.ports = _OwnPorts(self, entropy.fork("ports"))
+        self.plane = Plane(self._send_capsule, self, lambda: internet.now, self.ports)
         self.machine = self._new_machine()
         self.streams = self._open_streams(self.machine)
         self.report_links()
@@ -144,6 +187,7 @@ class SimNode(Process):
     def kill(self) -> None:
         """Die; what is in the state directory stays."""
         super().kill()
+        self.ports.close_all()
         self._https.close()
         self.streams.close()
 
@@ -182,16 +226,24 @@ class SimNode(Process):
         self.plane.send(to, Inner(to.version, source_port, port, data))
 
     def handle_control(
-        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes
+        self,
+        index: int,
+        epoch: int,
+        source: Endpoint,
+        interface: int,
+        payload: bytes,
+        socket: int = 0,
     ) -> None:
         """Satisfies plane.Upward."""
         self.call(
-            lambda now: self.machine.handle_control(index, epoch, source, interface, payload, now)
+            lambda now: self.machine.handle_control(
+                index, epoch, source, interface, payload, now, socket
+            )
         )
 
-    def handle_moved(self, index: int, source: Endpoint, interface: int) -> None:
+    def handle_moved(self, index: int, source: Endpoint, interface: int, socket: int = 0) -> None:
         """Satisfies plane.Upward."""
-        self.call(lambda now: self.machine.handle_moved(index, source, interface, now))
+        self.call(lambda now: self.machine.handle_moved(index, source, interface, now, socket))
 
     def handle_wanted(self, address: Host) -> None:
         """Satisfies plane.Upward."""

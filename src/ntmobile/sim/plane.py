@@ -7,6 +7,7 @@ loops it does each thing at the instant it is asked. Source: paper, Capsule.
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, Protocol, assert_never, cast
 
@@ -16,9 +17,11 @@ from ntmobile._core import CapsuleError, Capsules
 from ntmobile.proto.node.events import (
     ActivateKeys,
     ClearPath,
+    CloseSockets,
     CloseTunnel,
     Command,
     InstallKeys,
+    OpenSockets,
     OpenTunnel,
     RefuseAddress,
     Resend,
@@ -44,12 +47,18 @@ class Upward(Protocol):
     """Where the plane reports to: the node's process."""
 
     def handle_control(
-        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes
+        self,
+        index: int,
+        epoch: int,
+        source: Endpoint,
+        interface: int,
+        payload: bytes,
+        socket: int = 0,
     ) -> None:
         """A control capsule was opened."""
         ...
 
-    def handle_moved(self, index: int, source: Endpoint, interface: int) -> None:
+    def handle_moved(self, index: int, source: Endpoint, interface: int, socket: int = 0) -> None:
         """The newest capsule came from another source than the path's."""
         ...
 
@@ -70,6 +79,22 @@ class Upward(Protocol):
         ...
 
 
+class Ports(Protocol):
+    """Where a tunnel's own sockets are opened: the node's host."""
+
+    def open(self, receive: Callable[[Endpoint, bytes, int], None]) -> int:
+        """Have capsules to a fresh port brought there; returns its number."""
+        ...
+
+    def close(self, port: int) -> None:
+        """Nothing is received there from now."""
+        ...
+
+    def send(self, port: int, destination: Endpoint, capsule: bytes, interface: int) -> bool:
+        """Send from it."""
+        ...
+
+
 @dataclass(slots=True)
 class _Tunnel:
     index: int
@@ -84,6 +109,8 @@ class _Tunnel:
     last_rx: Instant | None = None
     highest: tuple[int, int] = (-1, -1)
     waiting: deque[Inner] = field(default_factory=lambda: deque(maxlen=WAITING_PACKETS))
+    sockets: dict[int, int] = field(default_factory=dict)
+    """Its own, by their numbers: the port of each."""
 
 
 class Plane:
@@ -97,8 +124,10 @@ class Plane:
         send: Callable[[Endpoint, bytes, int], bool],
         upward: Upward,
         clock: Callable[[], Instant],
+        ports: Ports | None = None,
     ) -> None:
-        """Sends by send(destination, capsule, interface)."""
+        """Sends by send(destination, capsule, interface); without ports no tunnel has its own."""
+        self._ports = ports
         self.drops: Counter[str] = Counter()
         self._send = send
         self._upward = upward
@@ -119,7 +148,8 @@ class Plane:
                 self._waiting.pop(address, None)
                 self._upward.refuse(address)
             case CloseTunnel(index):
-                self._tunnels.pop(index, None)
+                if (closed := self._tunnels.pop(index, None)) is not None:
+                    self._close_sockets(closed, ())
             case _:
                 tunnel = self._tunnels.get(command.index)
                 if tunnel is not None:
@@ -146,11 +176,18 @@ class Plane:
         else:
             self._send_inner(tunnel, inner)
 
-    def receive(self, source: Endpoint, capsule: bytes, interface: int) -> None:
-        """Take a capsule from the network."""
+    def receive(
+        self,
+        source: Endpoint,
+        capsule: bytes,
+        interface: int,
+        owner: int | None = None,
+        own: int = 0,
+    ) -> None:
+        """Take a capsule from the network, perhaps from a socket of the owner's own."""
         index = int.from_bytes(capsule[CAPSULE_INDEX])
         tunnel = self._tunnels.get(index)
-        if tunnel is None:
+        if tunnel is None or owner not in (None, index):
             self.drops["stranger"] += 1
             return
         try:
@@ -159,10 +196,10 @@ class Plane:
             self.drops[str(error)] += 1
             return
         tunnel.last_rx = self._clock()
-        if self._is_newest(tunnel, capsule) and self._came_elsewhere(tunnel, source):
-            self._upward.handle_moved(index, source, interface)
+        if self._is_newest(tunnel, capsule) and self._came_elsewhere(tunnel, source, own):
+            self._upward.handle_moved(index, source, interface, own)
         if control:
-            self._upward.handle_control(index, epoch, source, interface, content)
+            self._upward.handle_control(index, epoch, source, interface, content, own)
         else:
             self._deliver(tunnel, content)
 
@@ -186,6 +223,8 @@ class Plane:
         | SetPath
         | ClearPath
         | SendControl
+        | OpenSockets
+        | CloseSockets
         | Resend,
     ) -> None:
         match command:
@@ -203,30 +242,58 @@ class Plane:
                 self._flush(tunnel)
             case ClearPath():
                 tunnel.path = None
-            case SendControl(_, payload, destination, interface):
-                self._send_control(tunnel, payload, destination, interface)
+            case SendControl():
+                self._send_control(tunnel, command)
+            case OpenSockets():
+                self._open_sockets(tunnel, command)
+            case CloseSockets(_, keep):
+                self._close_sockets(tunnel, keep)
             case Resend(_, told):
                 self._resend(tunnel, told)
             case _:
                 assert_never(command)
 
-    def _send_control(
-        self, tunnel: _Tunnel, payload: bytes, destination: Endpoint | None, interface: int
+    def _open_sockets(self, tunnel: _Tunnel, command: OpenSockets) -> None:
+        for number in range(command.first, command.first + command.count):
+            if self._ports is not None:
+                receive = partial(self.receive, owner=command.index, own=number)
+                tunnel.sockets[number] = self._ports.open(receive)
+
+    def _close_sockets(self, tunnel: _Tunnel, keep: tuple[int, ...]) -> None:
+        for number in tunnel.sockets.keys() - set(keep):
+            port = tunnel.sockets.pop(number)
+            if self._ports is not None:
+                self._ports.close(port)
+
+    def _send_by(
+        self, tunnel: _Tunnel, socket: int, destination: Endpoint, capsule: bytes, interface: int
     ) -> None:
+        port = tunnel.sockets.get(socket)
+        if not socket:
+            self._send(destination, capsule, interface)
+        elif port is None or self._ports is None:
+            self.drops["no socket"] += 1
+        else:
+            self._ports.send(port, destination, capsule, interface)
+
+    def _send_along(self, tunnel: _Tunnel, path: SetPath, capsule: bytes) -> None:
+        self._send_by(tunnel, path.socket, path.remote, capsule, path.interface)
+
+    def _send_control(self, tunnel: _Tunnel, command: SendControl) -> None:
         if not tunnel.active:
             self.drops["control without keys"] += 1
             return
-        capsule = tunnel.capsules.seal(payload, control=True)
-        if destination is not None:
-            self._send(destination, capsule, interface)
+        capsule = tunnel.capsules.seal(command.payload, control=True)
+        if (there := command.destination) is not None:
+            self._send_by(tunnel, command.socket, there, capsule, command.interface)
         elif tunnel.path is not None:
-            self._send(tunnel.path.remote, capsule, tunnel.path.interface)
+            self._send_along(tunnel, tunnel.path, capsule)
 
     def _resend(self, tunnel: _Tunnel, told: tuple[ReceiveState, ...]) -> None:
         if tunnel.path is None:
             return
         for capsule in tunnel.capsules.missing(*map(astuple, told)):
-            self._send(tunnel.path.remote, capsule, tunnel.path.interface)
+            self._send_along(tunnel, tunnel.path, capsule)
 
     def _send_inner(self, tunnel: _Tunnel, inner: Inner) -> None:
         if not tunnel.active or tunnel.path is None:
@@ -237,7 +304,7 @@ class Plane:
             capsule = tunnel.capsules.seal(inner.encode())
             tunnel.tx_bytes += len(inner.data)
             before, tunnel.last_tx = tunnel.last_tx, self._clock()
-            self._send(tunnel.path.remote, capsule, tunnel.path.interface)
+            self._send_along(tunnel, tunnel.path, capsule)
             if before is None or tunnel.last_tx - before >= SECOND:
                 self._upward.handle_woken(tunnel.index)
 
@@ -267,5 +334,6 @@ class Plane:
             tunnel.highest = place
         return newest
 
-    def _came_elsewhere(self, tunnel: _Tunnel, source: Endpoint) -> bool:
-        return tunnel.path is not None and tunnel.path.remote != source
+    def _came_elsewhere(self, tunnel: _Tunnel, source: Endpoint, own: int) -> bool:
+        path = tunnel.path
+        return path is not None and (path.remote, path.socket) != (source, own)

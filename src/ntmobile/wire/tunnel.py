@@ -146,6 +146,8 @@ class Candidates(Message, frozen=True, tag=42):
     """Both ends probe when they have told the same; who hears of a later one tells anew."""
     nat: NatTold | None = None
     """None while the sender does not know."""
+    guess: bool = False
+    """This attempt may guess a random port, if both ends say so."""
 
 
 Control = (

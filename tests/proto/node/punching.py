@@ -21,6 +21,8 @@ SERVERS = (Endpoint("192.0.2.1", 4330), Endpoint("192.0.2.2", 4330))
 ONE_WAY_NS = SECOND // 100
 OUTSIDE = (IPv4Address("203.0.113.7"), IPv4Address("203.0.113.8"))
 INSIDE = Endpoint("192.168.1.2", 40000)
+OWN_PORTS = 10000
+"""The first of the search's own sockets, by their numbers; seven apart: no two collide at a NAT."""
 
 
 @dataclass
@@ -36,6 +38,8 @@ class End:
     found: PathFound | None = None
     got_in: int = 0
     """Probes and answers of the peer that came in."""
+    opened: int = 0
+    """Sockets of the search's own so far."""
 
     def newest_port(self, now: Instant) -> int:
         """Which port a mapping gets that is made now, from a fresh socket."""
@@ -50,14 +54,25 @@ class End:
             packet = nat.outbound(packet, now) if packet is not None else None
         return None if packet is None else packet.source
 
-    def admits(self, source: Endpoint, to: Endpoint, now: Instant) -> bool:
-        """Whether a packet from outside reaches the socket."""
+    def inside(self, socket: int) -> Endpoint:
+        """Where a socket of the search's own is bound; 0: the node's."""
+        assert not socket or socket in self.machine.sockets or self.found is not None
+        return Endpoint(INSIDE.host, OWN_PORTS + 7 * socket) if socket else INSIDE
+
+    def admits(self, source: Endpoint, to: Endpoint, now: Instant) -> int | None:
+        """Which socket a packet from outside reaches; None: it is stopped."""
         packet: Packet | None = Packet(Transport.UDP, source, to, b"")
         for nat in reversed(self.nats):
             if packet is None or packet.destination.host != nat.address:
-                return False
+                return None
             packet = nat.inbound(packet, now)
-        return packet is not None and packet.destination == INSIDE
+        if packet is None:
+            return None
+        inside = packet.destination
+        if inside == INSIDE:
+            return 0
+        socket, rest = divmod(inside.port - OWN_PORTS, 7)
+        return socket if not rest and socket in self.machine.sockets else None
 
 
 @dataclass
@@ -77,11 +92,20 @@ class Game:
         self.queue: list[tuple[Instant, int, Callable[[], None]]] = []
         self.ends = tuple(self._end(number) for number in (0, 1))
 
-    def play(self, seconds: float = 4.0) -> "Game":
-        """Let both search for so long, from the moment they know each other's offers."""
+    def play(self, seconds: float = 4.0, used_s: int = 0) -> "Game":
+        """Let both search for so long, from the moment they know each other's offers.
+
+        used_s: data pass for so long after that, while no path is found.
+        """
         for end, kind in zip(self.ends, self.kinds, strict=True):
             end.machine.begin(Offer((end.mapped,), kind), self.now)
         self._run(Instant(self.now + round(seconds * SECOND)))
+        for _ in range(used_s):
+            if self.direct:
+                break
+            for end in self.ends:
+                end.machine.note_use(self.now)
+            self._run(Instant(self.now + SECOND))
         return self
 
     @property
@@ -119,6 +143,7 @@ class Game:
                 act()
                 continue
             if due >= until:
+                self.now = until
                 return
             self.now = max(self.now, due)
             for at, end in timeouts:
@@ -138,26 +163,29 @@ class Game:
 
     def _drain(self, end: End) -> None:
         self._exchange(end)
+        while (sockets := end.machine.poll_sockets()) is not None:
+            end.opened += len(sockets)
         while (probe := end.machine.poll_probe()) is not None:
             end.probes += 1
-            self._post(end, probe.destination, probe.number, answer=False)
+            self._post(end, probe.destination, probe.number, probe.socket, answer=False)
         while (found := end.machine.poll_event()) is not None:
             end.found = found
 
-    def _post(self, end: End, to: Endpoint, number: int, *, answer: bool) -> None:
-        source, peer = end.out(to, self.now), self.ends[1 - end.number]
+    def _post(self, end: End, to: Endpoint, number: int, socket: int, *, answer: bool) -> None:
+        source, peer = end.out(to, self.now, end.inside(socket)), self.ends[1 - end.number]
         packet = next(self.numbers)
         if source is None or to.host != peer.mapped.host or self.loses(packet):
             return
 
         def arrive() -> None:
-            if not peer.admits(source, to, self.now):
+            reached = peer.admits(source, to, self.now)
+            if reached is None:
                 return
             peer.got_in += 1
             if answer:
                 peer.machine.handle_answer(number, source, self.now)
             else:
-                self._post(peer, source, number, answer=True)
-                peer.machine.handle_probe(source, self.now)
+                self._post(peer, source, number, reached, answer=True)
+                peer.machine.handle_probe(source, self.now, reached)
 
         heapq.heappush(self.queue, (Instant(self.now + ONE_WAY_NS), packet, arrive))

@@ -18,6 +18,8 @@ class Path:
     interface: int = 0
     hears: Endpoint | None = None
     """Where the peer's capsules come from, when its NAT maps each way anew."""
+    socket: int = 0
+    """One of the tunnel's own that it leads through; 0: the node's port."""
 
 
 @dataclass(frozen=True, slots=True)

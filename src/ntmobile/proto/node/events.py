@@ -70,6 +70,8 @@ class SetPath:
     interface: int
     mtu: int
     """Largest inner packet."""
+    socket: int = 0
+    """One of the tunnel's own; 0: the node's port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,25 @@ class SendControl:
     payload: bytes
     destination: Endpoint | None = None
     interface: int = 0
+    socket: int = 0
+    """Where the destination is explicit; the path has its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSockets:
+    """Open sockets of the tunnel's own, in IPv4, numbered from `first` on; as many as can be."""
+
+    index: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSockets:
+    """Close the tunnel's own sockets but those of these numbers."""
+
+    index: int
+    keep: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +141,8 @@ Command = (
     | SetPath
     | ClearPath
     | SendControl
+    | OpenSockets
+    | CloseSockets
     | Resend
     | CloseTunnel
     | RefuseAddress

@@ -308,17 +308,26 @@ class Node:
         self._drain(now)
 
     def handle_control(
-        self, index: int, epoch: int, source: Endpoint, interface: int, payload: bytes, now: Instant
+        self,
+        index: int,
+        epoch: int,
+        source: Endpoint,
+        interface: int,
+        payload: bytes,
+        now: Instant,
+        socket: int = 0,
     ) -> None:
-        """Take the opened plaintext of a control capsule."""
+        """Take the opened plaintext of a control capsule; socket as in Path."""
         if (tunnel := self._peers.indexed(index)) is not None:
-            tunnel.handle_control(epoch, source, interface, payload, now)
+            tunnel.handle_control(epoch, source, interface, payload, now, socket)
             self._drain(now)
 
-    def handle_moved(self, index: int, source: Endpoint, interface: int, now: Instant) -> None:
+    def handle_moved(
+        self, index: int, source: Endpoint, interface: int, now: Instant, socket: int = 0
+    ) -> None:
         """An authentic capsule, newer than all before, came from elsewhere than the path."""
         if (tunnel := self._peers.indexed(index)) is not None:
-            tunnel.handle_moved(source, interface, now)
+            tunnel.handle_moved(source, interface, now, socket)
             self._drain(now)
 
     def handle_woken(self, index: int, now: Instant) -> None:
@@ -359,11 +368,8 @@ class Node:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
-        self._login.handle_timeout(now)
-        self._registration.handle_timeout(now)
-        self._fallback.handle_timeout(now)
-        self._link.handle_timeout(now)
-        self._queries.handle_timeout(now)
+        for part in (self._login, self._registration, self._fallback, self._link, self._queries):
+            part.handle_timeout(now)
         if self._conversation is not None:
             self._conversation.handle_timeout(now)
             while (lost := self._conversation.poll_unanswered()) is not None:
@@ -403,13 +409,8 @@ class Node:
 
     def poll_timeout(self) -> Timeout | None:
         """When handle_timeout wants to be called."""
-        timeouts = [
-            self._login.poll_timeout(),
-            self._registration.poll_timeout(),
-            self._fallback.poll_timeout(),
-            self._link.poll_timeout(),
-            self._queries.poll_timeout(),
-        ]
+        parts = (self._login, self._registration, self._fallback, self._link, self._queries)
+        timeouts = [part.poll_timeout() for part in parts]
         if self._conversation is not None:
             timeouts.append(self._conversation.poll_timeout())
         timeouts += self._peers.poll_timeouts()

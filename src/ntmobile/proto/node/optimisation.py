@@ -8,8 +8,10 @@ States::
 
     Waiting --both offers of one attempt are here, the oracle says it is worth it--> Probing
     Waiting --the port where prediction begins is not known--> Measuring --renew--> Waiting
-    Probing --a probe was answered--> Settling --a tenth of a second later--> Found
+    Waiting --and only a port guessed at random would do, both agree to guess--> Guessing
+    Probing, Guessing --a probe was answered--> Settling --a tenth of a second later--> Found
     Probing --three seconds later--> Resting --later each time: the next attempt--> Waiting
+    Guessing --all tries were in vain--> Resting --used on, minutes later: the next guess--> Waiting
     any --begin: the network changed--> Waiting
 
 A probe is a Path Challenge under the tunnel's keys, its answer the Path Response; who is probed
@@ -20,10 +22,12 @@ Source: RFC 8445 for the idea, not for the procedure. Ours: docs/protocol.md sec
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from ntmobile.proto.io import Entropy, Timeout
+from ntmobile.proto.node.guessing import Guess, Occasion, Shot, Turns, opening, seeking
 from ntmobile.proto.oracle import WINDOW, NatKind, Verdict, Way, oracle
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
@@ -58,6 +62,8 @@ class Offer:
     newest_port: int = 0
     """The outer port of its NAT's newest mapping, where prediction begins; 0: not measured."""
     attempt: int = 0
+    guess: bool = False
+    """Whether this attempt may guess; it does if both ends say so."""
 
     @property
     def is_predictable(self) -> bool:
@@ -77,6 +83,10 @@ class Probe:
 
     number: int
     destination: Endpoint
+    socket: int = 0
+    """One of the tunnel's own; 0: the node's port."""
+    is_guess: bool = False
+    """One of many: not worth a line in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,8 @@ class PathFound:
     hears: Endpoint
     """Where the peer's answers come from: another port, where its NAT maps each way anew."""
     rtt_ns: int
+    socket: int = 0
+    """The own one that it leads through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,13 @@ class _Probing:
 
 
 @dataclass(frozen=True, slots=True)
+class _Guessing:
+    """Mappings are opened for the peer, or ports tried at random."""
+
+    guess: Guess
+
+
+@dataclass(frozen=True, slots=True)
 class _Settling:
     """A path is there; a better one may answer."""
 
@@ -130,13 +149,14 @@ class _Resting:
     until: Instant | None
 
 
-_State = _Waiting | _Measuring | _Probing | _Settling | _Found | _Resting
+_State = _Waiting | _Measuring | _Probing | _Guessing | _Settling | _Found | _Resting
 
 
 @dataclass(slots=True)
 class _Sent:
     destination: Endpoint
     at: Instant
+    socket: int
 
 
 @dataclass(slots=True)
@@ -144,8 +164,8 @@ class _Attempt:
     """What came out of the probes of one attempt."""
 
     sent: dict[int, _Sent] = field(default_factory=dict)
-    learned: list[Endpoint] = field(default_factory=list)
-    """Where the peer's probes came from."""
+    learned: list[Shot] = field(default_factory=list)
+    """Where the peer's probes came from, and what they came to."""
     found: list[PathFound] = field(default_factory=list)
 
 
@@ -155,9 +175,9 @@ class Optimisation:
     Where `wants_port` is true the NAT's newest port is measured, and `renew` called with it.
     """
 
-    def __init__(self, entropy: Entropy, *, leads: bool = True) -> None:
+    def __init__(self, entropy: Entropy, *, leads: bool = True, turns: Turns | None = None) -> None:
         """Waits for the offers of both ends. The one that leads chooses, the other only when it
-        hears nothing of a choice."""
+        hears nothing of a choice. Turns are those of the node's tunnels, to guess."""
         self._entropy = entropy
         self._settle_ns = SETTLE_NS if leads else 6 * SETTLE_NS
         self._own: Offer | None = None
@@ -169,6 +189,10 @@ class Optimisation:
         self._state: _State = _Waiting()
         self._attempt = _Attempt()
         self._failures = 0
+        self._occasion = Occasion(Turns() if turns is None else turns)
+        self._numbered = 0
+        """Sockets of the tunnel's own that were asked for so far."""
+        self._wanted: deque[range] = deque()
         self._window = (Instant(0), 0)
         self._offers: deque[Offer] = deque()
         self._probes: deque[Probe] = deque()
@@ -187,6 +211,18 @@ class Optimisation:
         return isinstance(self._state, _Measuring)
 
     @property
+    def sockets(self) -> Iterable[int]:
+        """Which of the tunnel's own sockets it needs."""
+        match self._state:
+            case _Guessing(guess):
+                return guess.sockets
+            case _Settling():
+                found, learned = self._attempt.found, self._attempt.learned
+                return (*(path.socket for path in found), *(shot.socket for shot in learned))
+            case _:
+                return ()
+
+    @property
     def verdict(self) -> Verdict | None:
         """What the oracle says of IPv4; None while it does not know both NATs."""
         own, peer = self._own, self._peer
@@ -196,13 +232,23 @@ class Optimisation:
 
     def begin(self, own: Offer, now: Instant) -> None:
         """Search from here: the tunnel is new, or the own network, or what is known of it."""
-        attempt = 0 if self._own is None else self._own.attempt
+        before, attempt = self._own, 0 if self._own is None else self._own.attempt
+        if before is None or (before.hosts, before.nat) != (own.hosts, own.nat):
+            self._occasion.renew()
         self._own, self._failures = replace(own, attempt=attempt, newest_port=0), 0
         self._begin_attempt(now)
 
     def meet(self, inside: tuple[Endpoint, ...]) -> None:
         """Where the DC says the peer is inside its network: probed if that is this one too."""
         self._inside = inside
+
+    def note_use(self, now: Instant) -> None:
+        """The tunnel carries data through RS: after a while that is worth a guess."""
+        verdict = self.verdict
+        if verdict is None or verdict.way is not Way.GUESSED:
+            return
+        if self._occasion.note_use(now) and isinstance(self._state, _Resting):
+            self._tell(0, now, guess=True)
 
     def renew(self, newest_port: int, now: Instant) -> None:
         """The own NAT's newest port was measured; 0: in vain."""
@@ -222,28 +268,34 @@ class Optimisation:
         self._earlier = 0 if before is None else before.newest_port
         if before is None or (before.endpoints, before.nat) != (peer.endpoints, peer.nat):
             self._failures = 0
+        if before is None or (before.hosts, before.nat) != (peer.hosts, peer.nat):
+            self._occasion.renew()
         if own is not None and peer.attempt > own.attempt:
             self._begin_attempt(now)
         elif own is not None and peer.attempt == own.attempt:
             self._start(now)
 
-    def handle_probe(self, source: Endpoint, now: Instant) -> None:
-        """The peer's probe came in from there; the caller answers it, this end probes back."""
+    def handle_probe(self, source: Endpoint, now: Instant, socket: int = 0) -> None:
+        """The peer's probe came in from there, to a socket of the tunnel's own or the node's port.
+
+        The caller answers it, this end probes back.
+        """
+        way, learned = Shot(source, socket), self._attempt.learned
         unknown = self._own is None or self._peer is None
-        if unknown or source in self._attempt.learned or len(self._attempt.learned) >= MOST_LEARNED:
+        if unknown or way in learned or len(learned) >= MOST_LEARNED:
             return
-        self._attempt.learned.append(source)
-        if isinstance(self._state, _Probing | _Settling):
-            self._send(source, now)
+        learned.append(way)
+        if isinstance(self._state, _Probing | _Guessing | _Settling):
+            self._send(way, now)
 
     def handle_answer(self, number: int, source: Endpoint, now: Instant) -> None:
         """A probe was answered, from source."""
         sent = self._attempt.sent.get(number)
         if sent is None:
             return
-        path = PathFound(sent.destination, source, now - sent.at)
+        path = PathFound(sent.destination, source, now - sent.at, sent.socket)
         self._attempt.found.append(path)
-        if isinstance(self._state, _Probing):
+        if isinstance(self._state, _Probing | _Guessing):
             self._state = _Settling(Instant(now + self._settle_ns))
 
     def stop(self) -> None:
@@ -265,6 +317,8 @@ class Optimisation:
                 self._state = _Probing(began, number + 1)
             case _Probing(began) if now >= began + ATTEMPT_NS:
                 self._rest(now)
+            case _Guessing(guess):
+                self._guess_on(guess, now)
             case _Settling(until) if now >= until:
                 best = min(self._attempt.found, key=_rank)
                 self._state = _Found(best)
@@ -280,6 +334,10 @@ class Optimisation:
         """What to tell the peer; a newer one takes the place of those before."""
         return self._offers.popleft() if self._offers else None
 
+    def poll_sockets(self) -> range | None:
+        """Next sockets of the tunnel's own to open, by their numbers."""
+        return self._wanted.popleft() if self._wanted else None
+
     def poll_probe(self) -> Probe | None:
         """Next probe to send."""
         return self._probes.popleft() if self._probes else None
@@ -294,6 +352,8 @@ class Optimisation:
             case _Probing(began, number):
                 after = ROUNDS[number] if number < len(ROUNDS) else ATTEMPT_NS
                 return Timeout(Instant(began + after), "probes")
+            case _Guessing(guess):
+                return Timeout(guess.next_at, "guesses")
             case _Settling(until):
                 return Timeout(until, "best path")
             case _Measuring(until):
@@ -313,13 +373,22 @@ class Optimisation:
         if predicts and self._own.is_predictable:
             self._state = _Measuring(Instant(now + MEASURING_NS))
         else:
-            self._tell(0, now)
+            self._tell(0, now, guess=self._joins_a_guess(now))
 
-    def _tell(self, newest_port: int, now: Instant) -> None:
+    def _joins_a_guess(self, now: Instant) -> bool:
+        own, peer, verdict = self._own, self._peer, self.verdict
+        if own is None or peer is None or not peer.guess or peer.attempt <= own.attempt:
+            return False
+        guessed = verdict is not None and verdict.way is Way.GUESSED
+        return guessed and self._occasion.consents(now)
+
+    def _tell(self, newest_port: int, now: Instant, *, guess: bool = False) -> None:
         assert self._own is not None
         heard = 0 if self._peer is None else self._peer.attempt
         attempt = heard if heard > self._own.attempt else self._own.attempt + 1
-        self._own = replace(self._own, attempt=attempt, newest_port=newest_port)
+        if guess:
+            self._occasion.take(now)
+        self._own = replace(self._own, attempt=attempt, newest_port=newest_port, guess=guess)
         self._offers.clear()
         self._offers.append(self._own)
         self._start(now)
@@ -335,10 +404,32 @@ class Optimisation:
             self._begin_attempt(now)
         elif verdict is not None and verdict.way is Way.PREDICTED and not _is_measured(peer):
             self._state = _Waiting()
+        elif own.guess and peer.guess:
+            self._state = _Guessing(self._guess(own, peer, now))
         elif self._targets():
             self._state = _Probing(now, 0)
         else:
             self._state = _Resting(None)
+
+    def _guess(self, own: Offer, peer: Offer, now: Instant) -> Guess:
+        """The end whose mapping is known seeks, the other opens mappings for it."""
+        target = next(each for each in peer.endpoints if each.version == 4)
+        if own.nat is not None and own.nat.mapping is Behaviour.ENDPOINT_INDEPENDENT:
+            return seeking(target.host, self._entropy, now)
+        guess = opening(target, self._numbered + 1, now)
+        self._numbered += len(guess.sockets)
+        self._wanted.append(guess.sockets)
+        return guess
+
+    def _guess_on(self, guess: Guess, now: Instant) -> None:
+        if now >= guess.ends:
+            self._state = _Resting(None)
+            return
+        for shot in guess.due(now):
+            self._send(shot, now, is_guess=True)
+        if guess.repeats(now):
+            for way in self._attempt.learned:
+                self._send(way, now)
 
     def _rest(self, now: Instant) -> None:
         rest = min(FIRST_REST_NS << min(self._failures, 8), LONGEST_REST_NS)
@@ -347,8 +438,9 @@ class Optimisation:
         self._state = _Resting(Instant(now + rest))
 
     def _probe_all(self, number: int, now: Instant) -> None:
-        for target in dict.fromkeys((*self._targets(number), *self._attempt.learned)):
-            self._send(target, now)
+        known = (Shot(target, 0) for target in self._targets(number))
+        for way in dict.fromkeys((*known, *self._attempt.learned)):
+            self._send(way, now)
 
     def _targets(self, number: int = 0) -> tuple[Endpoint, ...]:
         """What is probed in each round, always in this order: each may count a port on."""
@@ -375,7 +467,7 @@ class Optimisation:
         own, peer = self._own, self._peer
         return own is not None and peer is not None and bool(own.hosts & peer.hosts)
 
-    def _send(self, destination: Endpoint, now: Instant) -> None:
+    def _send(self, way: Shot, now: Instant, *, is_guess: bool = False) -> None:
         since, sent = self._window
         if now - since >= FIRST_REST_NS:
             since, sent = now, 0
@@ -383,9 +475,9 @@ class Optimisation:
         if sent >= MOST_PROBES:
             return
         number = self._entropy.getrandbits(62)
-        self._attempt.sent[number] = _Sent(destination, now)
+        self._attempt.sent[number] = _Sent(way.destination, now, way.socket)
         self.spent += 1
-        self._probes.append(Probe(number, destination))
+        self._probes.append(Probe(number, way.destination, way.socket, is_guess))
 
 
 def _is_measured(offer: Offer) -> bool:

@@ -35,6 +35,7 @@ from ntmobile.proto.node.events import (
     TunnelEstablished,
     WebCommand,
 )
+from ntmobile.proto.node.guessing import Turns
 from ntmobile.proto.node.handshake import Terms
 from ntmobile.proto.node.negotiation import (
     Agreed,
@@ -149,6 +150,7 @@ class Peers:
         self._by_index: dict[int, Tunnel] = {}
         self._leaves: dict[str, _Leave] = {}
         self._early: deque[_Early] = deque(maxlen=MAX_EARLY)
+        self._turns = Turns()
         self._webs: dict[Endpoint, WebPlace | None] | None = None
         """Where WebSockets lead to, the DC's without its place; None where UDP passes."""
         self._places: dict[Endpoint, WebPlace] = {}
@@ -515,7 +517,7 @@ class Peers:
             self._mtu,
             self._settings.idle_s * SECOND,
             now,
-            Surroundings(self._offer, self._is_virtual, self._measure),
+            Surroundings(self._offer, self._is_virtual, self._measure, self._turns),
         )
         self._tunnels[peer.fqdn] = tunnel
         self._by_index[tunnel.index] = tunnel

@@ -30,16 +30,17 @@ from ntmobile.proto.node.events import (
     OpenTunnel,
     Pong,
     Resend,
-    SendControl,
     SetPath,
     Traffic,
     TunnelClosed,
 )
+from ntmobile.proto.node.in_band import InBand
 from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict
 from ntmobile.proto.node.moving import Moving
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.notes import Note, PathDead, PathDoubted
 from ntmobile.proto.node.optimisation import ATTEMPT_NS, Optimisation
+from ntmobile.proto.node.own_sockets import OwnSockets
 from ntmobile.proto.node.path_mtu import PathMtu
 from ntmobile.proto.node.purpose import Purpose
 from ntmobile.proto.node.received import Received
@@ -49,12 +50,11 @@ from ntmobile.proto.node.relays import Relays
 from ntmobile.proto.node.standby import Standby
 from ntmobile.proto.node.whereabouts import NOWHERE, Surroundings, candidates, offer_of
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.datagram import decode_control, encode_control
+from ntmobile.wire.datagram import decode_control
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.tunnel import (
     Candidates,
     CloseReason,
-    Control,
     EchoReply,
     EchoRequest,
     PathChallenge,
@@ -122,13 +122,18 @@ class Tunnel:
         self._doubted_at: Instant | None = None
         self._check_at = Instant(now + STALL_NS)
         self._commands: deque[Command] = deque()
+        self._in_band = InBand(
+            index, self.fqdn, self._requests, journal, self._commands, lambda: self.path
+        )
+        self._send, self._ask = self._in_band.send, self._in_band.ask
         self._epochs = Epochs(index, ends.cipher.value, keyring, self._commands, leads=ends.leads)
         self._rekeying = Rekeying(ends, index, entropy, self._epochs)
         self._received = Received(index, observations)
         self._notes: deque[Note] = deque()
         self._surroundings = surroundings
         self._sizes = PathMtu(entropy)
-        self._search = Optimisation(entropy, leads=ends.leads)
+        self._search = Optimisation(entropy, leads=ends.leads, turns=surroundings.turns)
+        self._sockets = OwnSockets(index)
         self._told_mtu = 0
         self._chase = Chase(now)
         self._commands.append(
@@ -286,7 +291,7 @@ class Tunnel:
             self._liveness.wake(self._heard(), self.rtt_ns, now, slept=remapped)
             self._check(now)
 
-    def handle_moved(self, source: Endpoint, interface: int, now: Instant) -> None:
+    def handle_moved(self, source: Endpoint, interface: int, now: Instant, socket: int = 0) -> None:
         """An authentic capsule came from elsewhere than the path: its NAT may have changed."""
         path, relay = self.path, source in self.relays
         if path is not None and source in (path.remote, path.hears):
@@ -298,10 +303,16 @@ class Tunnel:
             return
         if self._chase.follows(now):
             self.moving.hear_elsewhere(path, now, relayed=relay)
-            self._rebind(source, interface, now)
+            self._rebind(source, interface, now, socket=socket)
 
     def handle_control(
-        self, epoch: int, source: Endpoint, interface: int, payload: bytes, now: Instant
+        self,
+        epoch: int,
+        source: Endpoint,
+        interface: int,
+        payload: bytes,
+        now: Instant,
+        socket: int = 0,
     ) -> None:
         """Take the opened plaintext of a control capsule."""
         try:
@@ -315,20 +326,20 @@ class Tunnel:
             self._journal.note(now, message, self.fqdn, sent=False)
         match message:
             case PathUpdate():
-                self._handle_update(message, source, interface, now)
+                self._handle_update(message, source, interface, now, socket)
             case PathChallenge(challenge):
-                self._send(PathResponse(challenge, source), now, source, interface)
+                self._send(PathResponse(challenge, source), now, source, interface, socket)
                 if source not in self.relays and self._surroundings.may_be_probed(source):
-                    self._search.handle_probe(source, now)
+                    self._search.handle_probe(source, now, socket)
             case PathResponse():
                 self._search.handle_answer(message.challenge, source, now)
                 self._handle_path_response(message, now)
             case Candidates():
-                self._send(PathResponse(message.number, source), now, source, interface)
+                self._send(PathResponse(message.number, source), now, source, interface, socket)
                 told = self._surroundings.offered(message.endpoints)
                 self._search.handle_offer(offer_of(message, told), now)
             case EchoRequest(sequence, padding):
-                self._send(EchoReply(sequence, padding), now, source, interface)
+                self._send(EchoReply(sequence, padding), now, source, interface, socket)
             case EchoReply(sequence):
                 if not self._sizes.handle_answer(sequence, now):
                     self._handle_echo(sequence, source, now)
@@ -407,7 +418,9 @@ class Tunnel:
 
     def _tell_path(self, path: Path) -> None:
         self._told_mtu = self._sizes.current
-        self._commands.append(SetPath(self.index, path.remote, path.interface, self._told_mtu))
+        self._commands.append(
+            SetPath(self.index, path.remote, path.interface, self._told_mtu, path.socket)
+        )
 
     def _fit(self, now: Instant) -> None:
         """Probe how large a packet the path carries, and keep to what it does."""
@@ -426,7 +439,7 @@ class Tunnel:
         self._ask(number, update, Purpose.UPDATE, now)
 
     def _handle_update(
-        self, update: PathUpdate, source: Endpoint, interface: int, now: Instant
+        self, update: PathUpdate, source: Endpoint, interface: int, now: Instant, socket: int
     ) -> None:
         # Copies of an update come while its answer is late: what it asks for is on its way.
         fresh = (
@@ -437,10 +450,9 @@ class Tunnel:
             self._heard_sequence = update.sequence
             self._sizes.renew(elsewhere=False)
             self.moving.hear_update(self.path, source, now)
-            if self.path is None or source != self.path.remote:
-                self._rebind(source, interface, now)
+            self._rebind(source, interface, now, socket=socket)
         answer = PathResponse(update.challenge, source, self._received.states(now))
-        self._send(answer, now, source, interface)
+        self._send(answer, now, source, interface, socket)
         if fresh:
             self._resent_at = now
             self._resend(update.received)
@@ -458,19 +470,32 @@ class Tunnel:
             self._ask(number, candidates(number, offer), Purpose.OFFER, now)
         if self._search.wants_port:
             self._surroundings.measure()
+        if (sockets := self._search.poll_sockets()) is not None:
+            self._commands.append(self._sockets.open(sockets))
         while (probe := self._search.poll_probe()) is not None:
-            self._send(PathChallenge(probe.number), now, probe.destination)
+            message = PathChallenge(probe.number)
+            if probe.is_guess:
+                self._in_band.post(message, probe.destination, 0, probe.socket)
+            else:
+                self._send(message, now, probe.destination, 0, probe.socket)
         found = self._search.poll_event()
-        if found is None or self.path is None or not self.path.relayed:
-            return
-        self._rebind(found.remote, 0, now, found.hears)
-        self._send_update(now)
+        if found is not None and self.path is not None and self.path.relayed:
+            self._rebind(found.remote, 0, now, found.hears, found.socket)
+            self._send_update(now)
+        paths = (self.path, self._before, self._parked, self._standby.path)
+        if (close := self._sockets.keep(paths, self._search.sockets)) is not None:
+            self._commands.append(close)
 
     def _rebind(
-        self, source: Endpoint, interface: int, now: Instant, hears: Endpoint | None = None
+        self,
+        source: Endpoint,
+        interface: int,
+        now: Instant,
+        hears: Endpoint | None = None,
+        socket: int = 0,
     ) -> None:
         """Send there from now; go back unless the new address answers."""
-        if self.path is not None and self.path.remote == source:
+        if self.path is not None and (self.path.remote, self.path.socket) == (source, socket):
             return
         if self._before is None:
             self._before = self.path
@@ -482,7 +507,7 @@ class Tunnel:
         elif self.path is not None and not self.path.relayed and source in self.relays:
             self._standby.keep(None, now)
             self._search.fail(now)
-        self._set_path(Path(source, source in self.relays, hears=hears))
+        self._set_path(Path(source, source in self.relays, hears=hears, socket=socket))
         number = self._number()
         self._ask(number, PathChallenge(number), Purpose.REBIND, now, destination=source)
 
@@ -577,6 +602,9 @@ class Tunnel:
         if activity != self._activity:
             self._activity, self._active_at = activity, now
         quiet_ns = now - self._active_at
+        if not quiet_ns and self.path is not None and self.path.relayed:
+            self._search.note_use(now)
+            self._go_direct(now)
         if seen.last_tx is not None and seen.last_tx - self._conversed_at >= SECOND:
             self._sizes.check(now)
         elif quiet_ns < SECOND:
@@ -659,34 +687,6 @@ class Tunnel:
         number = self._number()
         challenge = PathChallenge(number)
         self._ask(number, challenge, Purpose.STANDBY, now, destination=self.relay, tries=4)
-
-    def _ask(
-        self,
-        number: int,
-        message: Control,
-        purpose: Purpose,
-        now: Instant,
-        *,
-        destination: Endpoint | None = None,
-        tries: int = 8,
-        wait_ns: int = FIRST_RETRY_NS,
-    ) -> None:
-        self._requests.open(
-            number, message, purpose, now, destination=destination, tries=tries, wait_ns=wait_ns
-        )
-        self._send(message, now, destination)
-
-    def _send(
-        self,
-        message: Control,
-        now: Instant,
-        destination: Endpoint | None = None,
-        interface: int = 0,
-    ) -> None:
-        if not isinstance(message, EchoRequest | EchoReply | TunnelKeepAlive):
-            self._journal.note(now, message, self.fqdn, sent=True)
-        payload = encode_control(message)
-        self._commands.append(SendControl(self.index, payload, destination, interface))
 
     def _end(self, reason: CloseReason, now: Instant) -> None:
         if not self.closed:

@@ -8,10 +8,11 @@ Ours: docs/protocol.md section 7.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ntmobile.proto.node.events import NatWanted, NewestPortWanted
 from ntmobile.proto.node.finding import INDEPENDENT, Finding
+from ntmobile.proto.node.guessing import Turns
 from ntmobile.proto.node.optimisation import Offer
 from ntmobile.proto.oracle import NatKind
 from ntmobile.wire.endpoint import Endpoint, Host
@@ -33,6 +34,8 @@ class Surroundings:
     """Whether an address leads into a tunnel: a path through a tunnel would be a ring."""
     measure: Callable[[], None] = lambda: None
     """Have the NAT's newest port measured."""
+    turns: Turns = field(default_factory=Turns)
+    """Of the node's tunnels, to guess."""
 
     def offered(self, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
         """Return what may be told or probed: no more than 16, nothing that cannot be an uplink."""
@@ -167,13 +170,13 @@ def candidates(number: int, offer: Offer) -> Candidates:
     told = None
     if nat is not None:
         told = NatTold(nat.mapping, nat.filtering, nat.ports, nat.hairpin, offer.newest_port)
-    return Candidates(number, offer.endpoints, offer.attempt, told)
+    return Candidates(number, offer.endpoints, offer.attempt, told, offer.guess)
 
 
 def offer_of(message: Candidates, endpoints: tuple[Endpoint, ...]) -> Offer:
     """Return what a peer told; endpoints are those of it that may be probed."""
     told = message.nat
     if told is None:
-        return Offer(endpoints, None, 0, message.attempt)
+        return Offer(endpoints, None, 0, message.attempt, message.guess)
     nat = NatKind(told.mapping, told.filtering, told.ports, told.hairpin)
-    return Offer(endpoints, nat, told.newest_port, message.attempt)
+    return Offer(endpoints, nat, told.newest_port, message.attempt, message.guess)

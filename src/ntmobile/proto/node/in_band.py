@@ -1,0 +1,78 @@
+"""What one tunnel says to its peer inside capsules. Ours: docs/protocol.md sections 7 and 8."""
+
+from collections import deque
+from collections.abc import Callable
+
+from ntmobile.proto.journal import Journal
+from ntmobile.proto.node.control import FIRST_RETRY_NS, ControlRequests
+from ntmobile.proto.node.ends import Path
+from ntmobile.proto.node.events import Command, SendControl
+from ntmobile.proto.node.purpose import Purpose
+from ntmobile.time import Instant
+from ntmobile.wire.datagram import encode_control
+from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.tunnel import Control, EchoReply, EchoRequest, TunnelKeepAlive
+
+
+class InBand:
+    """Puts messages among the commands to the packet loops, and notes them in the journal."""
+
+    def __init__(
+        self,
+        index: int,
+        fqdn: str,
+        requests: ControlRequests[Purpose],
+        journal: Journal,
+        commands: deque[Command],
+        path: Callable[[], Path | None],
+    ) -> None:
+        """Of the tunnel of this index to that peer; path tells where it leads now."""
+        self._index = index
+        self._fqdn = fqdn
+        self._requests = requests
+        self._journal = journal
+        self._commands = commands
+        self._path = path
+
+    def ask(
+        self,
+        number: int,
+        message: Control,
+        purpose: Purpose,
+        now: Instant,
+        *,
+        destination: Endpoint | None = None,
+        tries: int = 8,
+        wait_ns: int = FIRST_RETRY_NS,
+    ) -> None:
+        """Send a message until the answer with this number comes."""
+        self._requests.open(
+            number, message, purpose, now, destination=destination, tries=tries, wait_ns=wait_ns
+        )
+        self.send(message, now, destination)
+
+    def send(
+        self,
+        message: Control,
+        now: Instant,
+        destination: Endpoint | None = None,
+        interface: int = 0,
+        socket: int | None = None,
+    ) -> None:
+        """Send along the path, or to an explicit address, through a socket of the tunnel's own.
+
+        Without one what goes to the path's far end goes as the path does.
+        """
+        if not isinstance(message, EchoRequest | EchoReply | TunnelKeepAlive):
+            self._journal.note(now, message, self._fqdn, sent=True)
+        path = self._path()
+        if socket is None:
+            socket = path.socket if path is not None and path.remote == destination else 0
+        self.post(message, destination, interface, socket)
+
+    def post(
+        self, message: Control, destination: Endpoint | None, interface: int, socket: int
+    ) -> None:
+        """The same without a line in the journal."""
+        payload = encode_control(message)
+        self._commands.append(SendControl(self._index, payload, destination, interface, socket))
