@@ -117,6 +117,8 @@ def _unreached(session: Session, reason: Reason | None) -> str | None:
 def _notices(session: Session) -> Iterator[str]:
     if session.node.view().udp_blocked:
         yield "UDP is blocked here: signalling and relay by WebSocket"
+    if (age_s := session.node.view().mapping_age_s) is not None:
+        yield f"the NAT here drops UDP mappings after {age_s} s, busy or not: mended at once"
     if (prefix := session.detours.prefix) is not None:
         yield f"this network has IPv6 only: IPv4 addresses are reached by NAT64 ({prefix.network})"
 
@@ -167,7 +169,9 @@ def _servers(session: Session) -> tuple[ServerView, ...]:
         healthy=healthy,
         detail=good if healthy else view.reason or "not registered",
     )
-    relays = tuple(_relay(session, each) for each in view.relays)
+    # Where UDP is blocked RS are reached by WebSocket, and how far they are is not known.
+    measured = () if view.udp_blocked else view.relays
+    relays = tuple(_relay(session, each) for each in measured)
     if view.reached.keepalive is not KeepAliveChoice.TCP:
         return (account, coordinator, *relays)
     notifier = ServerView(

@@ -27,6 +27,7 @@ from ntmobile.wire.direction import (
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.identity import MAX_FOLDED, certificate_digest
 from ntmobile.wire.registration import (
+    KeepAliveAnswer,
     NtmAck,
     Reason,
     Refusal,
@@ -386,6 +387,18 @@ def test_who_registers_is_named_the_relays_where_there_are_several() -> None:
     assert isinstance(answers[1], RegistrationResponse)
     assert answers[0].relays == ((RS,), (OTHER_RS,))
     assert answers[1].relays == ()
+
+
+def test_relays_that_are_added_are_named_in_the_next_answer_to_a_keep_alive() -> None:
+    rig = Rig()
+    mn, _ = pair(rig)
+    rig.dc.set_relays(TWO_RS.relays)
+
+    first, second = rig.ask(mn, UdpKeepAlive(True)), rig.ask(mn, UdpKeepAlive(True))
+
+    assert isinstance(first, KeepAliveAnswer)
+    assert isinstance(second, KeepAliveAnswer)
+    assert (first.relays, second.relays) == (((RS,), (OTHER_RS,)), ())
 
 
 def test_the_relay_nearest_to_both_ends_is_directed() -> None:

@@ -568,3 +568,25 @@ def test_relays_that_a_keep_alive_answer_names_are_measured_too() -> None:
     measure(rig)
 
     assert told(rig) == [FAR]
+
+
+def test_where_mappings_die_at_an_age_they_are_asked_after_as_that_comes() -> None:
+    """Of one that dies at 150 s; the third death is met by more questions than usual."""
+    rig = registered()
+    for _ in range(2):
+        rig.pass_time(150)
+        rig.seen[4] = Endpoint(HERE.host, rig.seen[4].port + 1)
+    rig.pass_time(30)
+    assert rig.registration.mapping_age_s is not None
+    rig.heard.clear()
+
+    rig.pass_time(119)
+    busy = len(rig.sent(UdpKeepAlive))
+    rig.registration.register((THERE,), rig.now, moved=True)
+    rig.serve()
+    rig.heard.clear()
+    rig.pass_time(150)
+
+    assert busy > 40
+    assert len(rig.sent(UdpKeepAlive)) <= 8, "another network: nothing is known of it"
+    assert rig.registration.mapping_age_s is None

@@ -140,6 +140,8 @@ class Coordinator:
     def set_relays(self, relays: tuple[Relay, ...]) -> None:
         """Use these RS from now."""
         self._common.settings = replace(self._common.settings, relays=relays)
+        for node in self._common.registry:
+            node.knows_relays = False
 
     def set_push(self, kinds: frozenset[str]) -> None:
         """Take device tokens of these kinds from now."""

@@ -19,6 +19,7 @@ from ntmobile.proto.conversation import Conversation
 from ntmobile.proto.io import Timeout
 from ntmobile.proto.node.distances import Distances
 from ntmobile.proto.node.events import RegistrationLost, RoundTripsWanted
+from ntmobile.proto.node.mapping_age import SEEK_NS, MappingAge
 from ntmobile.proto.node.round_trips import Measured
 from ntmobile.proto.node.settings import NodeSettings
 from ntmobile.proto.node.tags import DCTag, KeptAlive, Registering
@@ -97,6 +98,9 @@ class Registration:
         """To the domain's RS; the DC is told by a keep-alive."""
         self._told: tuple[int, RoundTrips] | None = None
         """Which of them the DC of which boot id was told."""
+        self._ages = {4: MappingAge(), 6: MappingAge()}
+        self._seek_at: Instant | None = None
+        """When to look whether the NAT has dropped the mapping, as it is expected to."""
         self._events: deque[RegistrationStood | RegistrationLost | Overtaken] = deque()
 
     @property
@@ -113,6 +117,12 @@ class Registration:
     def interval_s(self) -> int:
         """Seconds between UDP keep-alives now; 0 where none is sent."""
         return 0 if self._keepalive_at is None else self._spacing_s()
+
+    @property
+    def mapping_age_s(self) -> int | None:
+        """At which age the NAT drops mappings, in seconds; None where none is known to."""
+        age = self._ages[4].age
+        return None if age is None else round(age.most / SECOND)
 
     def heed(self, content: Callable[[], bytes | None]) -> None:
         """content gives the identifier of the Kntmns that the node is content with."""
@@ -133,6 +143,7 @@ class Registration:
             self._keep_alive(now)
         else:
             self._keepalive_at = self._next_keepalive(now)
+            self._plan_seeking(now)
 
     def begin(self, conversation: Conversation[DCTag]) -> None:
         """Use this conversation (a new Kntmdc) from now; `register` comes next."""
@@ -147,7 +158,7 @@ class Registration:
             farewell = self._request(())
             for coordinator in self._coordinators():
                 self._conversation.tell(farewell, coordinator, now)
-        self._keepalive_at = self._retry_at = self.silent_since = None
+        self._keepalive_at = self._retry_at = self._seek_at = self.silent_since = None
         self._stood.clear()
 
     def reset(self) -> None:
@@ -155,7 +166,7 @@ class Registration:
         if self._conversation is not None:
             self._cancel(self._conversation)
         self._conversation = None
-        self._keepalive_at = self._retry_at = self.silent_since = None
+        self._keepalive_at = self._retry_at = self._seek_at = self.silent_since = None
         self._stood.clear()
         self._events.clear()
 
@@ -176,6 +187,9 @@ class Registration:
         self._retry_at = None
         if moved:
             self.distances.move()
+            self._seek_at = None
+            for age in self._ages.values():
+                age.move()
         if self._conversation is None:
             return
         self._cancel(self._conversation)
@@ -207,6 +221,7 @@ class Registration:
             case KeptAlive(family), KeepAliveAnswer(mapped, boot, relays):
                 if relays:
                     self.distances.learn(relays, self._families())
+                self._see(family, mapped, now)
                 known = self._stood.get(family)
                 if known is None or known.mapped != mapped or known.boot != boot:
                     self.register(self._local, now)
@@ -236,6 +251,8 @@ class Registration:
             self.register(self._local, now)
         if self._keepalive_at is not None and now >= self._keepalive_at:
             self._keep_alive(now)
+        if self._seek_at is not None and now >= self._seek_at:
+            self._seek(now)
 
     def poll_event(
         self,
@@ -250,7 +267,8 @@ class Registration:
 
     def poll_timeout(self) -> Timeout | None:
         """When handle_timeout wants to be called."""
-        times = [at for at in (self._retry_at, self._keepalive_at) if at is not None]
+        due = self._retry_at, self._keepalive_at, self._seek_at
+        times = [at for at in due if at is not None]
         return Timeout(min(times), "UDP Keep Alive") if times else None
 
     def _cancel(self, conversation: Conversation[DCTag]) -> None:
@@ -294,31 +312,58 @@ class Registration:
         self._events.append(RegistrationStood(response, family, changed))
         if moved:
             self._told = None
+        self._see(family, response.mapped, now)
         self.distances.learn(response.relays, self._families())
         self._tell(now)
 
     def _lose(self, reason: Reason, now: Instant) -> None:
-        self._keepalive_at = None
+        self._keepalive_at = self._seek_at = None
         self._retry_at = Instant(now + RETRY_NS)
         self._events.append(RegistrationLost(reason))
 
     def _keep_alive(self, now: Instant) -> None:
         self._count += 1
         answered = self._count % ANSWERED_EVERY == 0
-        if self._conversation is not None:
-            for coordinator in self._coordinators():
-                if answered:
-                    self._conversation.ask(
-                        UdpKeepAlive(answer=True),
-                        (coordinator,),
-                        now,
-                        KeptAlive(coordinator.version),
-                        tries=KEEPALIVE_TRIES,
-                    )
-                else:
-                    self._conversation.tell(UdpKeepAlive(), coordinator, now)
+        for coordinator in self._coordinators():
+            if answered or self._ages[coordinator.version].is_learning:
+                self._ask_alive(coordinator, now)
+            elif self._conversation is not None:
+                self._conversation.tell(UdpKeepAlive(), coordinator, now)
         self.distances.refresh(self._families(), now)
         self._keepalive_at = self._next_keepalive(now)
+
+    def _ask_alive(self, coordinator: Endpoint, now: Instant, told: RoundTrips = ()) -> None:
+        if self._conversation is not None:
+            self._conversation.ask(
+                UdpKeepAlive(answer=True, round_trips=told),
+                (coordinator,),
+                now,
+                KeptAlive(coordinator.version),
+                tries=KEEPALIVE_TRIES,
+            )
+
+    def _see(self, family: int, mapped: Endpoint, now: Instant) -> None:
+        """The DC sees the node there: how old do mappings become here?"""
+        self._ages[family].see(mapped, now)
+        self._plan_seeking(now)
+
+    def _seek(self, now: Instant) -> None:
+        """The mapping is expected to be gone: notice it before the tunnels do."""
+        due = [each.version for each in self._coordinators() if self._is_dying(each.version, now)]
+        for coordinator in self._coordinators():
+            if coordinator.version in due:
+                self._ask_alive(coordinator, now)
+        self._plan_seeking(now)
+
+    def _is_dying(self, family: int, now: Instant) -> bool:
+        at = self._ages[family].next_at(now)
+        return at is not None and at <= now + SEEK_NS
+
+    def _plan_seeking(self, now: Instant) -> None:
+        """Not where the mapping may die: NS or a wake-up reaches the node."""
+        times = [age.next_at(now) for age in self._ages.values()]
+        kept = self._keepalive_at is not None
+        self._seek_at = min((at for at in times if at is not None and kept), default=None)
 
     def _tell(self, now: Instant) -> None:
         """Tell the DC how far its RS are, if that is news to it."""
@@ -328,13 +373,7 @@ class Registration:
         news = (next(iter(self._stood.values())).boot, told)
         if news != self._told:
             self._told = news
-            self._conversation.ask(
-                UdpKeepAlive(answer=True, round_trips=told),
-                places[:1],
-                now,
-                KeptAlive(places[0].version),
-                tries=KEEPALIVE_TRIES,
-            )
+            self._ask_alive(places[0], now, told)
 
     def _families(self) -> frozenset[int]:
         return frozenset(endpoint.version for endpoint in self._local)

@@ -102,3 +102,5 @@ class NodeView:
     """The DC is silent over UDP, and no WebSocket stands either."""
     relays: tuple[Distance, ...] = ()
     """How far the domain's RS are, where it has several."""
+    mapping_age_s: int | None = None
+    """The NAT here drops UDP mappings at this age, however busy they are."""

@@ -39,4 +39,5 @@ def node_view(
         fallback.is_web,
         fallback.is_refused,
         tuple(registration.distances),
+        registration.mapping_age_s,
     )
