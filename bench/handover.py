@@ -5,6 +5,10 @@ exchanges datagrams with a peer that is reached directly or through a relay. The
 time between two bytes delivered to the application, counted from the moment the new address is
 usable (rows with two uplinks and rebooting NATs: from the beginning).
 
+A row's whole name selects that row alone. Several such commands may run at once, each with a lab
+of its own: then the processors, which they share, make the gaps longer than they are. Long holes
+use none, and are best measured so.
+
 As root: `build/venv/bin/python bench/handover.py [--runs N] [--rows PART,...] [--delay MS,...]
 [--systems NAME,...] [--carries down,up,udp] [--peers relayed,punched,direct] [--json FILE]
 [--add FILE ...] [--write]`. `--write` makes docs/handover.md of this run and of those added.
@@ -31,6 +35,7 @@ from moves.table import page, table
 PAGE = Path(__file__).resolve().parent.parent / "docs/handover.md"
 LONG_S = 60.0
 """Rows with longer holes are run once, and only where they are asked for."""
+NAMES = {row.name for row in ROWS}
 
 
 def main() -> int:
@@ -58,7 +63,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--rows", default="", help="parts of names; all but the 5 minutes if none")
+    parser.add_argument("--rows", default="", help="names or parts of them; all but 5 min if none")
     parser.add_argument("--delay", default="0,50", help="round trips between the ends, in ms")
     parser.add_argument("--systems", default="", help="ntmobile, wireguard-go, nebula")
     parser.add_argument("--carries", default="down,up,udp")
@@ -83,7 +88,7 @@ def stages(
 def rows(options: argparse.Namespace) -> Iterator[Row]:
     parts = [part for part in options.rows.split(",") if part]
     for row in ROWS:
-        asked = any(part == row.name or (part in row.name and len(part) > 3) for part in parts)
+        asked = any(part == row.name or (part in row.name and part not in NAMES) for part in parts)
         if asked or (not parts and row.hole_s <= LONG_S):
             yield row
 

@@ -73,7 +73,7 @@ def measure(system: str, stage: Stage, row: Row, kind: str, carries: str, rate: 
         if row.plug:
             since = time.perf_counter()
         if row.clipped:
-            since = max([since, *(watch.since[-1] for watch in watches if watch.since)])
+            since = max([since, *(watch.await_usable() for watch in watches)])
         broken = _await_recovery(taker, max(since, time.perf_counter() - row.settle_s), row)
         flow.end()
         told = [report for each in (flow, peer.program) if (report := each.report(20)) is not None]

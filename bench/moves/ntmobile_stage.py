@@ -49,10 +49,6 @@ def ntmobile(delay_ms: float) -> Iterator[Stage]:
         stage.agent_pid = laptop.pid
         stage.coordinators = (org.processes["dc"], net.processes["dc"])
         yield stage
-        import shutil
-
-        for node in nodes:
-            shutil.copy(node.state / "agent.log", f"/tmp/log-{node.name}")
 
 
 def resent(agents: tuple[Path, ...]) -> int:

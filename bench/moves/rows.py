@@ -11,6 +11,7 @@ from ntmobile.lab import Host, Impairment, Nat
 
 Act = Callable[[Stage], None]
 NAP_S = 5.0
+REPEATED_MS = "100"
 LOSS = 0.2
 LOSSY_S = 2.0
 SECOND = "wlan0"
@@ -88,9 +89,15 @@ def out_of_blocked(stage: Stage) -> None:
 
 
 def hole(seconds: float) -> Act:
-    """Nothing passes for so long; then the same network is back."""
+    """Nothing passes for so long; then the same network is back.
+
+    A wire whose plug is put back swallows what comes before its other end is up too; the system
+    would repeat a query for a neighbour among it after a second only, whoever carries the bytes.
+    """
 
     def act(stage: Stage) -> None:
+        name = f"ipv4/neigh/{stage.mover.uplink.interface}/retrans_time_ms"
+        stage.mover.configure({name: REPEATED_MS})
         stage.mover.set_carrier(False)
         time.sleep(seconds)
         stage.mover.set_carrier(True)

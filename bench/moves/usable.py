@@ -1,9 +1,11 @@
 """When a machine of the lab had a usable address: from the kernel's own notifications."""
 
+import os
 import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 
 from ntmobile.agent.netlink import DONE, DUMP, HEADER, REQUEST, attributes, messages
 from ntmobile.lab.host import Host
@@ -17,6 +19,8 @@ ROUTE = struct.Struct("=BBBBBBBBI")
 MAIN = 254
 OUTGOING, VIA = 4, 9
 """RTA_OIF, RTA_MULTIPATH."""
+PATIENCE_S = 10.0
+FIRST_OF_ALL = -20
 
 
 class Usable:
@@ -58,7 +62,22 @@ class Usable:
     def _has_way(self) -> bool:
         return any(index in self._running for _, index in self._routes)
 
+    def await_usable(self) -> float:
+        """Return when the machine came to have a way last, once it is known that it did.
+
+        The kernel tells it at once, but this process may be kept from its processor.
+        """
+        deadline = time.perf_counter() + PATIENCE_S
+        while not self.since and time.perf_counter() < deadline:
+            time.sleep(0.001)
+        if not self.since:
+            raise RuntimeError("the machine has no way out after its move")
+        return self.since[-1]
+
     def _watch(self) -> None:
+        # What is late here would make a gap look shorter than it was.
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), FIRST_OF_ALL)
         while not self._stopped.is_set():
             try:
                 data = self._kernel.recv(1 << 16)
