@@ -32,6 +32,7 @@ from ntmobile.agent.tun import Tun
 from ntmobile.agent.views import DnsView
 from ntmobile.errors import Remedy
 from ntmobile.proto.node.events import NameResolved, Registered
+from ntmobile.runtime.priority import decide_first, wait_turn
 from ntmobile.runtime.protection import Protect, marking
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Host
@@ -116,6 +117,8 @@ class SystemModel:
             # Last: what comes out of the device finds the addresses, and its answers the routes.
             session.engine.attach_tun(self._tun.fd, offload=self._tun.offload)
             self._stack.callback(session.engine.detach_tun)
+            decide_first()
+            self._stack.callback(wait_turn)
         if self._stub is None and self._claimed:
             await self._hook_names(session)
         if self._beyond is None:
