@@ -511,17 +511,19 @@ class Engine:
         interface: int = 0,
         *,
         mtu: int,
+        hold: bool = False,
         socket: int = 0,
     ) -> None:
         """Sends capsules there from now on, and what waits.
 
+        With hold data are only sealed, and sent by resend or the next set_path.
         mtu is the largest inner packet in bytes; the UDP payload of its capsule
         is at most 40 bytes longer. Larger ones are answered with ICMP. socket is
         one of the tunnel's own, which reach IPv4 only; 0 is the engine's port.
         """
 
     def clear_path(self, index: int) -> None:
-        """Makes packets wait until there is a path again."""
+        """Only seals packets, and keeps as many as resend can send, until there is a path again."""
 
     def send_control(
         self,

@@ -33,6 +33,7 @@ S = TypeVar("S", Datagram, Control, Moved, RekeyDue, SendFailed, Wanted, Woken)
 
 LOOPBACK = bytes([127, 0, 0, 1])
 DEADLINE_S = 60.0
+LOOKS = 20_000_000
 UDP, MTU = 17, 1300
 INDEX = {"alice": 7, "bob": 9}
 KEYS = {"alice": bytes([1]) * 32, "bob": bytes([2]) * 32}
@@ -174,14 +175,90 @@ def test_a_capsule_that_comes_before_its_keys_is_opened_when_they_come(pair: "Pa
     assert pair.bob.counters()["unknown_epoch"] == 1
 
 
-def test_a_packet_waits_while_the_tunnel_has_no_path(pair: "Pair") -> None:
+def test_packets_wait_in_order_while_the_tunnel_has_no_path(pair: "Pair") -> None:
     pair.alice.clear_path(INDEX["alice"])
-    pair.alice_device.send(udp(ALICE_6, BOB_6, b"waits"))
-    assert one(pair.alice, Wanted).destination == packed(BOB_6)
+    pair.keep(100)
 
     pair.alice.set_path(INDEX["alice"], LOOPBACK, pair.bob.port, mtu=MTU)
 
+    arrived = [InnerDatagram.read(receive(pair.bob_device)) for _ in range(100)]
+    assert [packet.payload for packet in arrived] == [bytes([n]) for n in range(100)]
+
+
+def test_a_packet_waits_for_the_first_path_of_a_tunnel(pair: "Pair") -> None:
+    pair.alice.close_tunnel(INDEX["alice"])
+    pair.open("alice")
+    pair.alice_device.send(udp(ALICE_6, BOB_6, b"waits"))
+    assert one(pair.alice, Wanted).destination == packed(BOB_6)
+
+    pair.bring_up("alice")
+
     assert InnerDatagram.read(receive(pair.bob_device)).payload == b"waits"
+
+
+def test_without_a_path_control_messages_leave_only_for_an_address_that_is_told(
+    pair: "Pair",
+) -> None:
+    pair.alice.clear_path(INDEX["alice"])
+
+    assert pair.alice.send_control(INDEX["alice"], b"nowhere") is False
+    assert pair.alice.send_control(INDEX["alice"], b"there", host=LOOPBACK, port=pair.bob.port)
+
+    assert one(pair.bob, Control).payload == b"there"
+
+
+def test_on_a_path_that_holds_control_messages_pass_and_data_do_not(pair: "Pair") -> None:
+    pair.alice.set_path(INDEX["alice"], LOOPBACK, pair.bob.port, mtu=MTU, hold=True)
+    pair.keep(3)
+    pair.alice.send_control(INDEX["alice"], b"path update")
+    assert one(pair.bob, Control).payload == b"path update"
+    before = pair.bob.statistics(INDEX["bob"]).rx_packets
+
+    pair.alice.set_path(INDEX["alice"], LOOPBACK, pair.bob.port, mtu=MTU)
+
+    arrived = [InnerDatagram.read(receive(pair.bob_device)) for _ in range(3)]
+    assert before == 1
+    assert [packet.payload for packet in arrived] == [bytes([n]) for n in range(3)]
+
+
+def test_what_the_peer_lacks_goes_before_what_was_held_and_each_goes_once(pair: "Pair") -> None:
+    with hole() as lost:
+        pair.diverted_to(lost, 2)
+    pair.alice.set_path(INDEX["alice"], LOOPBACK, pair.bob.port, mtu=MTU, hold=True)
+    pair.keep(3)
+
+    again = pair.alice.resend(INDEX["alice"], (0, 0, b"\xfe"))
+    pair.alice_device.send(udp(ALICE, BOB, b"after"))
+
+    arrived = [InnerDatagram.read(receive(pair.bob_device)).payload for _ in range(6)]
+    assert again == 5
+    assert arrived == [bytes([n]) for n in (0, 1, 0, 1, 2)] + [b"after"]
+
+
+def test_what_was_held_under_keys_that_the_peer_tells_nothing_of_goes_too(pair: "Pair") -> None:
+    pair.alice.set_path(INDEX["alice"], LOOPBACK, pair.bob.port, mtu=MTU, hold=True)
+    pair.keep(2)
+    for who, peer in (("alice", "bob"), ("bob", "alice")):
+        engine = getattr(pair, who)
+        keys = KEYS[who][::-1], KEYS[peer][::-1]
+        engine.install_keys(INDEX[who], 1, "aes-256-gcm", *keys, INDEX[peer])
+    pair.alice.activate_keys(INDEX["alice"], 1)
+
+    pair.alice.resend(INDEX["alice"], (1, 0, b"\xff"))
+
+    arrived = [InnerDatagram.read(receive(pair.bob_device)).payload for _ in range(2)]
+    assert arrived == [bytes([0]), bytes([1])]
+
+
+def test_what_the_system_refused_goes_by_the_next_path(pair: "Pair") -> None:
+    pair.alice.set_path(INDEX["alice"], LOOPBACK, 0, mtu=MTU)
+    pair.keep(3)
+    assert drained_until(pair.alice, SendFailed).index == INDEX["alice"]
+
+    pair.alice.set_path(INDEX["alice"], LOOPBACK, pair.bob.port, mtu=MTU)
+
+    arrived = [InnerDatagram.read(receive(pair.bob_device)).payload for _ in range(3)]
+    assert arrived == [bytes([n]) for n in range(3)]
 
 
 def test_a_refused_destination_is_prohibited_at_once(pair: "Pair") -> None:
@@ -497,6 +574,17 @@ class Pair:
         engine.install_keys(INDEX[who], 0, "aes-256-gcm", KEYS[who], KEYS[peer], INDEX[peer])
         engine.activate_keys(INDEX[who], 0)
         engine.set_path(INDEX[who], LOOPBACK, to, mtu=MTU)
+
+    def keep(self, count: int) -> None:
+        """Packets of alice's, sealed and not sent."""
+        before = self.alice.statistics(INDEX["alice"]).tx_packets
+        for number in range(count):
+            self.alice_device.send(udp(ALICE, BOB, bytes([number])))
+        for _ in range(LOOKS):
+            if self.alice.statistics(INDEX["alice"]).tx_packets >= before + count:
+                return
+            os.sched_yield()
+        raise AssertionError("the packets were not sealed")
 
     def diverted_to(self, elsewhere: socket.socket, count: int) -> list[bytes]:
         """Capsules of alice's that do not reach bob."""

@@ -178,7 +178,7 @@ impl Engine {
         clippy::too_many_arguments,
         reason = "Python passes the last two by their names"
     )]
-    #[pyo3(signature = (index, host, port, interface=0, *, mtu, socket=0))]
+    #[pyo3(signature = (index, host, port, interface=0, *, mtu, hold=false, socket=0))]
     fn set_path(
         &self,
         py: Python<'_>,
@@ -187,11 +187,12 @@ impl Engine {
         port: u16,
         interface: u32,
         mtu: u16,
+        hold: bool,
         socket: u32,
     ) -> PyResult<()> {
         let destination = address::from_python(host, port)?;
         py.detach(|| {
-            self.with(|engine| engine.set_path(index, destination, interface, mtu, socket))
+            self.with(|engine| engine.set_path(index, destination, interface, mtu, socket, hold))
         })
     }
 

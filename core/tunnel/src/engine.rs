@@ -21,7 +21,7 @@ use crate::sending::Sender;
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::tun::Tun;
-use crate::tunnel::{Path, Statistics, Tunnel};
+use crate::tunnel::{Gate, Path, Statistics, Tunnel};
 use crate::view::destinations;
 use crate::{incoming, outgoing};
 
@@ -240,7 +240,8 @@ impl Engine {
 
     /// Sends capsules to `destination` through `interface` (0: the system's
     /// choice) from now on, inner packets of at most `mtu` bytes, and what waits;
-    /// from `socket` of the tunnel's own (0: the engine's port).
+    /// from `socket` of the tunnel's own (0: the engine's port); with `hold` data
+    /// only after [`Engine::resend`] or another path.
     pub fn set_path(
         &self,
         index: u32,
@@ -248,21 +249,24 @@ impl Engine {
         interface: u32,
         mtu: u16,
         socket: u32,
+        hold: bool,
     ) -> Result<(), EngineError> {
         let tunnel = self.tunnel(index)?;
-        tunnel.set_path(Some(Path {
+        let path = Path {
             destination,
             interface,
             mtu,
             socket,
-        }));
+        };
+        tunnel.set_path(Some(path), if hold { Gate::Held } else { Gate::Open });
+        Sender::for_command(&self.shared, &tunnel).let_go();
         self.release(&tunnel);
         Ok(())
     }
 
-    /// Makes packets wait until there is a path again.
+    /// Keeps packets, as far as the log has room, until there is a path again.
     pub fn clear_path(&self, index: u32) -> Result<(), EngineError> {
-        self.tunnel(index)?.set_path(None);
+        self.tunnel(index)?.set_path(None, Gate::Nowhere);
         Ok(())
     }
 
@@ -290,8 +294,8 @@ impl Engine {
         Ok(self.tunnel(index)?.receiving().opener.receive_state())
     }
 
-    /// Sends again along the path what the peer that reported `told` misses;
-    /// how many capsules.
+    /// Sends again along the path what the peer that reported `told` misses,
+    /// and what was held; how many capsules.
     pub fn resend(&self, index: u32, told: &[&ReceiveState]) -> Result<usize, EngineError> {
         let tunnel = self.tunnel(index)?;
         Ok(Sender::for_command(&self.shared, &tunnel).resend(told))

@@ -16,7 +16,7 @@ use crate::own::through;
 use crate::packets::Left;
 use crate::shared::Shared;
 use crate::signal::Signal;
-use crate::tunnel::{Path, Sending, Tunnel};
+use crate::tunnel::{Gate, Path, Sending, Tunnel};
 
 /// ECN bits of what is not a fresh inner packet.
 const NOT_CAPABLE: u8 = 0;
@@ -90,28 +90,29 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Sends what was sealed.
+    /// Sends what was sealed, unless it is to stay in the log.
     pub(crate) fn flush(&mut self) {
-        let Sending {
-            log,
-            path,
-            own,
-            ecn,
-            ..
-        } = &mut *self.sending;
-        let (Some(run), Some(path)) = (log.open_run(), path) else {
+        let sending = &mut *self.sending;
+        let (Some(run), Some(path)) = (sending.log.open_run(), &sending.path) else {
             return;
         };
-        let socket = through(&self.shared.pair, own, path);
-        let result = send_run(socket, path, run, *ecn);
-        log.close_run();
-        self.note(result);
+        let leaves = sending.gate == Gate::Open;
+        let socket = through(&self.shared.pair, &sending.own, path);
+        let result = leaves.then(|| send_run(socket, path, run, sending.ecn));
+        sending.log.close_run();
+        sending.held = match result {
+            Some(Ok(())) => None,
+            Some(Err(_)) | None => sending.held.or(sending.run),
+        };
+        if let Some(result) = result {
+            self.note(result);
+        }
     }
 
     /// Seals `payload` as a control message and sends it to `path`, or to the
     /// tunnel's own; false when there is no key or nowhere to send.
     pub(crate) fn control(&mut self, payload: &[u8], path: Option<Path>) -> bool {
-        let Some(path) = path.or(self.sending.path) else {
+        let Some(path) = path.or(self.sending.way()) else {
             return false;
         };
         let mut capsule = vec![0; payload.len() + OVERHEAD];
@@ -133,13 +134,30 @@ impl<'a> Sender<'a> {
         true
     }
 
-    /// Sends again what the peer that reported `told` misses; how many capsules.
+    /// Sends what was held, if data may leave.
+    pub(crate) fn let_go(&mut self) {
+        if self.sending.gate == Gate::Open && self.sending.held.is_some() {
+            self.resend(&[]);
+        }
+    }
+
+    /// Sends again what the peer that reported `told` misses, and what was
+    /// held; how many capsules.
     pub(crate) fn resend(&mut self, told: &[&ReceiveState]) -> usize {
-        let Some(path) = self.sending.path else {
+        let Some(path) = self.sending.way() else {
             return 0;
         };
+        let before_held = self.sending.before_held();
+        let untold = |held: &&ReceiveState| told.iter().all(|state| state.epoch != held.epoch);
+        let told: Vec<_> = told
+            .iter()
+            .copied()
+            .chain(before_held.as_ref().filter(untold))
+            .collect();
+        self.sending.gate = Gate::Open;
+        self.sending.held = None;
         let socket = through(&self.shared.pair, &self.sending.own, &path);
-        let missing = self.sending.log.missing(told);
+        let missing = self.sending.log.missing(&told);
         let count = missing
             .iter()
             .map(|run| run.bytes.len().div_ceil(run.stride))
@@ -225,7 +243,8 @@ impl<'a> Sender<'a> {
     ) -> Outcome {
         let capsule = length + OVERHEAD;
         let next = self.sending.sealer.sealed();
-        if !self.sending.log.joins(capsule, next) {
+        let begins = !self.sending.log.joins(capsule, next);
+        if begins {
             self.flush();
         }
         let Sending { sealer, log, .. } = &mut *self.sending;
@@ -235,6 +254,9 @@ impl<'a> Sender<'a> {
             return Outcome::NotUp;
         };
         log.commit(capsule, counter, active, flow);
+        if begins {
+            self.sending.run = Some((active.0, counter));
+        }
         self.sending.traffic.count(length, self.now_ns);
         self.wake();
         self.remind(counter);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ntmobile_capsule::{Addresses, Budget, Log, Opener, Sealer};
+use ntmobile_capsule::{Addresses, Budget, Epoch, Log, Opener, ReceiveState, Sealer};
 
 use crate::early::Early;
 use crate::own::Own;
@@ -26,9 +26,16 @@ pub(crate) struct Tunnel {
 pub(crate) struct Sending {
     pub sealer: Sealer,
     pub log: Log,
+    /// The last path, also where it is none any more.
     pub path: Option<Path>,
     /// Sockets of its own, by their numbers.
     pub own: Vec<Arc<Own>>,
+    /// What becomes of data.
+    pub gate: Gate,
+    /// The first capsule of the open run.
+    pub run: Option<(Epoch, u64)>,
+    /// From which capsule on data only lie in the log, held or refused by the system.
+    pub held: Option<(Epoch, u64)>,
     /// ECN bits of the open run.
     pub ecn: u8,
     /// Serial number of the last super-packet.
@@ -50,6 +57,19 @@ pub(crate) struct Receiving {
     /// Where a move was told last, and when.
     pub told_move: Option<(SocketAddr, u64)>,
     pub traffic: Traffic,
+}
+
+/// What becomes of data that was sealed into the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// They leave.
+    #[default]
+    Open,
+    /// They stay there until the peer has told what it misses: what overtook
+    /// the lost would be taken for a loss by TCP.
+    Held,
+    /// They stay there, for there is no path.
+    Nowhere,
 }
 
 /// Where capsules go.
@@ -99,6 +119,9 @@ impl Tunnel {
                 log: Log::new(budget),
                 path: None,
                 own: Vec::new(),
+                gate: Gate::Nowhere,
+                run: None,
+                held: None,
                 ecn: 0,
                 serial: 0,
                 told_failure: false,
@@ -141,10 +164,11 @@ impl Tunnel {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where capsules go from now on; none makes packets wait.
-    pub(crate) fn set_path(&self, path: Option<Path>) {
+    /// Where capsules go from now on; none makes data stay in the log.
+    pub(crate) fn set_path(&self, path: Option<Path>, gate: Gate) {
         let mut sending = self.command();
-        sending.path = path;
+        sending.path = path.or(sending.path);
+        sending.gate = gate;
         sending.told_failure = false;
         drop(sending);
         let mut receiving = self.receiving();
@@ -168,9 +192,29 @@ impl Tunnel {
 }
 
 impl Sending {
-    /// Packets can leave.
+    /// Packets can be sealed, even if they have to stay in the log.
     pub(crate) fn is_up(&self) -> bool {
         self.path.is_some() && self.sealer.is_ready()
+    }
+
+    /// Where capsules go now.
+    pub(crate) fn way(&self) -> Option<Path> {
+        self.path.filter(|_| self.gate != Gate::Nowhere)
+    }
+
+    /// What a peer would tell that lacks only what was held.
+    pub(crate) fn before_held(&self) -> Option<ReceiveState> {
+        let (epoch, counter) = self.held?;
+        // Nothing comes before counter 0: then that one is told as lacking.
+        let (highest, bitmap) = match counter.checked_sub(1) {
+            Some(highest) => (highest, Vec::new()),
+            None => (0, vec![0xfe]),
+        };
+        Some(ReceiveState {
+            epoch,
+            highest,
+            bitmap,
+        })
     }
 }
 

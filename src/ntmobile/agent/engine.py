@@ -244,6 +244,7 @@ class PacketLoops:
             to.port,
             path.interface,
             mtu=path.mtu,
+            hold=path.hold,
             socket=path.socket,
         )
 

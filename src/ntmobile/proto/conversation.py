@@ -36,6 +36,7 @@ LONGEST_RETRY_NS = SECOND
 """A server that is back after a restart is asked within a second."""
 TRIES = 12
 ANSWERS_KEPT = 32
+CHALLENGES_KEPT = 8
 TOKEN_SIZE = 16
 TOKEN_LIFETIME_NS = 30 * SECOND
 SALTS_KEPT = 4
@@ -132,6 +133,7 @@ class Conversation(Generic[Tag]):
 
     __slots__ = (
         "_answers",
+        "_challenged",
         "_challenger",
         "_entropy",
         "_forwards",
@@ -183,6 +185,7 @@ class Conversation(Generic[Tag]):
         self._answers: OrderedDict[int, Signal | None] = OrderedDict()
         self._transmits: deque[Transmit] = deque()
         self._unanswered: deque[Unanswered[Tag]] = deque()
+        self._challenged: deque[tuple[Tag, Endpoint]] = deque(maxlen=CHALLENGES_KEPT)
         self.rejected: Counter[Rejection] = Counter()
 
     def ask(
@@ -299,6 +302,10 @@ class Conversation(Generic[Tag]):
         """Next request that was given up."""
         return self._unanswered.popleft() if self._unanswered else None
 
+    def poll_challenged(self) -> tuple[Tag, Endpoint] | None:
+        """Next request that got there, and had to be sent again with a token; and where."""
+        return self._challenged.popleft() if self._challenged else None
+
     def poll_timeout(self) -> Timeout | None:
         """When the next request is to be sent again."""
         if not self._open:
@@ -349,6 +356,7 @@ class Conversation(Generic[Tag]):
                 self._open[envelope.transaction] = again
             else:
                 self._send_try(envelope.transaction, again, now)
+                self._challenged.append((opened.tag, source))
             return None
         del self._open[envelope.transaction]
         elapsed = now - opened.began

@@ -6,7 +6,7 @@ loops it does each thing at the instant it is asked. Source: paper, Capsule.
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, Protocol, assert_never, cast
@@ -38,6 +38,8 @@ from ntmobile.wire.tunnel import ReceiveState
 _CipherName = Literal["aes-256-gcm", "chacha20-poly1305"]
 WAITING_PACKETS = 64
 WAITING_NS = 30 * SECOND
+HELD_CAPSULES = 3000
+"""What fits the log of the real loops."""
 WANTED_AGAIN_NS = SECOND
 CAPSULE_INDEX = slice(4, 8)
 CAPSULE_COUNTER = slice(8, 16)
@@ -102,6 +104,10 @@ class _Tunnel:
     peer: dict[int, IPv4Address | IPv6Address]
     capsules: Capsules
     path: SetPath | None = None
+    is_away: bool = False
+    """The path is the last one; there is none now."""
+    held: list[bytes] = field(default_factory=list)
+    """Capsules that are sealed, and wait for a path that carries."""
     active: bool = False
     tx_bytes: int = 0
     rx_bytes: int = 0
@@ -238,10 +244,11 @@ class Plane:
             case RetireKeys(_, epoch):
                 tunnel.capsules.retire(epoch)
             case SetPath():
-                tunnel.path = command
+                tunnel.path, tunnel.is_away = command, False
+                self._let_go(tunnel)
                 self._flush(tunnel)
             case ClearPath():
-                tunnel.path = None
+                tunnel.is_away = True
             case SendControl():
                 self._send_control(tunnel, command)
             case OpenSockets():
@@ -286,14 +293,25 @@ class Plane:
         capsule = tunnel.capsules.seal(command.payload, control=True)
         if (there := command.destination) is not None:
             self._send_by(tunnel, command.socket, there, capsule, command.interface)
-        elif tunnel.path is not None:
+        elif tunnel.path is not None and not tunnel.is_away:
             self._send_along(tunnel, tunnel.path, capsule)
 
     def _resend(self, tunnel: _Tunnel, told: tuple[ReceiveState, ...]) -> None:
-        if tunnel.path is None:
+        if tunnel.path is None or tunnel.is_away:
             return
-        for capsule in tunnel.capsules.missing(*map(astuple, told)):
+        missing = tunnel.capsules.missing(*map(astuple, told))
+        tunnel.path = replace(tunnel.path, hold=False)
+        for capsule in (*missing, *(each for each in tunnel.held if each not in set(missing))):
             self._send_along(tunnel, tunnel.path, capsule)
+        tunnel.held.clear()
+
+    def _let_go(self, tunnel: _Tunnel) -> None:
+        """Send what was held, if it may leave now."""
+        if tunnel.path is None or tunnel.path.hold:
+            return
+        for capsule in tunnel.held:
+            self._send_along(tunnel, tunnel.path, capsule)
+        tunnel.held.clear()
 
     def _send_inner(self, tunnel: _Tunnel, inner: Inner) -> None:
         if not tunnel.active or tunnel.path is None:
@@ -304,7 +322,11 @@ class Plane:
             capsule = tunnel.capsules.seal(inner.encode())
             tunnel.tx_bytes += len(inner.data)
             before, tunnel.last_tx = tunnel.last_tx, self._clock()
-            self._send_along(tunnel, tunnel.path, capsule)
+            if tunnel.is_away or tunnel.path.hold:
+                tunnel.held.append(capsule)
+                del tunnel.held[:-HELD_CAPSULES]
+            else:
+                self._send_along(tunnel, tunnel.path, capsule)
             if before is None or tunnel.last_tx - before >= SECOND:
                 self._upward.handle_woken(tunnel.index)
 

@@ -137,14 +137,58 @@ def test_an_end_that_moves_and_proves_it_is_bound_there(rig: Rig, ends: tuple[En
     assert Unbind(HERE, cn.index) in rig.commands
 
 
-def test_a_move_that_is_not_proven_changes_nothing(rig: Rig, ends: tuple[End, End]) -> None:
+def test_a_move_that_is_not_proven_sends_nothing_there(rig: Rig, ends: tuple[End, End]) -> None:
     mn, cn = ends
     connect(rig, mn, cn)
     before = dict(rig.bound)
 
     rig.send(mn, mn.punching(), source=STRANGER)
 
-    assert rig.bound == before
+    assert rig.bound.items() >= before.items()
+    assert all(bind.destination != STRANGER for bind in rig.bound.values())
+
+
+def test_an_end_that_moved_is_heard_through_rs_before_it_proved_its_source(
+    rig: Rig, ends: tuple[End, End]
+) -> None:
+    mn, cn = ends
+    connect(rig, mn, cn)
+
+    sent = rig.send(mn, mn.punching(), source=ELSEWHERE)
+
+    assert rig.forwards(ELSEWHERE, cn.index) == THERE
+    assert [each.destination for each in sent] == [ELSEWHERE]
+    assert rig.forwards(THERE, mn.index) == HERE
+    assert rig.forwards(HERE, cn.index) == THERE
+
+
+def test_one_unproven_source_at_a_time_is_led_in_and_none_once_one_is_proven(
+    rig: Rig, ends: tuple[End, End]
+) -> None:
+    mn, cn = ends
+    connect(rig, mn, cn)
+    rig.send(mn, mn.punching(), source=STRANGER)
+
+    rig.send(mn, mn.punching(), source=ELSEWHERE)
+    led_in_now = rig.forwards(STRANGER, cn.index), rig.forwards(ELSEWHERE, cn.index)
+    mn.place = HERE6
+    rig.send(mn, mn.punching())
+
+    assert led_in_now == (None, THERE)
+    assert rig.forwards(ELSEWHERE, cn.index) is None
+    assert rig.forwards(HERE6, cn.index) == THERE
+
+
+def test_who_is_led_in_takes_nobody_elses_place(rig: Rig, ends: tuple[End, End]) -> None:
+    mn, cn = ends
+    connect(rig, mn, cn)
+    assert rig.direct(2, pair=2) == NtmAck()
+    other = rig.end(2, Role.MN, ELSEWHERE, 33), rig.end(2, Role.CN, HERE6, cn.index)
+    connect(rig, *other)
+
+    rig.send(mn, mn.punching(), source=ELSEWHERE)
+
+    assert rig.forwards(ELSEWHERE, cn.index) == HERE6
 
 
 def test_an_old_sequence_moves_nobody_even_when_proven(rig: Rig, ends: tuple[End, End]) -> None:

@@ -63,7 +63,7 @@ class RetireKeys:
 
 @dataclass(frozen=True, slots=True)
 class SetPath:
-    """Send this tunnel's capsules there; packets that waited for a path go now."""
+    """Send this tunnel's capsules there; packets that waited for a path go now, unless held."""
 
     index: int
     remote: Endpoint
@@ -72,6 +72,8 @@ class SetPath:
     """Largest inner packet."""
     socket: int = 0
     """One of the tunnel's own; 0: the node's port."""
+    hold: bool = False
+    """Keep data (bounded) until the next SetPath or Resend: they would be lost on this path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,14 @@ class Punched:
 
 
 @dataclass(frozen=True, slots=True)
+class LedIn:
+    """RS wants a proof of this end's address, and carries to the peer from there meanwhile."""
+
+    negotiation: bytes
+    relay: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
 class Forgotten:
     """RS was shown where this end is and does not know Ktun: it has restarted, or given it up."""
 
@@ -105,7 +113,7 @@ class _Request:
     """Tag of a Tunnel Request."""
 
 
-Outcome = Agreed | NegotiationFailed | Punched | Forgotten | Undirected
+Outcome = Agreed | NegotiationFailed | Punched | LedIn | Forgotten | Undirected
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +227,9 @@ class Negotiation:
         if source in self.route.relay:
             self._doubt_at = None
         heard = self._conversation.handle_datagram(header, source, data, now, interface=interface)
+        while (challenged := self._conversation.poll_challenged()) is not None:
+            if isinstance(challenged[0], _Punch):
+                self._outcomes.append(LedIn(self.route.negotiation, challenged[1]))
         match heard:
             case Asked(_, TunnelRequest() as request):
                 self._handle_request(heard, request, now)

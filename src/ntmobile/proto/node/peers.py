@@ -40,6 +40,7 @@ from ntmobile.proto.node.handshake import Terms
 from ntmobile.proto.node.negotiation import (
     Agreed,
     Forgotten,
+    LedIn,
     Negotiation,
     NegotiationFailed,
     Parts,
@@ -461,12 +462,8 @@ class Peers:
         )
 
     def _mtu(self, remote: Endpoint) -> int:
-        links = [
-            address.mtu
-            for address in self.local
-            if address.preferred and address.endpoint.version == remote.version
-        ]
-        return max(min(links, default=LINKS[0]) - OVERHEAD, LEAST)
+        same = (a for a in self.local if a.preferred and a.endpoint.version == remote.version)
+        return max(min((a.mtu for a in same), default=LINKS[0]) - OVERHEAD, LEAST)
 
     def _show(self, tunnel: Tunnel, now: Instant) -> None:
         """Show RS again where this node is; without the Ktun of that path find another."""
@@ -625,6 +622,8 @@ class Peers:
                     self._establish(tunnel, negotiation, outcome, now)
                 case Punched(_, relay) if tunnel is not None:
                     tunnel.update(relay, now)
+                case LedIn(_, relay) if tunnel is not None:
+                    tunnel.lead_in(relay, now)
                 case Forgotten() if tunnel is not None:
                     tunnel.handle_forgotten(negotiation.relay, now)
                 case Undirected():
@@ -643,7 +642,9 @@ class Peers:
         tunnel.negotiated_ns = now - negotiation.began
         for other in self._negotiations_of(tunnel.fqdn):
             over = not other.is_open or other.began < self._moved_at <= negotiation.began
-            if over and other is not negotiation:
+            # The peer may keep to another RS: on a move that must be shown the new address too.
+            kept = not other.is_open and tunnel.relays.knows(other.relay, beside=negotiation.relay)
+            if over and not kept and other is not negotiation:
                 self._close_negotiation(other, now)
         self._events.append(
             TunnelEstablished(

@@ -30,6 +30,10 @@ class Relays:
             others = tuple(known for known in self._known if known != relay)
             self._known = (relay, *others)[:MOST_RELAYS]
 
+    def knows(self, relay: tuple[Endpoint, ...], *, beside: tuple[Endpoint, ...]) -> bool:
+        """Whether these are the addresses of one of these RS, and of another than `beside`."""
+        return relay in self._known and relay != beside
+
     def at(self, place: Endpoint) -> tuple[Endpoint, ...]:
         """All addresses of the RS that has this one; none where there is no RS."""
         return next((relay for relay in self._known if place in relay), ())

@@ -34,6 +34,7 @@ from ntmobile.proto.node.events import (
     Traffic,
     TunnelClosed,
 )
+from ntmobile.proto.node.holding import Holding
 from ntmobile.proto.node.in_band import InBand
 from ntmobile.proto.node.liveness import STALL_NS, Liveness, Verdict
 from ntmobile.proto.node.moving import Moving
@@ -107,8 +108,7 @@ class Tunnel:
         self._before: Path | None = None
         self._parked: Path | None = None
         """The path as it was when no uplink was left."""
-        self._update_sequence = 0
-        self._heard_sequence = 0
+        self._update_sequence = self._heard_sequence = 0
         self._resent_at = now
         self._requests: ControlRequests[Purpose] = ControlRequests()
         self._pings: dict[int, int] = {}
@@ -135,10 +135,9 @@ class Tunnel:
         self._search = Optimisation(entropy, leads=ends.leads, turns=surroundings.turns)
         self._sockets = OwnSockets(index)
         self._told_mtu = 0
+        self._holding = Holding()
         self._chase = Chase(now)
-        self._commands.append(
-            OpenTunnel(index, self.fqdn, *ends.own_here, *ends.peer_here),
-        )
+        self._commands.append(OpenTunnel(index, self.fqdn, *ends.own_here, *ends.peer_here))
 
     @property
     def fqdn(self) -> str:
@@ -175,9 +174,8 @@ class Tunnel:
     def adopt(self, agreed: Agreed, now: Instant) -> None:
         """Take the outcome of a negotiation: keys, and a path."""
         self._received.remember(now)
-        self._epochs.learn(
-            agreed.epoch, agreed.secrets, agreed.remote_index, now, proven=agreed.sent_request
-        )
+        keys = agreed.epoch, agreed.secrets, agreed.remote_index
+        self._epochs.learn(*keys, now, proven=agreed.sent_request)
         self._set_path(Path(agreed.remote, agreed.relayed))
         self._before = self._doubted_at = None
         self._liveness.renew()
@@ -223,7 +221,7 @@ class Tunnel:
             self._commands.append(ClearPath(self.index))
             return
         self._sizes.renew(elsewhere=True)
-        self._set_path(Path(remote, last.relayed))
+        self._set_path(Path(remote, last.relayed), hold=last.relayed)
         self._send_update(now)
 
     def cross(self, old: int, now: Instant) -> None:
@@ -264,9 +262,17 @@ class Tunnel:
             return
         if self.path.remote != relay and relay in self.relays.at(self.path.remote):
             self._set_path(Path(relay, True))
-        if self.is_moving or self._doubted_at is not None:
+        is_news = self.is_moving or self._doubted_at is not None
+        if is_news and not self._holding.expects_answer(self.rtt_ns, now):
             self._doubted_at = None
             self._send_update(now)
+        self._let_go()
+
+    def lead_in(self, relay: Endpoint, now: Instant) -> None:
+        """RS carries to the peer from where this node is now; it wants a proof to carry back."""
+        if self.is_moving and self.path is not None and self.path.remote == relay:
+            self._send_update(now)
+            self._holding.note_told(now)
 
     def handle_unbound(self, source: Endpoint, index: int, now: Instant) -> None:
         """A hint: RS forwards no capsule of this index from here."""
@@ -349,8 +355,6 @@ class Tunnel:
                 self._handle_rekey_response(message, now)
             case TunnelClose(reason):
                 self._end(reason, now)
-            case TunnelKeepAlive():
-                pass
         self._go_direct(now)
         if self.path is not None and self._before is None and source == self.path.remote:
             self._sizes.start(now)
@@ -372,9 +376,7 @@ class Tunnel:
 
     def close(self, reason: CloseReason, now: Instant) -> None:
         """Tell the peer and forget the tunnel; a second time does nothing."""
-        if self.closed:
-            return
-        if self.is_up:
+        if self.is_up and not self.closed:
             self._send(TunnelClose(reason), now)
         self._end(reason, now)
 
@@ -390,6 +392,8 @@ class Tunnel:
         self._epochs.handle_timeout(now)
         if now >= self._check_at:
             self._check(now)
+        if self._holding.is_over(now):
+            self._let_go()
         self._search.handle_timeout(now)
         self._go_direct(now)
         self._sizes.handle_timeout(now)
@@ -407,20 +411,25 @@ class Tunnel:
         """When handle_timeout wants to be called."""
         if self.closed:
             return None
-        parts = self._requests, self._epochs, self._sizes, self._search
+        parts = self._requests, self._epochs, self._sizes, self._search, self._holding
         due = [at for part in parts if (at := part.poll_timeout()) is not None]
         return min((*due, Timeout(self._check_at, "tunnel check")))
 
-    def _set_path(self, path: Path) -> None:
+    def _set_path(self, path: Path, *, hold: bool = False) -> None:
         self.path, self._parked = path, None
+        self._holding.begin(hold=hold)
         self._sizes.begin(path.remote, self._mtu(path.remote))
         self._tell_path(path)
 
     def _tell_path(self, path: Path) -> None:
         self._told_mtu = self._sizes.current
-        self._commands.append(
-            SetPath(self.index, path.remote, path.interface, self._told_mtu, path.socket)
-        )
+        told = path.remote, path.interface, self._told_mtu, path.socket, self._holding.holds
+        self._commands.append(SetPath(self.index, *told))
+
+    def _let_go(self) -> None:
+        """What was held may leave."""
+        if self._holding.let_go() and self.path is not None:
+            self._tell_path(self.path)
 
     def _fit(self, now: Instant) -> None:
         """Probe how large a packet the path carries, and keep to what it does."""
@@ -442,11 +451,9 @@ class Tunnel:
         self, update: PathUpdate, source: Endpoint, interface: int, now: Instant, socket: int
     ) -> None:
         # Copies of an update come while its answer is late: what it asks for is on its way.
-        fresh = (
-            update.sequence > self._heard_sequence
-            or now - self._resent_at >= purpose.RESEND_AGAIN_NS
-        )
-        if update.sequence > self._heard_sequence:
+        is_newer = update.sequence > self._heard_sequence
+        fresh = is_newer or now - self._resent_at >= purpose.RESEND_AGAIN_NS
+        if is_newer:
             self._heard_sequence = update.sequence
             self._sizes.renew(elsewhere=False)
             self.moving.hear_update(self.path, source, now)
@@ -522,6 +529,7 @@ class Tunnel:
             self._notes.extend(self.moving.carry(self.path, now))
         elif pending.purpose is Purpose.UPDATE:
             self._resend(response.received)
+            self._let_go()
             self._notes.extend(self.moving.finish(self.path, now))
         elif pending.purpose is Purpose.STANDBY and self._standby.leaves(self._activity[1]):
             self._leave_direct(now)
@@ -590,8 +598,6 @@ class Tunnel:
             case Purpose.CROSS if self.path is not None and self.path.interface:
                 self._notes.append(PathDoubted(self.fqdn))
                 self._try_uplink(self.path.remote, now, 1, purpose.CROSS_AGAIN_NS)
-            case _:
-                pass
 
     def _check(self, now: Instant) -> None:
         """Once a second while busy: is the peer there, are the keys young, is anyone using it?"""
@@ -616,18 +622,15 @@ class Tunnel:
         current = self._epochs.current
         if current is None:
             return
-        age_ns = now - current.born
-        if quiet_ns < purpose.KEEPALIVE_NS and age_ns >= purpose.REKEY_NS + (
-            0 if self.ends.leads else GLARE_NS
-        ):
+        due_ns = purpose.REKEY_NS + (0 if self.ends.leads else GLARE_NS)
+        if quiet_ns < purpose.KEEPALIVE_NS and now - current.born >= due_ns:
             self.rekey(now)
-        if (
-            quiet_ns < purpose.KEEPALIVE_PATIENCE_NS
-            and now - self._kept_alive_at >= purpose.KEEPALIVE_NS
-        ):
+        if quiet_ns >= purpose.KEEPALIVE_PATIENCE_NS:
+            return
+        if now - self._kept_alive_at >= purpose.KEEPALIVE_NS:
             self._kept_alive_at = now
             self._send(TunnelKeepAlive(), now)
-        if quiet_ns < purpose.KEEPALIVE_PATIENCE_NS and self._standby.is_cold(now):
+        if self._standby.is_cold(now):
             self._send(TunnelKeepAlive(), now, self.relay)
 
     def _heard(self) -> Instant:
@@ -647,8 +650,6 @@ class Tunnel:
                 self._notes.append(PathDoubted(self.fqdn))
             case Step.LEAVE:
                 self._declare_dead(now, Cause.RELAY_DIED, self.relays.at(path.remote))
-            case Step.WAIT:
-                pass
 
     def _watch(self, seen: Traffic, quiet_ns: int, now: Instant) -> int:
         """Judge the path, do what silence asks for; returns how soon to look again."""
@@ -676,10 +677,8 @@ class Tunnel:
             # Where data comes back, the sender waits for it; a one-way flow wants nothing late.
             if self._suspect_since is None and now - self._conversed_at <= purpose.CONVERSED_NS:
                 self._suspect_since = now
-            number = self._number()
-            self._ask(
-                number, EchoRequest(number), Purpose.PROBE, now, tries=1, wait_ns=purpose.PONG_NS
-            )
+            echo = EchoRequest(number := self._number())
+            self._ask(number, echo, Purpose.PROBE, now, tries=1, wait_ns=purpose.PONG_NS)
         idle = verdict is Verdict.WELL and quiet_ns >= 10 * SECOND
         return purpose.IDLE_CHECK_NS if idle else self._liveness.again_ns(verdict, heard, now)
 

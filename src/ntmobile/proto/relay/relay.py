@@ -3,7 +3,8 @@
 A path stands under one Ktun, which DCmn brings in a Relay Direction. Each end shows where it is by
 a Hole Punching or a Tunnel Request with a growing sequence, and proves its source by a round trip;
 no capsule moves a path. Once both ends are bound the packet loop forwards capsules between them by
-(source address, receiver index).
+(source address, receiver index). An end that punches from elsewhere is led in at once: from there
+to the other end, which is proven, capsules pass; the way back waits for the proof.
 
     Relay Direction        Hole Punching / Tunnel Request, proven        both bound
     ---------------> open --------------------------------------> bound ----------> forwarding
@@ -130,6 +131,8 @@ class Path:
     """A Tunnel Response that came before the proof that its source hears us."""
     bound: dict[Role, tuple[Endpoint, int]] = field(default_factory=dict)
     """What the packet loop has, by sending end: the source and the receiver index."""
+    led_in: dict[Role, tuple[Endpoint, int]] = field(default_factory=dict)
+    """The same for an end that moved and has not proven it yet."""
 
 
 class RelayRole:
@@ -371,6 +374,8 @@ class RelayRole:
         if not proven:
             if not isinstance(message, TunnelResponse):
                 path.conversation.challenge(asked, now)
+            if moved and isinstance(message, HolePunching):
+                self._lead_in(path, role, asked.source)
             if known is None or (not known.proven and message.sequence > known.sequence):
                 path.ends[role] = replace(end, budget=max(0, budget - len(data)))
                 self._forward_held(path, role)
@@ -384,7 +389,7 @@ class RelayRole:
             return
         path.quiet_since = now
         path.ends[role] = end
-        self._bind(path, now)
+        self._bind(path, now, role)
         if isinstance(message, HolePunching):
             path.conversation.answer(asked, NtmAck(), now)
         else:
@@ -429,27 +434,49 @@ class RelayRole:
         wanted = ((other.source, end.index), (end.source, other.index))
         return any(self._taken.get(place, path).pair != path.pair for place in wanted)
 
-    def _bind(self, path: Path, now: Instant) -> None:
+    def _lead_in(self, path: Path, role: Role, source: Endpoint) -> None:
+        """Carry to the other end from where this one says it is now, if nothing else is there."""
+        place = (source, path.bound[role][1]) if role in path.bound else None
+        if place is None or place in self._taken:
+            return
+        if (old := path.led_in.get(role)) is not None:
+            self._release(old)
+        path.led_in[role] = place
+        self._carry(path, role, place)
+
+    def _bind(self, path: Path, now: Instant, proven: Role | None = None) -> None:
         ends = path.ends
         if len(ends) < len(Role) or not all(end.proven for end in ends.values()):
             return
         before = dict(path.bound)
         places = {role: (ends[role].source, ends[_other(role)].index) for role in Role}
-        for place in set(before.values()) - set(places.values()):
-            self._commands.append(Unbind(*place))
-            self._taken.pop(place, None)
+        stale = set(before.values())
+        for role, place in list(path.led_in.items()):
+            if role is proven or place[1] != places[role][1]:
+                stale.add(path.led_in.pop(role))
+        for place in stale - set(places.values()) - set(path.led_in.values()):
+            self._release(place)
         for role, place in places.items():
             if (old := self._taken.get(place, path)) is not path:
                 self._forget_path(old, now)
-            self._taken[place] = path
             path.bound[role] = place
-            bind = Bind(path.negotiation, *place, ends[_other(role)].source, path.rate)
-            self._commands.append(bind)
+            self._carry(path, role, place)
+        for role, place in path.led_in.items():
+            self._carry(path, role, place)
         if path.bound != before:
             self._records.append(_stored(path))
 
+    def _carry(self, path: Path, role: Role, place: tuple[Endpoint, int]) -> None:
+        self._taken[place] = path
+        to = path.ends[_other(role)].source
+        self._commands.append(Bind(path.negotiation, *place, to, path.rate))
+
+    def _release(self, place: tuple[Endpoint, int]) -> None:
+        self._commands.append(Unbind(*place))
+        self._taken.pop(place, None)
+
     def _forget_path(self, path: Path, now: Instant) -> None:
-        for place in path.bound.values():
+        for place in (*path.bound.values(), *path.led_in.values()):
             self._taken.pop(place, None)
         if path.bound:
             self._records.append(ForgottenPath(path.key.identifier))
