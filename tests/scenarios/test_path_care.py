@@ -104,6 +104,39 @@ def test_a_path_that_comes_and_goes_every_second_is_tried_seldom_and_costs_littl
     assert flow.lost < flow.sent // 20
 
 
+@pytest.mark.parametrize(("good_s", "again"), [(70, True), (20, False)])
+def test_a_path_that_was_good_for_a_minute_is_sought_again_at_once(
+    good_s: int, again: bool
+) -> None:
+    """One that was not waits its turn: the negative twin."""
+    world, mn, cn = direct()
+    Flow(mn, mn.address_of(cn), cn, 20 * MILLISECOND)
+    Flow(cn, cn.address_of(mn), mn, 20 * MILLISECOND)
+    world.run_for(good_s)
+
+    world.internet.core.cut(*HOMES)
+    world.run_until(lambda: relayed(mn, cn) and relayed(cn, mn), "both through RS", 3)
+    world.internet.core.mend(*HOMES)
+    world.run_for(4)
+
+    assert relayed(mn, cn) is not again
+    assert relayed(cn, mn) is not again
+
+
+def test_a_path_that_is_lost_each_minute_changes_no_more_than_three_times_in_one() -> None:
+    world, mn, cn = direct()
+    Flow(mn, mn.address_of(cn), cn, 20 * MILLISECOND)
+    changes, before = 0, False
+
+    for second in range(480):
+        (world.internet.core.cut if second % 63 > 60 else world.internet.core.mend)(*HOMES)
+        world.run_for(1)
+        changes += relayed(mn, cn) is not before
+        before = relayed(mn, cn)
+
+    assert changes <= 24
+
+
 def test_a_fifth_lost_does_not_make_a_direct_path_silent() -> None:
     """The negative twin: a flow that only its probes answer."""
     world, mn, cn = direct(Quality(10 * MILLISECOND, loss=0.2))

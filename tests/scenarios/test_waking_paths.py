@@ -88,12 +88,38 @@ def test_a_path_that_is_still_there_is_not_asked_after_at_the_dc(
     assert not [arrow for arrow in world.recorder.since(began) if "Direction" in arrow.message]
 
 
-def a_pair(kind: NatBehaviour) -> tuple[World, SimNode, SimNode]:
-    """Two nodes behind such NATs who have spoken, and speak no more."""
+@pytest.mark.parametrize("asked_before_ms", [0, 65, 145])
+@pytest.mark.parametrize("kind", KINDS, ids=["relayed", "direct"])
+def test_an_outage_amid_a_set_up_is_over_two_seconds_after_its_end(
+    kind: NatBehaviour, asked_before_ms: int
+) -> None:
+    """The peer was told at its beginning, and has given up before the node hears where to go."""
+    world, mn, cn = strangers(kind)
+    mn.resolve(cn.fqdn)
+    world.run_for(asked_before_ms / 1000)
+
+    world.internet.gateways["mn home"].up = False
+    world.run_for(8)
+    world.internet.gateways["mn home"].up = True
+
+    stands = f"a tunnel at {mn.fqdn} and at {cn.fqdn}"
+    world.run_until(lambda: bool(mn.machine.peers() and cn.machine.peers()), stands, 2.5)
+    world.run_for(20)
+    assert world.echo(mn, cn, b"still here")
+
+
+def strangers(kind: NatBehaviour) -> tuple[World, SimNode, SimNode]:
+    """Two nodes behind such NATs who have never spoken."""
     world = World()
     org, net = world.organisation(), world.organisation("example.net")
     mn = world.node("laptop.alice", org, world.internet.home("mn home", kind))
     cn = world.node("pc.bob", net, world.internet.home("cn home", kind))
+    return world, mn, cn
+
+
+def a_pair(kind: NatBehaviour) -> tuple[World, SimNode, SimNode]:
+    """Two nodes behind such NATs who have spoken, and speak no more."""
+    world, mn, cn = strangers(kind)
     world.connect(mn, cn)
     world.run_for(10)
     for one, other in ((mn, cn), (cn, mn)):

@@ -78,6 +78,8 @@ WAKE_S = 20.0
 """A phone lets an app that was woken run for about half a minute."""
 TUNNEL_S = 40.0
 """A tunnel that does not stand by then does not come: longer than any negotiation."""
+ASK_AGAIN_S = 3.0
+"""For a tunnel whose name is known; a question while it is being built asks nobody."""
 _MILLISECOND = 1_000_000
 _YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
 
@@ -309,12 +311,22 @@ class Operations:
             raise Remedy(f"{fqdn} is this node: there is no tunnel to it", remedy="ntm status")
         try:
             async with asyncio.timeout(TUNNEL_S):
-                outcome = await session.names.resolve(fqdn)
-                if isinstance(outcome, NameRefused):
-                    raise name_failure(fqdn, outcome.reason)
-                await self._changed(session, lambda: _has_path(session, fqdn))
+                while not await self._resolved(session, fqdn):
+                    pass  # The name is known and the tunnel failed: the DC is asked again.
         except TimeoutError:
             raise name_failure(fqdn, Reason.TIMED_OUT) from None
+
+    async def _resolved(self, session: Session, fqdn: str) -> bool:
+        """Look a peer up; whether its tunnel stands soon after. Raises Remedy when refused."""
+        outcome = await session.names.resolve(fqdn)
+        if isinstance(outcome, NameRefused):
+            raise name_failure(fqdn, outcome.reason)
+        try:
+            async with asyncio.timeout(ASK_AGAIN_S):
+                await self._changed(session, lambda: _has_path(session, fqdn))
+        except TimeoutError:
+            return False
+        return True
 
     async def _ping(self, request: Ping) -> AsyncGenerator[Answer, None]:
         session, fqdn = self._session(), self._full(request.fqdn)

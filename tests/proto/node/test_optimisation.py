@@ -12,6 +12,7 @@ from tests.proto.parts import T0, drain
 from ntmobile.proto.node.optimisation import (
     ATTEMPT_NS,
     FIRST_REST_NS,
+    GOOD_NS,
     LONGEST_REST_NS,
     MOST_LEARNED,
     MOST_PROBES,
@@ -205,6 +206,54 @@ def test_a_search_in_vain_is_repeated_later_each_time_and_anew_in_another_networ
     answer(search, Offer((THERE,)), starts[-1])
     again = beginnings(search, 2)
     assert again[1] - again[0] == FIRST_REST_NS + ATTEMPT_NS
+
+
+def found_direct() -> Optimisation:
+    """A search whose third attempt found the path, at T0."""
+    search = Optimisation(Random(1))
+    search.begin(Offer((HERE,)), T0)
+    answer(search, Offer((THERE,)), T0)
+    beginnings(search, 3)
+    search.stop(T0)
+    drain(search.poll_offer)
+    return search
+
+
+def test_a_path_that_was_good_for_long_is_sought_at_once_when_it_is_lost() -> None:
+    search, lost = found_direct(), Instant(T0 + GOOD_NS)
+
+    search.lose(lost)
+    answer(search, Offer((THERE,)), lost)
+
+    assert round_of(after(search, lost)) != {}
+
+
+@pytest.mark.parametrize("lost", ["soon", "by a move"])
+def test_a_path_that_was_not_good_for_long_or_is_left_behind_waits_its_turn(lost: str) -> None:
+    """The negative twin: a path that comes and goes, and one that a move leaves."""
+    search = found_direct()
+
+    if lost == "soon":
+        search.lose(Instant(T0 + GOOD_NS - 1))
+    else:
+        search.leave(Instant(T0 + GOOD_NS))
+
+    due = search.poll_timeout()
+    assert due is not None
+    assert due.at - T0 >= FIRST_REST_NS
+    assert drain(search.poll_offer) == []
+
+
+def test_who_has_moved_answers_no_offer_before_it_knows_its_new_network() -> None:
+    search = found_direct()
+    search.leave(T0)
+
+    search.handle_offer(Offer((NEARER,), attempt=99), T0)
+    before = drain(search.poll_offer)
+    search.begin(Offer((HERE,)), T0)
+
+    assert before == []
+    assert [offer.attempt for offer in drain(search.poll_offer)] == [99]
 
 
 def test_a_hopeless_pair_costs_nothing_until_a_network_changes() -> None:

@@ -45,6 +45,8 @@ RELAY_TRIES = 20
 """About ten seconds. An RS that is back after a restart hears of its ends within half a second."""
 SILENT_RELAY_NS = 2 * SECOND
 """Nothing came from RS: where the DC has no other, the peer's DC may."""
+LATE_PATIENCE_NS = SECOND // 2
+"""For the answer of a peer that may have begun long ago, and given up."""
 UNDIRECTED_NS = SECOND
 """RS is there and still does not know Ktun: it may have been told before it restarted."""
 
@@ -174,6 +176,7 @@ class Negotiation:
         self._punching = False
         self._undirected_since: Instant | None = None
         self._doubt_at: Instant | None = None
+        self._is_late = False
         self.is_doubtful = False
         """RS may never be told of it: it is under way still, and no reason not to try another."""
         self._over = False
@@ -202,6 +205,11 @@ class Negotiation:
         """RS of this negotiation, one address a family; empty when it is direct."""
         return self.route.relay
 
+    def hurry(self, now: Instant) -> None:
+        """It was long in coming: where the peer does not answer soon, another is tried beside."""
+        if self.route.relay:
+            self._is_late, self._doubt_at = True, Instant(now + LATE_PATIENCE_NS)
+
     def punch(self, now: Instant) -> None:
         """Show RS where this end is now. Source: paper, Fig. 7; on a move, ours."""
         relay = self._parts.usable(self.route.relay)
@@ -224,7 +232,7 @@ class Negotiation:
         self, header: Header, source: Endpoint, data: bytes, now: Instant, interface: int
     ) -> None:
         """Take a datagram under Ktun."""
-        if source in self.route.relay:
+        if source in self.route.relay and not self._is_late:
             self._doubt_at = None
         heard = self._conversation.handle_datagram(header, source, data, now, interface=interface)
         while (challenged := self._conversation.poll_challenged()) is not None:

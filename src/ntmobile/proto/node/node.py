@@ -538,7 +538,8 @@ class Node:
         known = known or self._peers.knows(route.negotiation, route.peer.fqdn)
         if route.role is Role.MN and not (known or self._peers.is_negotiating(route.peer.fqdn)):
             return Reason.NOT_ALLOWED
-        return self._peers.handle_route(route, response.virtual_ipv6, now, patient=patient)
+        late, own = asking is not None and asking.is_late(now), response.virtual_ipv6
+        return self._peers.handle_route(route, own, now, patient=patient, late=late)
 
     def _refused(self, id: bytes, reason: Reason, now: Instant) -> None:
         asking = self._asking.pop(id)

@@ -47,6 +47,9 @@ MOST_PROBES = 1024
 """In half a minute, whatever the peer tells."""
 FIRST_REST_NS = 30 * SECOND
 LONGEST_REST_NS = 3600 * SECOND
+GOOD_NS = 60 * SECOND
+"""A path that was direct for so long and fails is sought again at once, as if never before: going
+and coming, it makes no more than two changes in that time."""
 FIRST_PORT = 1024
 PORTS = 65536 - FIRST_PORT
 
@@ -193,6 +196,9 @@ class Optimisation:
         self._numbered = 0
         """Sockets of the tunnel's own that were asked for so far."""
         self._wanted: deque[range] = deque()
+        self._direct_since: Instant | None = None
+        self._is_stale = False
+        """The own network is another; what this end told of itself was true of the one before."""
         self._window = (Instant(0), 0)
         self._offers: deque[Offer] = deque()
         self._probes: deque[Probe] = deque()
@@ -236,6 +242,7 @@ class Optimisation:
         if before is None or (before.hosts, before.nat) != (own.hosts, own.nat):
             self._occasion.renew()
         self._own, self._failures = replace(own, attempt=attempt, newest_port=0), 0
+        self._is_stale = False
         self._begin_attempt(now)
 
     def meet(self, inside: tuple[Endpoint, ...]) -> None:
@@ -270,6 +277,8 @@ class Optimisation:
             self._failures = 0
         if before is None or (before.hosts, before.nat) != (peer.hosts, peer.nat):
             self._occasion.renew()
+        if self._is_stale:
+            return
         if own is not None and peer.attempt > own.attempt:
             self._begin_attempt(now)
         elif own is not None and peer.attempt == own.attempt:
@@ -298,8 +307,9 @@ class Optimisation:
         if isinstance(self._state, _Probing | _Guessing):
             self._state = _Settling(Instant(now + self._settle_ns))
 
-    def stop(self) -> None:
-        """The path is direct: no probe until the next `begin` or `fail`."""
+    def stop(self, now: Instant) -> None:
+        """The path is direct: no probe until the next `begin`, `fail`, `lose` or `leave`."""
+        self._direct_since = now
         if not isinstance(self._state, _Found):
             self._state = _Resting(None)
         self._probes.clear()
@@ -308,6 +318,20 @@ class Optimisation:
         """The path that was found does not carry: rest, and search again."""
         if self._own is not None and self._peer is not None:
             self._rest(now)
+
+    def lose(self, now: Instant) -> None:
+        """The path was direct, and is no more: search again, at once if it was good for long."""
+        since, self._direct_since = self._direct_since, None
+        if since is None or now - since < GOOD_NS or self._is_stale:
+            self.fail(now)
+        elif self._own is not None and self._peer is not None:
+            self._failures = 0
+            self._begin_attempt(now)
+
+    def leave(self, now: Instant) -> None:
+        """This end is in another network: rest until `begin` tells what that is like."""
+        self._is_stale = True
+        self.fail(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Probe again, choose, rest, or try anew."""
@@ -326,6 +350,7 @@ class Optimisation:
             case _Measuring(until) if now >= until:
                 self._rest(now)
             case _Resting(until) if until is not None and now >= until:
+                self._is_stale = False
                 self._begin_attempt(now)
             case _:
                 pass

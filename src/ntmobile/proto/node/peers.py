@@ -311,7 +311,13 @@ class Peers:
             tunnel.handle_unbound(source, int.from_bytes(hint.name), now)
 
     def handle_route(
-        self, route: RouteDirection, own_ipv6: IPv6Address, now: Instant, *, patient: bool = False
+        self,
+        route: RouteDirection,
+        own_ipv6: IPv6Address,
+        now: Instant,
+        *,
+        patient: bool = False,
+        late: bool = False,
     ) -> Reason | Unknown | None:
         """Begin our end of a negotiation; a reason when we will not.
 
@@ -357,6 +363,8 @@ class Peers:
             self._close_negotiation(held, now)  # the DC leads it through another RS now
         negotiation = Negotiation(self._parts, route, tunnel.index, epoch, terms, now)
         self._negotiations[negotiation.identifier] = negotiation
+        if late:
+            negotiation.hurry(now)
         self._replay_early(negotiation, now)
         return None
 

@@ -6,7 +6,8 @@ so the tunnel keeps its mapping there alive and asks over both ways: what is sil
 one and answered through RS is left for RS within about a second, before any server is asked.
 
 Going back to a direct path is the search's business, which rests longer each time: a path that
-comes and goes is tried again after 30 s, 60 s, 120 s. Ours: docs/protocol.md section 8.
+comes and goes is tried again after 30 s, 60 s, 120 s, one that was good for a minute at once.
+Ours: docs/protocol.md section 8.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
-from ntmobile.time import Instant
+from ntmobile.time import SECOND, Instant
 from ntmobile.wire.direction import Purpose
+
+LATE_NS = 3 * SECOND
+"""A Route Direction that comes so long after it was asked for: the peer may have begun then, and
+given up. One that slept was directed first, and is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +51,7 @@ class Asking:
     fqdn: str
     purpose: Purpose
     began: Instant
+
+    def is_late(self, now: Instant) -> bool:
+        """Whether the direction was long in coming."""
+        return now - self.began >= LATE_NS

@@ -214,7 +214,7 @@ class Tunnel:
             # The peer's NAT may let nothing in from the new address.
             last = standby
             self._standby.keep(None, now)
-            self._search.fail(now)
+            self._search.leave(now)
         remote = self.relays.far_end(last, self.ends.peer.reachable, families)
         if remote is None:
             self._parked, self.path = last, None
@@ -246,7 +246,7 @@ class Tunnel:
         self._requests.drop(Purpose.CROSS)
         if relay is not None:
             self._standby.keep(None, now)
-            self._search.fail(now)
+            self._search.leave(now)
         self._set_path(Path(remote, self.path.relayed or relay is not None))
         self._send_update(now)
         self._notes.extend(self.moving.finish(self.path, now))
@@ -509,11 +509,11 @@ class Tunnel:
         self._requests.drop(Purpose.REBIND)
         if self.path is not None and self.path.relayed and source not in self.relays:
             self._standby.keep(self.path, now)
-            self._search.stop()
+            self._search.stop(now)
             self._chase.pause(Instant(now + ATTEMPT_NS))
         elif self.path is not None and not self.path.relayed and source in self.relays:
             self._standby.keep(None, now)
-            self._search.fail(now)
+            self._search.lose(now)
         self._set_path(Path(source, source in self.relays, hears=hears, socket=socket))
         number = self._number()
         self._ask(number, PathChallenge(number), Purpose.REBIND, now, destination=source)
