@@ -5,8 +5,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ntmobile.keys.identity import Identity
 from ntmobile.proto.node.handshake import Terms
-from ntmobile.wire.direction import Cipher, Mode, NodeInformation, Role
+from ntmobile.wire.direction import Action, Cipher, Mode, NodeInformation, Role, RouteDirection
 from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.identity import PublicIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,25 @@ class Ends:
         return Terms(
             negotiation, Mode.KKPSK0, self.cipher, mn[0], cn[0], sender, mn[1], cn[1], mn[2], cn[2]
         )
+
+
+def terms_of(route: RouteDirection, own: tuple[str, PublicIdentity, IPv6Address]) -> Terms:
+    """Return what the handshake binds: both certificates, as each end was told of them.
+
+    own is this end: its FQDN, the identity that it showed, its address from the DC.
+    """
+    peer = (route.peer.fqdn, route.peer.identity, route.peer.virtual_ipv6)
+    mn, cn = (own, peer) if route.role is Role.MN else (peer, own)
+    other = Role.CN if route.role is Role.MN else Role.MN
+    return Terms(
+        route.negotiation,
+        route.mode,
+        route.cipher,
+        mn[0],
+        cn[0],
+        route.role if route.action is Action.SEND else other,
+        mn[1],
+        cn[1],
+        mn[2],
+        cn[2],
+    )

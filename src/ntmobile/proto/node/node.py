@@ -502,7 +502,8 @@ class Node:
             case KeepAliveAnswer() as told:  # unasked: the DC sees this node elsewhere
                 return self._registration.handle_answer(KeptAlive(asked.source.version), told, now)
             case Withdrawal(peer):
-                self._withdraw(peer, now)
+                if (tunnel := self._peers.named(peer)) is not None:
+                    tunnel.close(CloseReason.WITHDRAWN, now)
             case Superseded(instance) if instance == self.settings.instance:
                 self._stop(Reason.SUPERSEDED, now)
             case _:
@@ -547,10 +548,6 @@ class Node:
         if fqdn is not None:
             self._queries.refuse(fqdn, reason)
             self._peers.drop(fqdn, now, final=reason in FINAL)
-
-    def _withdraw(self, peer: str, now: Instant) -> None:
-        if (tunnel := self._peers.named(peer)) is not None:
-            tunnel.close(CloseReason.WITHDRAWN, now)
 
     def _stop(self, reason: Reason, now: Instant) -> None:
         """This node may not or must not go on; a person decides what next."""

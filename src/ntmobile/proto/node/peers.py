@@ -18,7 +18,7 @@ from ntmobile.proto.journal import Journal
 from ntmobile.proto.node.addresses import Addresses
 from ntmobile.proto.node.causes import Cause
 from ntmobile.proto.node.credentials import Credentials
-from ntmobile.proto.node.ends import Ends
+from ntmobile.proto.node.ends import Ends, terms_of
 from ntmobile.proto.node.events import (
     CloseWeb,
     Command,
@@ -36,7 +36,6 @@ from ntmobile.proto.node.events import (
     WebCommand,
 )
 from ntmobile.proto.node.guessing import Turns
-from ntmobile.proto.node.handshake import Terms
 from ntmobile.proto.node.negotiation import (
     Agreed,
     Forgotten,
@@ -61,7 +60,7 @@ from ntmobile.wire.datagram import Header
 from ntmobile.wire.direction import Action, Mode, Purpose, Role, RouteDirection
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.hint import Hint, What
-from ntmobile.wire.identity import Authentication, PublicIdentity
+from ntmobile.wire.identity import Authentication
 from ntmobile.wire.registration import Reason
 from ntmobile.wire.tunnel import CloseReason
 from ntmobile.wire.web import WebPlace
@@ -357,7 +356,7 @@ class Peers:
         tunnel.meet_inside(route.peer.local)
         self._grant_leave(tunnel, route.valid_s, now)
         self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
-        terms = self._terms(route, shown, own_ipv6)
+        terms = terms_of(route, (self._settings.fqdn, shown, own_ipv6))
         epoch = tunnel.propose_epoch(now) if route.action is Action.SEND else 0
         if held is not None:
             self._close_negotiation(held, now)  # the DC leads it through another RS now
@@ -574,26 +573,6 @@ class Peers:
         while index in self._by_index:
             index = self._entropy.getrandbits(32)
         return index
-
-    def _terms(self, route: RouteDirection, shown: PublicIdentity, own_ipv6: IPv6Address) -> Terms:
-        """What the handshake binds: both certificates, as each end was told of them."""
-        own = (self._settings.fqdn, shown, own_ipv6)
-        peer = (route.peer.fqdn, route.peer.identity, route.peer.virtual_ipv6)
-        mn, cn = (own, peer) if route.role is Role.MN else (peer, own)
-        other = Role.CN if route.role is Role.MN else Role.MN
-        sender = route.role if route.action is Action.SEND else other
-        return Terms(
-            route.negotiation,
-            route.mode,
-            route.cipher,
-            mn[0],
-            cn[0],
-            sender,
-            mn[1],
-            cn[1],
-            mn[2],
-            cn[2],
-        )
 
     def _replay_early(self, negotiation: Negotiation, now: Instant) -> None:
         for early in list(self._early):
