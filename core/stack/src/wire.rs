@@ -248,12 +248,17 @@ fn leave(packet: &mut [u8], size: Option<u16>, newest: &mut Option<u32>, latest:
     )
 }
 
-/// Gives an empty segment the newest sequence number; notes those of others.
+/// Gives an empty segment the newest sequence number; notes those of others. A reset counts for
+/// nothing and stays as it is.
 fn number(segment: &mut [u8], newest: &mut Option<u32>, latest: &mut u32) {
     let Some((head, rest)) = segment.split_first_chunk_mut::<20>() else {
         return;
     };
     let flags = head[13];
+    if flags & RST != 0 {
+        // It bears a number of whom it answers, perhaps of an older connection's peer.
+        return;
+    }
     let options = usize::from(head[12] >> 4) * 4 - head.len();
     let [.., s0, s1, s2, s3] = *head.first_chunk::<8>().expect("the head is longer");
     let sequence = u32::from_be_bytes([s0, s1, s2, s3]);
@@ -266,7 +271,7 @@ fn number(segment: &mut [u8], newest: &mut Option<u32>, latest: &mut u32) {
     let behind = (end.wrapping_sub(known) as i32) < 0;
     if !behind {
         *newest = Some(end);
-    } else if length == 0 && flags & RST == 0 {
+    } else if length == 0 {
         head[4..8].copy_from_slice(&known.to_be_bytes());
     }
 }

@@ -78,6 +78,57 @@ fn after_both_ends_have_left_nothing_is_kept() {
     network.until(|network| network.stacks.iter().all(|stack| stack.count() == 0));
 }
 
+/// What a peer says that still keeps an older connection between the same ports as `opening`.
+fn stray(opening: &[u8]) -> Vec<u8> {
+    const ACK: u8 = 0x10;
+    let mut packet = opening[..40].to_vec();
+    packet[3] = 40;
+    packet[12..16].copy_from_slice(&opening[16..20]);
+    packet[16..20].copy_from_slice(&opening[12..16]);
+    packet[20..22].copy_from_slice(&opening[22..24]);
+    packet[22..24].copy_from_slice(&opening[20..22]);
+    let own = u32::from_be_bytes([opening[24], opening[25], opening[26], opening[27]]);
+    packet[28..32].copy_from_slice(&own.wrapping_add(1_000_000).to_be_bytes());
+    packet[32] = 5 << 4;
+    packet[33] = ACK;
+    packet
+}
+
+#[test]
+fn what_a_peer_still_says_of_an_older_connection_does_the_new_one_no_harm() {
+    const RST: u8 = 0x04;
+    let mut network = Network::new(Weather::default());
+    let (listener, port) = network.stacks[1].listen(0, 8).expect("a port is free");
+    let there = SocketAddr::new(V4[1], port);
+    let (near, _) = network.stacks[0]
+        .connect(there, network.now)
+        .expect("a port");
+    let mut buffer = vec![0; 1 << 16];
+    let mut next = |stack: &Stack| {
+        let (_, place) = stack.take(&mut buffer).expect("a packet leaves");
+        buffer[place].to_vec()
+    };
+    let opening = next(&network.stacks[0]);
+    network.stacks[0].handle(stray(&opening), network.now);
+    let reset = next(&network.stacks[0]);
+    assert_eq!(reset[33] & RST, RST, "that one is not ours");
+
+    network.stacks[1].handle(opening, network.now);
+    let mut far = None;
+    network.until(|network| {
+        far = network.stacks[1].accept(listener);
+        far.is_some()
+    });
+    let (far, _) = far.expect("it was accepted");
+    let said = vec![7; 50_000];
+    assert_eq!(network.stacks[1].send(far, &said, network.now), Ok(50_000));
+    let mut got = Vec::new();
+    network.until(|network| {
+        read(&network.stacks[0], near, network.now, &mut got);
+        got.len() == said.len()
+    });
+}
+
 #[test]
 fn one_direction_ends_and_the_other_goes_on() {
     let mut network = Network::new(Weather::default());
