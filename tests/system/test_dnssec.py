@@ -32,7 +32,8 @@ def laptop(signed: World) -> NtmNode:
 
 
 def test_a_domain_is_trusted_by_its_signed_zone_alone(signed: World, laptop: NtmNode) -> None:
-    net = foreign(signed, laptop, "ntm.example.net")
+    net = signed.organisation("ntm.example.net")
+    federate(laptop, net)
     pc = signed.node("pc", "bob", net, signed.internet)
 
     assert "1 received, 0% packet loss" in ping(laptop, pc, "-4")
@@ -43,8 +44,9 @@ def test_a_domain_is_trusted_by_its_signed_zone_alone(signed: World, laptop: Ntm
 def test_a_domain_is_refused_when_the_zone_above_names_another_key(
     signed: World, laptop: NtmNode
 ) -> None:
-    other = foreign(signed, laptop, "wrong.example.net")
+    other = signed.organisation("wrong.example.net")
     signed.dns.replace(f"{other.domain}. 60 IN {WRONG}")
+    federate(laptop, other)
 
     assert_refused(laptop, other, "no key of wrong.example.net. is the one that the zone above")
 
@@ -52,19 +54,18 @@ def test_a_domain_is_refused_when_the_zone_above_names_another_key(
 def test_a_domain_is_refused_when_nobody_signs_it_and_nobody_knows_its_certificate(
     signed: World, laptop: NtmNode
 ) -> None:
-    other = foreign(signed, laptop, "plain.example.net")
+    other = signed.organisation("plain.example.net")
     signed.dns.remove(other.domain, "DS")
+    federate(laptop, other)
 
     assert_refused(laptop, other, "example.net. has no DS record of plain.example.net.")
 
 
-def foreign(world: World, laptop: NtmNode, domain: str) -> Organisation:
-    """Another domain, listed on both sides without any key."""
-    other = world.organisation(domain)
+def federate(laptop: NtmNode, other: Organisation) -> None:
+    """List another domain on both sides without any key: from now on the servers judge it."""
     here = laptop.organisation
     other.admin("federation", "add", here.domain)
     here.admin("federation", "add", other.domain)
-    return other
 
 
 def assert_refused(laptop: NtmNode, other: Organisation, why: str) -> None:
