@@ -98,7 +98,7 @@ class Namespace:
         *,
         check: bool = True,
         input: str | None = None,
-        timeout: float | None = 30.0,
+        timeout: float | None = 90.0,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -236,7 +236,7 @@ def checked(
     *,
     check: bool = True,
     input: str | None = None,
-    timeout: float | None = 30.0,
+    timeout: float | None = 90.0,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; raises LabError with its own words if it fails and `check`."""

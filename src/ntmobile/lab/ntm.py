@@ -150,7 +150,7 @@ class NtmNode:
         *words: str,
         input: str | None = None,
         check: bool = True,
-        timeout: float = 40.0,
+        timeout: float = 90.0,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run an `ntm` command on this node's state, with these variables besides the others."""
