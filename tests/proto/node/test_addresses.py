@@ -195,3 +195,58 @@ def test_where_nothing_real_is_hidden_nobody_moves() -> None:
 
     assert addresses.step_aside(()) == ()
     assert (addresses.own, addresses.of(BOB)) == (own, bob)
+
+
+def test_what_another_identity_of_this_machine_has_is_not_given_to_a_peer() -> None:
+    addresses = Addresses((), (), frozenset({FOUR_TOO, SIX_TOO}))
+
+    ipv4, ipv6 = addresses.meet(BOB, FOUR_TOO, SIX_TOO)
+
+    assert ipv4 != FOUR_TOO
+    assert ipv4 in POOLS[0], "a single address takes no pool away"
+    assert ipv6 != SIX_TOO
+
+
+def test_a_third_identity_gets_yet_another_alias_for_the_same_peer() -> None:
+    first = Addresses((), ()).meet(BOB, FOUR_TOO, SIX_TOO)
+    second = Addresses((), (), frozenset(first)).meet(BOB, FOUR_TOO, SIX_TOO)
+
+    third = Addresses((), (), frozenset({*first, *second})).meet(BOB, FOUR_TOO, SIX_TOO)
+
+    assert first == (FOUR_TOO, SIX_TOO)
+    assert len({*first, *second, *third}) == 6
+
+
+def test_who_is_idle_steps_aside_for_another_identity_and_who_is_in_use_stays() -> None:
+    taken: set[IPv4Address | IPv6Address] = set()
+    addresses = Addresses((), (), taken)
+    own = addresses.take_own(FOUR, SIX)
+    addresses.meet(BOB, FOUR_TOO, SIX_TOO)
+
+    taken |= {FOUR, FOUR_TOO}
+
+    assert addresses.step_aside((BOB,)) == ()
+    assert addresses.own == own
+    assert addresses.step_aside(()) == (BOB,)
+    assert addresses.own is not None
+    assert addresses.own[0] not in (FOUR, FOUR_TOO)
+    assert addresses.own[1] == SIX
+
+
+def test_two_identities_that_meet_peers_at_the_same_time_never_choose_one_address() -> None:
+    first = Addresses((), ())
+    second = Addresses((), (), first)
+
+    met = (first.meet(BOB, FOUR, SIX), second.meet(CAROL, FOUR, SIX))
+
+    assert met[0] == (FOUR, SIX)
+    assert not set(met[0]) & set(met[1])
+
+
+def test_addresses_that_nobody_else_has_are_kept() -> None:
+    addresses = Addresses((), (), {IPv4Address("100.64.9.9")})
+    own = addresses.take_own(FOUR, SIX)
+    bob = addresses.meet(BOB, FOUR_TOO, SIX_TOO)
+
+    assert addresses.step_aside(()) == ()
+    assert (addresses.own, addresses.of(BOB)) == (own, bob)

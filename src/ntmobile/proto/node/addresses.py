@@ -2,15 +2,19 @@
 
 A virtual IPv4 address means something only locally, so two domains may well propose the same one.
 The peer's own is taken when it is free here; else the next free one of the first pool that overlaps
-no real network. Ours: docs/protocol.md section 5.
+no real network. What another identity of this machine has is not free: a packet is told apart by
+its addresses only. Ours: docs/protocol.md section 5.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import count
 
 from ntmobile.proto.node.settings import Pin
 
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 POOLS = (
     IPv4Network("100.64.0.0/10"),
     IPv4Network("198.18.0.0/15"),
@@ -25,9 +29,18 @@ ALIAS_PREFIX = b"\xfd\x4e\x54\x4d\x6f\x62"
 class Addresses:
     """Who has which virtual address here."""
 
-    def __init__(self, avoid: tuple[IPv4Network | IPv6Network, ...], pins: Iterable[Pin]) -> None:
-        """Remembered peers keep their addresses."""
+    def __init__(
+        self,
+        avoid: tuple[Network, ...],
+        pins: Iterable[Pin],
+        taken: Container[Address] = (),
+    ) -> None:
+        """Remembered peers keep their addresses; those taken belong to other identities here.
+
+        What is taken may change: it is looked into at each choice.
+        """
         self._avoid = avoid
+        self._taken = taken
         self._own: tuple[IPv4Address, IPv6Address] | None = None
         self._allotted: IPv6Address | None = None
         """What the DC allotted to this node; its own address here may be an alias."""
@@ -36,7 +49,7 @@ class Addresses:
         for pin in pins:
             self._keep(pin.fqdn, pin.ipv4, pin.ipv6)
 
-    def avoid(self, networks: tuple[IPv4Network | IPv6Network, ...]) -> None:
+    def avoid(self, networks: tuple[Network, ...]) -> None:
         """These are the real networks here from now; `step_aside` gives way to them."""
         self._avoid = networks
 
@@ -79,6 +92,10 @@ class Addresses:
         """Return the peer that has this address here."""
         return self._names.get(address)
 
+    def __contains__(self, address: Address) -> bool:
+        """Whether somebody has this address here."""
+        return address in self._names or (self._own is not None and address in self._own)
+
     def of(self, fqdn: str) -> tuple[IPv4Address, IPv6Address] | None:
         """Return the addresses of a peer that was met before."""
         return self._peers.get(fqdn)
@@ -93,7 +110,7 @@ class Addresses:
         if not self._is_free(ipv4):
             ipv4 = next(self._free())
         if not self._is_free(ipv6):
-            ipv6 = _alias(fqdn)
+            ipv6 = self._alias(fqdn)
         return self._keep(fqdn, ipv4, ipv6)
 
     def _choose(self, ipv4: IPv4Address, ipv6: IPv6Address) -> tuple[IPv4Address, IPv6Address]:
@@ -101,11 +118,15 @@ class Addresses:
         if not self._is_free(ipv4):
             ipv4 = next(self._free())
         if not self._is_free(ipv6):
-            ipv6 = _alias(str(ipv6))
+            ipv6 = self._alias(str(ipv6))
         return ipv4, ipv6
 
+    def _alias(self, name: str) -> IPv6Address:
+        """Another identity here may have met the same peer, under the alias one would choose."""
+        return next(filter(self._is_free, (_alias(name, number) for number in count())))
+
     def _hides(self, address: IPv4Address | IPv6Address) -> bool:
-        return any(address in network for network in self._avoid)
+        return address in self._taken or any(address in network for network in self._avoid)
 
     def _keep(
         self, fqdn: str, ipv4: IPv4Address, ipv6: IPv6Address
@@ -116,8 +137,7 @@ class Addresses:
         return ipv4, ipv6
 
     def _is_free(self, address: IPv4Address | IPv6Address) -> bool:
-        taken = address in self._names or (self._own is not None and address in self._own)
-        return not taken and not self._hides(address)
+        return address not in self and not self._hides(address)
 
     def _free(self) -> Iterator[IPv4Address]:
         for pool in POOLS:
@@ -130,6 +150,7 @@ class Addresses:
         raise OverflowError("no virtual IPv4 address is left")
 
 
-def _alias(name: str) -> IPv6Address:
-    tail = hashlib.sha256(b"ntm alias 1\0" + name.encode()).digest()[:10]
+def _alias(name: str, number: int) -> IPv6Address:
+    more = b"" if number == 0 else b"\0%d" % number
+    tail = hashlib.sha256(b"ntm alias 1\0" + name.encode() + more).digest()[:10]
     return IPv6Address(ALIAS_PREFIX + tail)

@@ -126,7 +126,7 @@ class Node:
         self._peers = Peers(
             settings, identity, observations, entropy, *shared, pins, self._trust, self._credentials
         )
-        self.whereabouts = self._peers.whereabouts
+        self.whereabouts, self.addresses = self._peers.whereabouts, self._peers.addresses
         known = settings.fqdn, self.keyring, entropy, self._journal
         self._link = NotificationLink(*known, self._peers.of_family)
         self.reach = Reach(self._registration, self._link)

@@ -131,7 +131,7 @@ class Peers:
         self._credentials = credentials
         self._known_by: dict[str, Authentication] = {}
         """By FQDN, how the peer of each tunnel was known at the last Route Direction."""
-        self.addresses = Addresses(settings.avoid, pins)
+        self.addresses = Addresses(settings.avoid, pins, settings.taken)
         self.local: tuple[LocalAddress, ...] = ()
         self._moved_at = EVER
         self.whereabouts = Whereabouts()

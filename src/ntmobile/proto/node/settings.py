@@ -1,5 +1,6 @@
 """What a node is told at its start, and what it can be asked about itself."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -35,6 +36,9 @@ class NodeSettings:
     """Silence after which a tunnel closes."""
     avoid: tuple[IPv4Network | IPv6Network, ...] = ()
     """Real networks here: virtual addresses step aside."""
+    taken: Container[IPv4Address | IPv6Address] = ()
+    """What other identities of this machine have: theirs, and their peers' as they see them. Looked
+    into whenever an address is chosen."""
 
     @property
     def fqdn(self) -> str:
