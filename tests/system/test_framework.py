@@ -12,7 +12,7 @@ import pytest
 
 from ntmobile.lab.host import Host
 from ntmobile.lab.ntm import PASSWORD, NtmNode, Organisation, World
-from tests.system import framework_app
+from tests.system import framework_app, two_nodes
 
 pytestmark = pytest.mark.lab
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -121,6 +121,21 @@ def test_a_web_application_answers_httpx_and_curl_and_knows_who_asks(place: Plac
     assert by_aiohttp == f"{you}\nstill there?\n"
     assert by_blocking == f"{you}\nHTTP/1.1 200 OK\n"
     assert json.loads(by_curl) == {"you": place.pc.fqdn}
+
+
+def test_one_process_is_a_node_in_each_of_two_organisations(place: Place) -> None:
+    host = place.world.lab.host("twin", place.world.lab.nat("flat", place.world.internet))
+    twins = [
+        App(name, "alice", each.organisation, host, place.world.directory / f"state-{name}")
+        for name, each in (("first", place.here), ("second", place.there))
+    ]
+    for twin in twins:
+        twin.login()
+
+    states = [str(twin.state) for twin in twins]
+    told = json.loads(host.run([*NOBODY, PYTHON, two_nodes.__file__, *states]).stdout)
+
+    assert told == {twin.fqdn: twin.fqdn for twin in twins}
 
 
 def test_where_nobody_is_the_application_hears_why(place: Place) -> None:
