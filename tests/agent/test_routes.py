@@ -85,7 +85,7 @@ async def test_a_real_network_in_a_virtual_range_is_found(inside: "Namespace") -
     async with Tun() as tun:
         tun.routes.set_peer(PEER4, 1400)
 
-        found = overlaps(RANGES, own=tun.index)
+        found = overlaps(RANGES, own=[tun.index])
 
     assert [(o.virtual, o.real) for o in found] == [(RANGES[0], ip_network("100.70.0.0/16"))]
 

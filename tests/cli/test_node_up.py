@@ -141,11 +141,70 @@ def test_an_empty_or_endless_password_is_refused(state: Path, password: str) -> 
     assert "empty or too long" in done.stderr
 
 
-def test_a_second_identity_is_refused_with_a_way_out(enrolled: Path) -> None:
+def test_another_user_and_domain_is_a_first_login_of_its_own(enrolled: Path) -> None:
     done = ntm(enrolled, "up", "bob@ntm.example.net")
 
     assert done.exit_code == 1
-    assert "belongs to alice@ntm.example.org" in done.stderr
+    assert "a first login needs a password" in done.stderr
+
+
+@pytest.fixture
+def two(enrolled: Path) -> Path:
+    """A state with two identities."""
+    further = enrolled / "identities" / "bob@ntm.example.net"
+    further.mkdir(parents=True)
+    bob = SavedAccount(user="bob", name="laptop", domain="ntm.example.net", enrolled=True)
+    (further / "account.json").write_bytes(encode(bob))
+    return enrolled
+
+
+@pytest.mark.parametrize(
+    "command", [["up", "--name", "desk"], ["up", "--keepalive", "tcp"], ["logout"]]
+)
+def test_what_changes_one_of_several_identities_asks_which_one(
+    two: Path, command: list[str]
+) -> None:
+    done = ntm(two, *command)
+
+    assert done.exit_code == 1
+    assert "alice@ntm.example.org, bob@ntm.example.net" in done.stderr
+    assert "--identity bob@ntm.example.net" in done.stderr
+
+
+def test_logging_out_one_identity_keeps_the_other(two: Path) -> None:
+    done = ntm(two, "logout", "--identity", "ntm.example.net")
+
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("bob@ntm.example.net is logged out")
+    assert not (two / "identities" / "bob@ntm.example.net" / "account.json").exists()
+    assert (two / "account.json").exists()
+
+
+def test_the_first_identity_can_be_logged_out_too(two: Path) -> None:
+    done = ntm(two, "logout", "--identity", "alice@ntm.example.org")
+
+    assert done.exit_code == 0, done.stderr
+    assert not (two / "account.json").exists()
+    assert (two / "identities" / "bob@ntm.example.net" / "account.json").exists()
+
+
+def test_an_identity_that_is_not_here_is_told_which_ones_are(two: Path) -> None:
+    done = ntm(two, "logout", "--identity", "carol@ntm.example.net")
+
+    assert done.exit_code == 1
+    assert "here are alice@ntm.example.org, bob@ntm.example.net" in done.stderr
+
+
+def test_who_and_identity_must_not_contradict_each_other(two: Path) -> None:
+    done = ntm(two, "up", "alice@ntm.example.org", "--identity", "bob@ntm.example.net")
+
+    assert done.exit_code == 2
+
+
+def test_proxies_are_for_one_identity_alone(enrolled: Path) -> None:
+    done = ntm(enrolled, "up", "bob@ntm.example.net", "--model", "proxy")
+
+    assert done.exit_code == 1
     assert "--state DIR" in done.stderr
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ntmobile.runtime.priority import FIRST_BY, decide_first, wait_turn
+from ntmobile.runtime.priority import FIRST_BY, as_others, decide_first, wait_turn
 
 
 def in_a_thread(*acts: Callable[[], None]) -> list[int]:
@@ -33,6 +33,20 @@ def test_a_thread_that_decides_goes_first_and_like_the_others_again() -> None:
         pytest.skip("the system does not let this process go first")
     assert (first, last) == (max(before - FIRST_BY, -20), before)
     assert os.getpriority(os.PRIO_PROCESS, 0) == before, "another thread went first too"
+
+
+def test_what_it_starts_as_others_goes_like_the_others() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    started: list[int] = []
+
+    def start() -> None:
+        with as_others():
+            started.extend(in_a_thread(lambda: None))
+
+    first, after, last = in_a_thread(decide_first, start, wait_turn)
+
+    assert started == [before]
+    assert (after, last) == (first, before)
 
 
 def test_where_the_system_does_not_allow_it_nothing_happens(

@@ -1,271 +1,177 @@
-"""The node's daemon: one process, one state directory, one control socket, one node.
+"""The node's daemon: one process, one control socket, one state directory, one identity or several.
 
-The node is started by `ntm up` and hooked into the machine once it is registered; on `ntm down`,
-SIGTERM or any failure everything is given back in the reverse order.
+The first identity lives in the state directory itself, each further one in a directory of its own
+below `identities`: own keys, own virtual addresses, own servers, own tunnel device. What they share
+is the process, its control socket, its log and its operator, and the hook for names.
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+import re
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
 
-import msgspec
 import structlog
 
 from ntmobile.agent.control import ControlSocket
-from ntmobile.agent.lock import AgentLock
-from ntmobile.agent.operations import Operations, user_id
-from ntmobile.agent.records import Choices, SavedAccount
-from ntmobile.agent.session import Model, Session
-from ntmobile.agent.state import State, open_state
-from ntmobile.agent.system import SystemModel
-from ntmobile.agent.views import DnsView
+from ntmobile.agent.dispatch import Dispatch
+from ntmobile.agent.files import private_directory
+from ntmobile.agent.operations import user_id
+from ntmobile.agent.places import IDENTITIES
+from ntmobile.agent.presence import HookedModel, MakeModel, Presence
+from ntmobile.agent.records import SavedAccount
+from ntmobile.agent.requests import Answer, AnyRequest
+from ntmobile.agent.state import further_identities
+from ntmobile.agent.system import system_models
 from ntmobile.errors import Remedy
 from ntmobile.proto.io import Entropy
-from ntmobile.proto.node.events import Registered
-from ntmobile.runtime.clock import Clock
-from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
-from ntmobile.wire.endpoint import Endpoint
+from ntmobile.wire.endpoint import Host
 
-
-class HookedModel(Model, Protocol):
-    """An implementation model: how the node hooks into the machine, or into nothing of it."""
-
-    attached: bool
-
-    @property
-    def servers(self) -> Callable[[], tuple[Endpoint, ...]]:
-        """The ordinary resolvers."""
-        ...
-
-    async def __aenter__(self) -> Self:
-        """Entered before the node starts; raises Remedy."""
-        ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Gives everything back."""
-        ...
-
-    async def attach(self, session: Session, registered: Registered) -> None:
-        """Hooks the node in, or follows its new addresses; raises Remedy."""
-        ...
-
-    async def detach(self) -> None:
-        """Gives everything back; a second time does nothing."""
-        ...
-
-    def troubles(self) -> list[str]:
-        """What keeps the node from being fully hooked in."""
-        ...
-
-    def dns(self) -> DnsView:
-        """How names are resolved."""
-        ...
-
-    def follow_choices(self) -> None:
-        """Makes effective what `ntm set` changed of its business; raises Remedy."""
-        ...
-
-    def expose(self, port: int) -> None:
-        """Offers a local port to peers; raises Remedy where that is not its business."""
-        ...
-
-    def conceal(self, port: int) -> None:
-        """Takes that back."""
-        ...
-
-
-MakeModel = Callable[[State], HookedModel]
+__all__ = ["Agent", "HookedModel", "MakeModel"]
 FLUSH_S = 10.0
 """How often content that a full disk refused is written again."""
+_WHO = re.compile(r"[a-z0-9][a-z0-9.-]*@[a-z0-9][a-z0-9.-]*")
 _LOG = structlog.get_logger(__name__)
 
 
+class Taken:
+    """The virtual addresses that some identities have at the moment they are asked."""
+
+    def __init__(self, by: Callable[[], Iterable[Presence]]) -> None:
+        """By gives the identities."""
+        self._by = by
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, Host) and any(each.has(address) for each in self._by())
+
+
 class Agent:
-    """Runs on one state directory until it is told to end."""
+    """Runs on one state directory until it is told to end, or none of its identities is up."""
 
     def __init__(
-        self, directory: Path, entropy: Entropy, make_model: MakeModel = SystemModel
+        self, directory: Path, entropy: Entropy, make_model: MakeModel | None = None
     ) -> None:
         """Takes the directory's lock and reads the state; raises Remedy."""
-        self._make_model = make_model
-        self._lock = AgentLock(directory)
-        try:
-            self.state = open_state(directory, entropy)
-        except Remedy:
-            self._lock.release()
-            raise
+        self._directory = directory
         self._entropy = entropy
+        self._make_model = make_model or system_models()
+        self.main = Presence(directory, entropy, self._make_model, self)
+        """The identity of the state directory itself; nobody's before the first login."""
+        self._others: dict[Path, Presence] = {}
+        self.troubles: list[str] = []
+        """Which identities could not be read, and why."""
+        self._read_others()
         self._end = asyncio.Event()
-        self._control = ControlSocket(directory, Operations(self))
+        self._held = 0
+        self._dispatch = Dispatch(self)
+        self._control = ControlSocket(directory, self._dispatch)
         self._tasks = Tasks()
-        self._stack = AsyncExitStack()
-        self._model: HookedModel | None = None
-        self._session: Session | None = None
-        self._changing = asyncio.Lock()
-        self.attach_failure: Remedy | None = None
-        """Why the node could not be hooked into the machine."""
 
-    @property
-    def session(self) -> Session | None:
-        """The running node."""
-        return self._session
+    def identities(self) -> tuple[Presence, ...]:
+        """Those that somebody is logged in to, or just logs in to; the first comes first."""
+        return tuple(each for each in self._presences() if each.account is not None)
+
+    def presence_of(self, account: SavedAccount) -> Presence:
+        """Return the identity of an account, a new one where there is none; raises Remedy."""
+        for each in self.identities():
+            if each.account is not None and each.account.who == account.who:
+                return each
+        if not _WHO.fullmatch(account.who):
+            raise Remedy(f"{account.who!r} is not USER@DOMAIN", remedy="ntm up USER@DOMAIN")
+        place = self._directory / IDENTITIES / account.who
+        if self.main.account is None and not place.exists():
+            return self.main
+        private_directory(place.parent)
+        private_directory(place)
+        return self._open(place)
+
+    def is_useful(self) -> bool:
+        """Whether a node runs that goes on without a person."""
+        sessions = (each.session for each in self._presences())
+        return any(session is not None and session.account.enrolled for session in sessions)
+
+    def answer(self, request: AnyRequest) -> AsyncGenerator[Answer, None]:
+        """Answer a request as the control socket does."""
+        return self._dispatch(request)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve until `end`; ready is called once the control socket answers."""
-        with self._lock:
-            try:
-                self._control.start(self._operator())
-                self._tasks.repeat(self._flush, FLUSH_S)
-                ready()
-                await self._end.wait()
-            finally:
-                async with AsyncExitStack() as stack:
-                    stack.callback(self.state.flush)
-                    stack.push_async_callback(self._tasks.close)
-                    stack.push_async_callback(self._control.stop)
-                    stack.push_async_callback(self._close_session)
+        try:
+            self._control.start(self._operator())
+            self._tasks.repeat(self._flush, FLUSH_S)
+            ready()
+            await self._end.wait()
+        finally:
+            await self._close()
 
     def end(self) -> None:
         """Give everything back and return from `run`."""
         self._end.set()
 
-    async def open(self, account: SavedAccount) -> Session:
-        """Start the node; raises Remedy, and then nothing is left of it."""
-        async with self._changing:
-            if self._session is not None:
-                return self._session
-            async with AsyncExitStack() as stack:
-                model = await stack.enter_async_context(self._make_model(self.state))
-                resolver = Resolver(model.servers, Clock(), protect=model.protect)
-                session = Session(self.state, account, resolver, self._entropy, model)
-                session.on_registered = self._handle_registered
-                await _enter(stack, session)
-                stack.push_async_callback(model.detach)
-                self._stack = stack.pop_all()
-            self._model, self._session = model, session
-            return session
+    def taken(self, by: Presence) -> Container[Host]:
+        """The virtual addresses of all identities but one, and of the peers they have met."""
+        return Taken(lambda: (each for each in self.identities() if each is not by))
 
-    async def close(self, *, forget: bool) -> None:
-        """Stop the node and end the agent; what is being answered is answered first."""
-        try:
-            await self._close_session()
-            if forget:
-                self.state.forget_account()
-        finally:
+    def handle_addresses(self, of: Presence) -> None:
+        """The other identities give way to the virtual addresses that one just got."""
+        for each in self._presences():
+            if each is not of:
+                each.give_way()
+
+    def handle_choices(self) -> None:
+        """Lets in the operator that the settings name."""
+        self._control.admit(self._operator())
+
+    def handle_closed(self) -> None:
+        """An agent without a node is of no use to anybody."""
+        if not self._held and not any(each.wanted for each in self._presences()):
             self.end()
 
-    def is_ready(self) -> bool:
-        """Registered now, and hooked as well as it can be."""
-        model, session = self._model, self._session
-        if model is None or session is None:
-            return False
-        return model.attached and session.node.view().state == "up"
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Does not end by itself meanwhile: whoever asks is told first what became of each."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self.handle_closed()
 
-    async def apply(self, choices: Choices) -> tuple[str, ...]:
-        """Make settings effective."""
-        self._control.admit(self._operator())
-        session = self._session
-        if session is None:
-            return ()
-        await session.set_map_port(choices.map_port)
-        session.set_trust(choices)
-        if self._model is not None:
-            self._model.follow_choices()
-        began = {
-            "relay-only": session.relay_only,
-            "accept-dns": session.accept_dns,
-            "seek-direct": session.node.settings.optimise,
-        }
-        wanted = {
-            "relay-only": choices.relay_only,
-            "accept-dns": choices.accept_dns,
-            "seek-direct": choices.seek_direct,
-        }
-        late = [name for name in wanted if wanted[name] != began[name]]
-        return tuple(f"{name} takes effect at the next ntm down, ntm up" for name in late)
+    def _presences(self) -> tuple[Presence, ...]:
+        return self.main, *self._others.values()
 
-    def troubles(self) -> list[str]:
-        """What the agent suffers from, each with its remedy."""
-        refused = self.attach_failure
-        found = [self.state.trouble, refused.problem if refused is not None else None]
-        if self._model is not None:
-            found += self._model.troubles()
-        return [text for text in found if text]
+    def _open(self, place: Path) -> Presence:
+        if place not in self._others:
+            self._others[place] = Presence(place, self._entropy, self._make_model, self)
+        return self._others[place]
 
-    def dns(self) -> DnsView:
-        """The state of the DNS hook."""
-        if self._model is None:
-            raise Remedy("this node is down", remedy="ntm up")
-        return self._model.dns()
-
-    def expose(self, port: int, *, offered: bool) -> None:
-        """Offer a local port to peers, or no longer; raises Remedy."""
-        if self._model is None:
-            raise Remedy("this node is down", remedy="ntm up")
-        (self._model.expose if offered else self._model.conceal)(port)
-        ports = {*self.state.choices.exposed} - {port} | ({port} if offered else set())
-        exposed = tuple(sorted(ports))
-        self.state.keep_choices(msgspec.structs.replace(self.state.choices, exposed=exposed))
-
-    def _handle_registered(self, registered: Registered) -> None:
-        self._tasks.start(self._attach(registered), "hook into the machine")
-
-    async def _attach(self, registered: Registered) -> None:
-        async with self._changing:
-            model, session = self._model, self._session
-            if model is None or session is None:
-                return
+    def _read_others(self) -> None:
+        for place in further_identities(self._directory):
             try:
-                await model.attach(session, registered)
-                self.attach_failure = None
-            except (Remedy, OSError) as error:
-                self.attach_failure = _as_remedy(error)
-                _LOG.error("cannot hook into the machine", error=str(error))
-            except Exception:
-                # Whoever waits for the node to be up must hear of it.
-                self.attach_failure = Remedy(
-                    "the agent failed to hook into the machine; its log says why",
-                    remedy="ntm bugreport",
-                )
-                _LOG.exception("cannot hook into the machine")
-            session.changed.ring()
+                self._open(place)
+            except Remedy as error:
+                # The other identities must come up all the same.
+                self.troubles.append(f"{place.name}: {error.problem}; next: {error.remedy}")
+                _LOG.error("an identity cannot be read", error=str(error))
 
-    async def _close_session(self) -> None:
-        async with self._changing:
-            session, self._session, self._model = self._session, None, None
-            if session is not None:
-                session.changed.ring()
-            await self._stack.aclose()
+    async def _close(self) -> None:
+        async with AsyncExitStack() as stack:
+            for each in self._presences():
+                stack.push_async_callback(each.release)
+            stack.push_async_callback(self._tasks.close)
+            stack.push_async_callback(self._control.stop)
+            for each in self._presences():
+                stack.push_async_callback(each.stop)
 
     async def _flush(self) -> None:
-        self.state.flush()
+        for each in self._presences():
+            each.state.flush()
 
     def _operator(self) -> int | None:
-        name = self.state.choices.operator
+        name = self.main.state.choices.operator
         try:
             return user_id(name) if name else None
         except Remedy:
             # The user is gone from this machine; the node must start all the same.
             return None
-
-
-async def _enter(stack: AsyncExitStack, session: Session) -> None:
-    try:
-        await stack.enter_async_context(session)
-    except OSError as error:
-        raise _as_remedy(error) from error
-
-
-def _as_remedy(error: Remedy | OSError) -> Remedy:
-    if isinstance(error, Remedy):
-        return error
-    return Remedy(f"the system refused: {error}", remedy="run ntm up as root; ntm bugreport")

@@ -126,6 +126,21 @@ class DnsHook:
             finally:
                 self._file = None
 
+    async def follow(self, stub: DnsStub, device: int, search: Iterable[str]) -> None:
+        """Points systemd-resolved anew: another device, or other domains; device 0: none.
+
+        Only inside `to`. The redirect and resolv.conf name the stub alone, and stay.
+        """
+        if self._resolved is None:
+            return
+        if not device:
+            await self._resolved.revert()
+            return
+        try:
+            await self._resolved.point(device, stub.endpoints, search, stub.zones.known)
+        except HookUnavailable as error:
+            log.warning("systemd-resolved was not told", reason=error.problem)
+
     async def refresh(self) -> None:
         """Keeps the hook where somebody else changed it; the redirect needs no care."""
         if self._resolved is not None:

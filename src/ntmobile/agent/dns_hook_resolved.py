@@ -65,6 +65,8 @@ class Resolved:
         """
         servers = tuple((_family(each), each.host.packed, each.port, "") for each in stub)
         domains = [(".", True), *((domain, False) for domain in search)]
+        if self._link != link:
+            await self.revert()
         self._link, self._servers = link, servers
         self._wanted = (
             ("SetLinkDNSEx", "ia(iayqs)", (link, list(servers))),

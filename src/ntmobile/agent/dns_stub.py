@@ -98,6 +98,13 @@ class DnsStub:
         self._listener = listener(self._respond, self._tasks, self.counters)
         self._wanted = (tuple(addresses), port)
 
+    def serve(
+        self, own_zones: Iterable[str], known_zones: Iterable[str], search: Iterable[str]
+    ) -> None:
+        """Answers for these own zones and short names from now; known_zones come to the others."""
+        self._search = tuple(search)
+        self.zones.take_own(own_zones, known_zones)
+
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where queries are taken, by UDP and TCP; one port on each address."""

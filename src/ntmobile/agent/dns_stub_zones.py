@@ -40,6 +40,12 @@ class NtmZones:
         self._judged = {zone.lower(): (True, now_s() + LONGEST_S) for zone in known}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    def take_own(self, own: Iterable[str], known: Iterable[str]) -> None:
+        """These are the own domains from now; those known besides count as if just asked about."""
+        self._own = frozenset(zone.lower() for zone in own)
+        for zone in known:
+            self._judged.setdefault(zone.lower(), (True, self._now_s() + LONGEST_S))
+
     @property
     def known(self) -> tuple[str, ...]:
         """Every zone that counts as NTMobile's, sorted."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from ntmobile.agent.places import LOG
+from ntmobile.agent.places import LOG, log_directory
 
 MAX_BYTES = 1 << 20
 KEPT = 1
@@ -45,7 +45,7 @@ def log_to_stderr(*, debug: bool) -> None:
 def newest_lines(directory: Path, count: int) -> list[str]:
     """Return the end of the log, for a bug report."""
     try:
-        text = (directory / LOG).read_text(encoding="utf-8", errors="replace")
+        text = (log_directory(directory) / LOG).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     return text.splitlines()[-count:]

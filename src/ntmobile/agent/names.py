@@ -4,12 +4,15 @@ Source: paper, Fig. 5 (the query is hooked, the answer waits for the tunnel).
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network
+from typing import Protocol, TypeVar
 
 from ntmobile.agent.dns_stub_messages import Answer, Refused
 from ntmobile.agent.records import SavedAccount, SavedPeer, VirtualAddresses
+from ntmobile.agent.state import State
 from ntmobile.proto.node.events import NameRefused, NameResolved
+from ntmobile.proto.node.trust import domain_of
 from ntmobile.wire.endpoint import Host
 from ntmobile.wire.registration import Reason
 
@@ -96,6 +99,32 @@ def name_or_refusal(
     """Return what the DNS stub says of an address: its owner, that it has none, or nothing."""
     found = owner_of(address, own, addresses, peers)
     return Refused() if found is None and is_virtual(address, addresses) else found
+
+
+class HasState(Protocol):
+    """An identity of this machine, as far as names need it."""
+
+    @property
+    def state(self) -> State:
+        """Its account and the peers it has met."""
+        ...
+
+
+Mine = TypeVar("Mine", bound=HasState)
+
+
+def suited(fqdn: str, identities: Iterable[Mine]) -> tuple[tuple[Mine, ...], tuple[Mine, ...]]:
+    """Return whose business a name is, and who else may try after them.
+
+    It is the business of those logged in to its domain, and then of nobody else; without any, of
+    those who have met it.
+    """
+    ones, domain = tuple(identities), domain_of(fqdn)
+    own = tuple(each for each in ones if (it := each.state.account) and it.domain == domain)
+    if own:
+        return own, ()
+    met = tuple(each for each in ones if fqdn in each.state.peers)
+    return met, tuple(each for each in ones if each not in met)
 
 
 def search_domains(account: SavedAccount) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What the agent does for each request of the control socket."""
+"""What the agent does for each request of the control socket that is about one identity."""
 
 import asyncio
 import pwd
@@ -85,7 +85,7 @@ _YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
 
 
 class Running(Protocol):
-    """The agent, as far as its operations need it."""
+    """One identity of the agent, as far as its operations need it."""
 
     state: State
 
@@ -99,7 +99,7 @@ class Running(Protocol):
         ...
 
     async def close(self, *, forget: bool) -> None:
-        """Stop the node, and end the agent once this is answered."""
+        """Stop the node, and end the agent once this is answered, if no other identity is up."""
         ...
 
     def is_ready(self) -> bool:
@@ -164,7 +164,7 @@ class Operations:
         agent = self._agent
         match request:
             case AskStatus():
-                return self._status()
+                return self.status()
             case AskPeers():
                 return peers_view(agent.session, agent.state)
             case AskKeys():
@@ -178,11 +178,12 @@ class Operations:
             case AskDns():
                 return agent.dns()
             case AskBugReport():
-                return BugReport(text=self._report())
+                return BugReport(text=self.report())
             case _:
                 raise AssertionError(request)
 
-    def _status(self) -> StatusView:
+    def status(self) -> StatusView:
+        """What `ntm status` shows of this identity."""
         agent = self._agent
         if agent.session is None:
             return down_view(agent.state, agent.troubles())
@@ -196,7 +197,7 @@ class Operations:
             raise Remedy("this node is down", remedy="ntm up")
         return session
 
-    def _full(self, name: str) -> str:
+    def full(self, name: str) -> str:
         """Return the FQDN of a name; NAME is the same user's, NAME.USER in the same domain."""
         fqdn, account = name.lower().rstrip("."), self._agent.state.account
         if account is None or fqdn.count(".") > 1:
@@ -226,7 +227,7 @@ class Operations:
                 yield Said(f"registering at {session.node.view().coordinator}")
             await self._changed(session, lambda: self._is_decided(session))
             await self._check(session)
-        yield done(self._status())
+        yield done(self.status())
 
     async def _open(self, account: SavedAccount) -> Session:
         try:
@@ -275,11 +276,11 @@ class Operations:
                 if _has_stopped(session):
                     raise registration_failure(session.account, session.node.view().reason)
                 if name is not None:
-                    await self._tunnel(session, self._full(name))
+                    await self._tunnel(session, self.full(name))
         except TimeoutError:
-            what = f"the tunnel to {self._full(name)}" if name else "this node"
+            what = f"the tunnel to {self.full(name)}" if name else "this node"
             raise Remedy(f"{what} is not up after {timeout_s:g} s", remedy="ntm status") from None
-        yield done(self._status())
+        yield done(self.status())
 
     async def _wake(self) -> AsyncGenerator[Answer, None]:
         """The node contacts its DC, and gets what waits there. Source: paper, Fig. 6."""
@@ -287,7 +288,7 @@ class Operations:
         before = session.answers
         session.driver.do(session.node.wake)
         await self._answered(session, before)
-        yield done(self._status())
+        yield done(self.status())
 
     async def _answered(self, session: Session, before: int) -> None:
         """Return when the DC has answered more often than before; raises Remedy."""
@@ -329,7 +330,7 @@ class Operations:
         return True
 
     async def _ping(self, request: Ping) -> AsyncGenerator[Answer, None]:
-        session, fqdn = self._session(), self._full(request.fqdn)
+        session, fqdn = self._session(), self.full(request.fqdn)
         await self._tunnel(session, fqdn)
         pongs: list[PongView] = []
         loop = asyncio.get_running_loop()
@@ -364,7 +365,7 @@ class Operations:
         return trace_view(own, trace, session.clock)
 
     def _tunnel_trace(self, session: Session, name: str) -> Trace:
-        fqdn = self._full(name)
+        fqdn = self.full(name)
         trace = session.history.trace(fqdn)
         if trace is None:
             raise Remedy(
@@ -382,8 +383,9 @@ class Operations:
             raise Remedy(f"{address} is no node's that this one has met", remedy="ntm peers")
         return view
 
-    def _report(self) -> str:
-        return report_text(self._agent.session, self._agent.state, self._status())
+    def report(self) -> str:
+        """What `ntm bugreport` says of this identity."""
+        return report_text(self._agent.session, self._agent.state, self.status())
 
     async def _set(self, changes: Mapping[str, str]) -> AsyncGenerator[Answer, None]:
         choices = self._agent.state.choices
@@ -427,14 +429,14 @@ class Operations:
     def _forget(self, given: str) -> None:
         """Forget the pin of a peer, or those of a domain's CAs."""
         name, agent = given.lower().rstrip("."), self._agent
-        if not (agent.state.forget(name) or agent.state.forget(self._full(name))):
+        if not (agent.state.forget(name) or agent.state.forget(self.full(name))):
             raise Remedy(
                 f"nothing is pinned of {given}: name a peer's FQDN or a domain",
                 remedy="ntm peers; ntm keys",
             )
         if agent.session is not None:
             agent.session.forget(name)
-            agent.session.forget(self._full(name))
+            agent.session.forget(self.full(name))
 
 
 def changed_choice(choices: Choices, name: str, value: str) -> Choices:

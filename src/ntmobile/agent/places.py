@@ -6,6 +6,8 @@ from pathlib import Path
 SYSTEM_STATE = Path("/var/lib/ntmobile")
 SOCKET = "control.sock"
 LOG = "agent.log"
+IDENTITIES = "identities"
+"""Below the state directory: a directory USER@DOMAIN for each identity but the first."""
 
 
 def state_directory(named: Path | None, environment: Mapping[str, str], *, root: bool) -> Path:
@@ -27,6 +29,11 @@ def state_directory(named: Path | None, environment: Mapping[str, str], *, root:
     if not own.exists() and _reachable(SYSTEM_STATE / SOCKET):
         return SYSTEM_STATE
     return own
+
+
+def log_directory(directory: Path) -> Path:
+    """Return where the agent logs that an identity's directory belongs to."""
+    return directory.parents[1] if directory.parent.name == IDENTITIES else directory
 
 
 def socket_path(directory: Path, descriptor: int) -> str:

@@ -13,17 +13,15 @@ from ntmobile.agent.agent import Agent, MakeModel
 from ntmobile.agent.files import private_directory
 from ntmobile.agent.lock import AgentLock
 from ntmobile.agent.logs import log_to_file, log_to_stderr
-from ntmobile.agent.operations import Operations
 from ntmobile.agent.requests import Done, Said, Up
 from ntmobile.agent.spawn import tell
 from ntmobile.agent.state import open_state
-from ntmobile.agent.system import SystemModel
 from ntmobile.agent.views import StatusView
 from ntmobile.errors import Remedy
 from ntmobile.runtime.tasks import Tasks
 
 
-def run_in_background(directory: Path, ready: int, make_model: MakeModel = SystemModel) -> int:
+def run_in_background(directory: Path, ready: int, make_model: MakeModel | None = None) -> int:
     """Run an agent until it is told to end; the descriptor ready hears how it began."""
     log_to_file(directory, debug=False)
     try:
@@ -40,7 +38,7 @@ def run_in_foreground(
     *,
     said: Callable[[str], None],
     up: Callable[[StatusView], None],
-    make_model: MakeModel = SystemModel,
+    make_model: MakeModel | None = None,
 ) -> None:
     """Run an agent in this process and bring its node up; raises Remedy when that fails."""
     private_directory(directory)
@@ -48,13 +46,13 @@ def run_in_foreground(
     asyncio.run(_serve_and_go_up(directory, request, said, up, make_model))
 
 
-def forget_account(directory: Path) -> None:
-    """Forget the account of a node whose agent is not running."""
+def forget_account(directory: Path, place: Path) -> None:
+    """Forget the account of one identity, kept at a place, while the agent is not running."""
     with AgentLock(directory):
-        open_state(directory, secrets.SystemRandom()).forget_account()
+        open_state(place, secrets.SystemRandom()).forget_account()
 
 
-async def _serve(directory: Path, ready: Callable[[], None], make_model: MakeModel) -> None:
+async def _serve(directory: Path, ready: Callable[[], None], make_model: MakeModel | None) -> None:
     agent = Agent(directory, secrets.SystemRandom(), make_model)
     _end_on_signals(agent)
     await agent.run(ready)
@@ -65,7 +63,7 @@ async def _serve_and_go_up(
     request: Up,
     said: Callable[[str], None],
     up: Callable[[StatusView], None],
-    make_model: MakeModel,
+    make_model: MakeModel | None,
 ) -> None:
     agent = Agent(directory, secrets.SystemRandom(), make_model)
     _end_on_signals(agent)
@@ -75,7 +73,7 @@ async def _serve_and_go_up(
         try:
             await _go_up(agent, request, said, up)
         except Remedy as error:
-            if agent.session is None or not agent.session.account.enrolled:
+            if not agent.is_useful():
                 failures.append(error)
                 agent.end()
             else:
@@ -94,7 +92,7 @@ async def _serve_and_go_up(
 async def _go_up(
     agent: Agent, request: Up, said: Callable[[str], None], up: Callable[[StatusView], None]
 ) -> None:
-    async for answer in Operations(agent)(request):
+    async for answer in agent.answer(request):
         if isinstance(answer, Said):
             said(answer.text)
         elif isinstance(answer, Done):
@@ -107,7 +105,7 @@ def _end_on_signals(agent: Agent) -> None:
         loop.add_signal_handler(number, agent.end)
 
 
-def main(make_model: MakeModel = SystemModel) -> None:
+def main(make_model: MakeModel | None = None) -> None:
     """`python -m ntmobile.agent DIRECTORY READY_DESCRIPTOR`."""
     directory, ready = sys.argv[1:]
     sys.exit(run_in_background(Path(directory), int(ready), make_model))

@@ -9,7 +9,7 @@ them tell their addresses. Ours: docs/protocol.md section 5.
 import asyncio
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
@@ -34,11 +34,11 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 def real_networks(
-    own: int, servers: Iterable[Endpoint], routers: Iterable[IPv4Address]
+    own: Collection[int], servers: Iterable[Endpoint], routers: Iterable[IPv4Address]
 ) -> Networks:
     """Return the networks to avoid: those routed here, and those of name servers and routers.
 
-    own is the index of the agent's device, whose routes do not count.
+    own are the indices of the agent's devices, whose routes do not count.
     """
     return to_avoid((overlap.real for overlap in overlaps(POOLS, own=own)), servers, routers)
 

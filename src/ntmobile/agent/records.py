@@ -64,6 +64,11 @@ class SavedAccount(msgspec.Struct, frozen=True, kw_only=True):
         """The permanent name."""
         return f"{self.name}.{self.user}.{self.domain}"
 
+    @property
+    def who(self) -> str:
+        """What tells the identities of one agent apart: USER@DOMAIN."""
+        return f"{self.user}@{self.domain}"
+
 
 class LastGood(msgspec.Struct, frozen=True):
     """Where the servers were last reached, so that a dead resolver locks nobody out."""

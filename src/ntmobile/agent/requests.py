@@ -15,8 +15,13 @@ MAX_LINE = 1 << 20
 """Bytes of a request; a CA file fits."""
 
 
-class Request(msgspec.Struct, frozen=True, tag_field="do", forbid_unknown_fields=True):
+class Request(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="do", forbid_unknown_fields=True
+):
     """Base of every request."""
+
+    identity: str | None = None
+    """Which one is meant, as a person names it; None: the agent finds out, or asks."""
 
 
 class Up(Request, frozen=True, tag="up"):

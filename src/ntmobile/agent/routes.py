@@ -63,13 +63,13 @@ class Overlap:
     interface: int
 
 
-def overlaps(ranges: Collection[Network], *, own: int = 0) -> tuple[Overlap, ...]:
+def overlaps(ranges: Collection[Network], *, own: Collection[int] = ()) -> tuple[Overlap, ...]:
     """Returns which routes of this network namespace collide with virtual ranges.
 
-    own is the index of the agent's device, whose routes do not count. A default route is no
+    own are the indices of the agent's devices, whose routes do not count. A default route is no
     collision.
     """
-    real = [route for route in read_routes() if route.interface != own and _is_routed(route)]
+    real = [route for route in read_routes() if route.interface not in own and _is_routed(route)]
     return tuple(
         Overlap(virtual, route.destination, route.interface)
         for virtual in ranges

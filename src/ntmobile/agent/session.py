@@ -5,7 +5,7 @@ then hooks the machine into this computer. Whatever fails to open closes what wa
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from types import TracebackType
@@ -84,6 +84,7 @@ from ntmobile.runtime.connector import Connector
 from ntmobile.runtime.driver import Driver, Outlet
 from ntmobile.runtime.https import Place, Way
 from ntmobile.runtime.nat64 import find_prefix
+from ntmobile.runtime.priority import as_others
 from ntmobile.runtime.protection import Protect
 from ntmobile.runtime.resolver import Resolver
 from ntmobile.runtime.tasks import Tasks
@@ -208,11 +209,17 @@ class Session:
         self.account_server = AccountServer(account, resolver, _LastPlace(state, account), way=way)
         self.on_registered: Callable[[Registered], None] = lambda _: None
         """Called at every registration that changed something."""
+        self.taken: Container[Host] = ()
+        """The virtual addresses that other identities of this machine have, now."""
+        self.on_addresses: Callable[[], None] = lambda: None
+        """Called when this node, or a peer of it, got virtual addresses here."""
+        self._real = model.avoid
 
     async def __aenter__(self) -> Self:
         """Opens everything; raises OSError."""
         async with AsyncExitStack() as stack:
-            self.engine = Engine()
+            with as_others():
+                self.engine = Engine()
             stack.callback(self.engine.close)
             for descriptor in self.engine.sockets():
                 self._model.protect(descriptor)
@@ -347,7 +354,8 @@ class Session:
             relay_only=self.relay_only,
             optimise=state.choices.seek_direct,
             aes=has_aes(),
-            avoid=self._model.avoid,
+            avoid=self._real,
+            taken=self.taken,
         )
         pins = [
             Pin(fqdn, peer.device, peer.ipv4, peer.ipv6, peer.certified)
@@ -484,8 +492,12 @@ class Session:
         known = (*self.coordinator_endpoints, *self._state.servers.account_endpoints)
         hosts = (self.detours.translate(each).host for each in known)
         towards = next((host for host in hosts if isinstance(host, IPv4Address)), None)
-        networks = await self._model.look_around(towards)
-        self.driver.do(lambda now: self.node.avoid(networks, now))
+        self._real = await self._model.look_around(towards)
+        self.give_way()
+
+    def give_way(self) -> None:
+        """Have virtual addresses step aside for real networks, and for other identities here."""
+        self.driver.do(lambda now: self.node.avoid(self._real, now))
 
     def _handle_event(self, event: Event) -> None:
         match event:
@@ -579,6 +591,7 @@ class Session:
         # Another mapped address: the NAT may have restarted, and lost what it was asked for.
         self.port_mapper.renew()
         self._state.keep_addresses(VirtualAddresses(event.virtual_ipv4, event.virtual_ipv6))
+        self.on_addresses()
         self.on_registered(event)
 
     def _keep_pong(self, fqdn: str, sequence: int, pong: Pong) -> None:
@@ -594,6 +607,7 @@ class Session:
             event.fqdn,
             SavedPeer(event.device, event.ipv4, event.ipv6, seen_s, event.certified),
         )
+        self.on_addresses()
         if before is not None and (before.ipv4, before.ipv6) != (event.ipv4, event.ipv6):
             self.on_readdressed((before.ipv4, before.ipv6), (event.ipv4, event.ipv6))
 

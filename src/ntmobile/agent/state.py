@@ -15,6 +15,7 @@ Ours: docs/protocol.md sections 2, 4 and 5.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -29,6 +30,7 @@ from ntmobile.agent.files import (
     unusable,
     write_atomically,
 )
+from ntmobile.agent.places import IDENTITIES
 from ntmobile.agent.records import (
     Choices,
     LastGood,
@@ -258,6 +260,24 @@ def saved_account(directory: Path) -> SavedAccount | None:
         raise Remedy(f"cannot read {path}: {error.strerror}", remedy="run it as root") from error
     except ValueError as error:
         raise _damaged(path, str(error)) from None
+
+
+def further_identities(directory: Path) -> tuple[Path, ...]:
+    """Return where the identities of a state directory besides its own are kept, sorted."""
+    found = (directory / IDENTITIES).glob(f"*/{_ACCOUNT}")
+    return tuple(sorted(path.parent for path in found))
+
+
+def saved_accounts(directory: Path) -> dict[Path, SavedAccount]:
+    """Return the accounts of a state directory by where they are kept, the first one first.
+
+    Raises Remedy for the first one; a further one that is damaged is left out.
+    """
+    found = {directory: saved_account(directory)}
+    for place in further_identities(directory):
+        with suppress(Remedy):
+            found[place] = saved_account(place)
+    return {place: account for place, account in found.items() if account is not None}
 
 
 def _damaged(path: Path, detail: str) -> Remedy:

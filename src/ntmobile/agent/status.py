@@ -65,6 +65,7 @@ def down_view(state: State, troubles: Iterable[str]) -> StatusView:
         model=account.model.value if account else "system",
         device_key=fingerprint(state.identity.public.device),
         version=__version__,
+        identity=account.who if account else None,
     )
 
 
@@ -87,6 +88,7 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
         model=session.account.model.value,
         device_key=fingerprint(state.identity.public.device),
         version=__version__,
+        identity=session.account.who,
         certificate=certificate_view(state, wall_s),
         refused=refused_views(session),
         keepalive=_keepalive(session, view),

@@ -17,11 +17,9 @@ from typing import Literal, ParamSpec, Self
 
 import structlog
 
-from ntmobile.agent.dns_hook import REFRESH_S, DnsHook
-from ntmobile.agent.dns_hook_table import MARK, HookUnavailable
-from ntmobile.agent.dns_stub import DnsStub
+from ntmobile.agent.dns_hook_table import HookUnavailable
 from ntmobile.agent.dns_stub_messages import Answer, Refused
-from ntmobile.agent.names import name_or_refusal, search_domains
+from ntmobile.agent.machine_names import MachineNames, Named
 from ntmobile.agent.network_routes import NetworkRoutes
 from ntmobile.agent.networks import NetworksBeyond
 from ntmobile.agent.real_networks import Networks, first_routers, real_networks
@@ -32,8 +30,8 @@ from ntmobile.agent.tun import Tun
 from ntmobile.agent.views import DnsView
 from ntmobile.errors import Remedy
 from ntmobile.proto.node.events import NameResolved, Registered
-from ntmobile.runtime.priority import decide_first, wait_turn
-from ntmobile.runtime.protection import Protect, marking
+from ntmobile.runtime.priority import as_others, decide_first, wait_turn
+from ntmobile.runtime.protection import Protect
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Host
 
@@ -48,12 +46,18 @@ _LOG = structlog.get_logger(__name__)
 class SystemModel:
     """Entered before the node starts; attached once it is registered; detached first."""
 
-    def __init__(self, state: State) -> None:
-        """Reads the state when it attaches."""
+    def __init__(
+        self, state: State, names: MachineNames | None = None, devices: set[int] | None = None
+    ) -> None:
+        """Reads the state when it attaches.
+
+        The identities of one agent share names, and the set of their devices' indices.
+        """
         self._state = state
-        self._names = DnsHook()
+        self._names = names or MachineNames()
+        self._devices = set() if devices is None else devices
         self._tun: Tun | None = None
-        self._stub: DnsStub | None = None
+        self._named: Named | None = None
         self._beyond: NetworksBeyond | None = None
         self._routes: NetworkRoutes | None = None
         self._stack = AsyncExitStack()
@@ -76,10 +80,10 @@ class SystemModel:
                 remedy="run ntm up as root, or let systemd give it that right: ntm service; "
                 "without any right: ntm up --model proxy",
             )
-        self.avoid = real_networks(0, self.servers(), ())
+        self.avoid = real_networks(self._devices, self.servers(), ())
         self._wanted = self._state.choices.accept_dns
         if self._wanted:
-            self._claim()
+            await self._claim()
         await self._stack.enter_async_context(self._tasks)
         return self
 
@@ -95,18 +99,19 @@ class SystemModel:
     @property
     def protect(self) -> Protect:
         """Marks the agent's own sockets, so that the hook lets them pass."""
-        # Without a hook of names too, so that no capsule goes by the routes to networks beyond.
-        return marking(self._names.mark or MARK)
+        return self._names.protect
 
     async def look_around(self, towards: IPv4Address | None) -> Networks:
         """Return the real networks here now, also those that the way to a server shows."""
         routers = () if towards is None else await first_routers(towards, protect=self.protect)
-        return real_networks(self._tun.index if self._tun else 0, self.servers(), routers)
+        return real_networks(self._devices, self.servers(), routers)
 
     async def attach(self, session: Session, registered: Registered) -> None:
         """Hooks the node into the machine, or follows its new addresses; raises Remedy."""
         if self._tun is None:
-            self._tun = await self._stack.enter_async_context(Tun())
+            self._tun = tun = await self._stack.enter_async_context(Tun())
+            self._devices.add(tun.index)
+            self._stack.callback(self._devices.discard, tun.index)
             session.loops.on_open = _logged(self._route_new)
             session.loops.on_path = _logged(self._route)
             session.on_readdressed = self._readdress
@@ -115,12 +120,13 @@ class SystemModel:
             self._route_new((peer.ipv4, peer.ipv6))
         if not self.attached:
             # Last: what comes out of the device finds the addresses, and its answers the routes.
-            session.engine.attach_tun(self._tun.fd, offload=self._tun.offload)
+            with as_others():
+                session.engine.attach_tun(self._tun.fd, offload=self._tun.offload)
             self._stack.callback(session.engine.detach_tun)
             decide_first()
-            self._stack.callback(wait_turn)
-        if self._stub is None and self._claimed:
-            await self._hook_names(session)
+            self._stack.callback(self._wait_turn)
+        if self._named is None and self._claimed:
+            await self._hook_names(session, self._tun)
         if self._beyond is None:
             self._lead(session, self._tun)
         self.follow_choices()
@@ -129,7 +135,8 @@ class SystemModel:
     async def detach(self) -> None:
         """Gives the machine its network back; a second time does nothing."""
         self.attached = False
-        self._tun = self._stub = self._beyond = None
+        self._tun = self._named = self._beyond = None
+        self._claimed = False
         self._hook, self._hook_detail = "off", "not registered yet"
         await self._stack.aclose()
 
@@ -176,7 +183,7 @@ class SystemModel:
 
     def dns(self) -> DnsView:
         """The state of the DNS hook."""
-        stub = self._stub
+        stub = self._names.stub if self._named is not None else None
         return DnsView(
             hook=self._hook,
             detail=self._hook_detail if self._wanted else "accept-dns=no",
@@ -186,44 +193,34 @@ class SystemModel:
             counters=dict(stub.counters) if stub else {},
         )
 
-    def _claim(self) -> None:
+    def _wait_turn(self) -> None:
+        """Another identity that is attached still has something to decide first."""
+        if len(self._devices) <= 1:
+            wait_turn()
+
+    async def _claim(self) -> None:
         try:
-            self._stack.enter_context(self._names)
+            await self._names.claim()
         except HookUnavailable as error:
             _LOG.warning("no DNS hook", reason=error.problem)
             self._hook_detail = str(error)
         else:
+            self._stack.push_async_callback(self._names.release)
             self._claimed = True
 
-    async def _hook_names(self, session: Session) -> None:
+    async def _hook_names(self, session: Session, tun: Tun) -> None:
+        named = Named(self._state, tun.index, lambda fqdn: self._resolve(session, fqdn))
         try:
-            async with AsyncExitStack() as stack:
-                stub = await stack.enter_async_context(self._make_stub(session))
-                device = self._tun.index if self._tun is not None else 0
-                hook = self._names.to(stub, device, search_domains(session.account))
-                await stack.enter_async_context(hook)
-                self._stack.push_async_exit(stack.pop_all())
+            await self._names.join(named)
         except (HookUnavailable, OSError) as error:
             # The node works all the same: peers are reached by their virtual addresses.
             self._hook_detail = str(error)
             _LOG.error("no DNS hook", error=str(error))
             return
-        self._tasks.repeat(self._names.refresh, REFRESH_S)
-        self._stub, self._hook, self._hook_detail = stub, self._names.kind, self._names.detail
-
-    def _make_stub(self, session: Session) -> DnsStub:
-        account = session.account
-        return DnsStub(
-            lambda fqdn: self._resolve(session, fqdn),
-            self._reverse,
-            self.servers,
-            own_zones=[account.domain],
-            known_zones={domain_of(fqdn) for fqdn in self._state.peers},
-            search=search_domains(account),
-            addresses=self._names.addresses,
-            port=self._names.port,
-            protect=self.protect,
-        )
+        self._stack.push_async_callback(self._names.leave, named)
+        self._named = named
+        if (hook := self._names.hook) is not None:
+            self._hook, self._hook_detail = hook.kind, hook.detail
 
     async def _resolve(self, session: Session, fqdn: str) -> Answer | Refused:
         session.note_hooked(fqdn, answered=False)
@@ -234,11 +231,6 @@ class SystemModel:
         # The application sends as soon as it has the answer: the route must stand.
         self._route_new((outcome.ipv4, outcome.ipv6))
         return Answer(outcome.ipv4, outcome.ipv6)
-
-    def _reverse(self, address: Host) -> str | Refused | None:
-        account, state = self._state.account, self._state
-        own = account.fqdn if account else ""
-        return name_or_refusal(address, own, state.addresses, state.peers)
 
     def _readdress(self, before: tuple[Host, Host], now: tuple[Host, Host]) -> None:
         """A peer stepped aside: leave its old addresses to the real network."""
@@ -274,9 +266,10 @@ def _logged(change: Callable[P, None]) -> Callable[P, None]:
     return changed
 
 
-def domain_of(fqdn: str) -> str:
-    """Return the domain of a node: its name without NAME.USER."""
-    return fqdn.split(".", 2)[-1]
+def system_models() -> Callable[[State], SystemModel]:
+    """Return what makes the models of one agent's identities: a device each, names in common."""
+    names, devices = MachineNames(), set[int]()
+    return lambda state: SystemModel(state, names, devices)
 
 
 def may_administer_network() -> bool:

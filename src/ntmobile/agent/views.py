@@ -65,6 +65,8 @@ class HandoverView(View, frozen=True):
     after: HandoverPathView | None = None
     resent_capsules: int = 0
     """What this node sent again because the path before had swallowed it."""
+    identity: str | None = None
+    """Whose tunnel, USER@DOMAIN, where the agent has several identities."""
 
 
 class PeerStatus(View, frozen=True):
@@ -156,6 +158,11 @@ class StatusView(View, frozen=True):
     """Null while the node is down."""
     dns: str | None = None
     """How the machine's name queries come to this node: as `hook` of DnsView."""
+    identity: str | None = None
+    """USER@DOMAIN, what `--identity` takes; null where nobody is logged in."""
+    identities: tuple["StatusView", ...] = ()
+    """Where the agent has several identities and none was chosen: each of them; the fields above
+    are the first one's."""
 
 
 class KnownPeer(View, frozen=True):
@@ -168,6 +175,8 @@ class KnownPeer(View, frozen=True):
     connected: bool
     certified: bool = False
     """It showed a good certificate once: from then on it must."""
+    identity: str | None = None
+    """Who has met it, USER@DOMAIN, where the agent has several identities."""
 
 
 class PeersView(View, frozen=True):

@@ -58,7 +58,15 @@ def _keep_group(app: typer.Typer) -> None:
             Path | None,
             typer.Option("--state", help="Which node: its state directory.", readable=False),
         ] = None,
+        identity: Annotated[
+            str | None,
+            typer.Option(
+                "--identity", metavar="USER@DOMAIN", help="Which of its identities, of several."
+            ),
+        ] = None,
     ) -> None:
         """NTMobile: a permanent name and permanent addresses for every machine."""
         if state is not None:
             os.environ["NTM_STATE"] = str(state)
+        if identity is not None:
+            os.environ["NTM_IDENTITY"] = identity

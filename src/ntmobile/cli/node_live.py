@@ -11,6 +11,7 @@ from ntmobile.agent.requests import Done, Item, Ping, Said, Wait
 from ntmobile.agent.views import PingSummary, PongView, StatusView
 from ntmobile.cli.node_output import (
     FAILED,
+    IdentityOption,
     JsonOption,
     StateOption,
     ask,
@@ -37,11 +38,12 @@ def ping(
     interval: Annotated[
         float, typer.Option("--interval", "-i", min=SHORTEST_INTERVAL_S, help="Seconds.")
     ] = 1.0,
+    identity: IdentityOption = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
     """Ping a node through its tunnel, naming the path of each answer."""
-    request = Ping(fqdn, count, until_direct, round(interval * 1000))
+    request = Ping(fqdn, count, until_direct, round(interval * 1000), identity=identity)
     with closing(Client(directory_of(state)).stream(request)) as answers:
         for answer in answers:
             match answer:
@@ -86,10 +88,11 @@ def wait(
             "--timeout", min=0.0, help="Seconds; without it, until it is up or cannot be."
         ),
     ] = None,
+    identity: IdentityOption = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
     """Wait until this node is up, or until the tunnel to a peer is."""
-    view = ask(state, Wait(fqdn, timeout), StatusView)
+    view = ask(state, Wait(fqdn, timeout, identity=identity), StatusView)
     if json:
         show_json(view)

@@ -9,6 +9,7 @@ from ntmobile.agent.requests import AskNetcheck
 from ntmobile.agent.views import FamilyView, NetcheckView, PortMappingView
 from ntmobile.cli.node_output import (
     FAILED,
+    IdentityOption,
     JsonOption,
     StateOption,
     ask,
@@ -29,11 +30,12 @@ def netcheck(
         bool,
         typer.Option("--lifetime", help="Also measure how long idle mappings live (5 minutes)."),
     ] = False,
+    identity: IdentityOption = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
     """Examine this network: UDP, addresses, how its NAT or firewall behaves, relays."""
-    view = ask(state, AskNetcheck(lifetime), NetcheckView)
+    view = ask(state, AskNetcheck(lifetime, identity=identity), NetcheckView)
     if json:
         show_json(view)
     else:

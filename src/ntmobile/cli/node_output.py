@@ -31,6 +31,16 @@ StateOption = Annotated[
         readable=False,
     ),
 ]
+IdentityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--identity",
+        metavar="USER@DOMAIN",
+        envvar="NTM_IDENTITY",
+        help="Which one, where the agent has several identities.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 P = ParamSpec("P")

@@ -8,7 +8,15 @@ from ntmobile.agent.records import parse_endpoint
 from ntmobile.agent.requests import Expose, Up
 from ntmobile.agent.state import saved_account
 from ntmobile.agent.views import StatusView
-from ntmobile.cli.node_output import StateOption, ask, command, directory_of, note, show
+from ntmobile.cli.node_output import (
+    IdentityOption,
+    StateOption,
+    ask,
+    command,
+    directory_of,
+    note,
+    show,
+)
 from ntmobile.errors import Remedy
 
 SOCKS, HTTP = "127.0.0.1:1055", "127.0.0.1:1056"
@@ -51,10 +59,11 @@ def proxy(
 def expose(
     port: Annotated[int, typer.Argument(min=1, max=65535)],
     off: Annotated[bool, typer.Option("--off", help="No longer.")] = False,
+    identity: IdentityOption = None,
     state: StateOption = None,
 ) -> None:
     """Offer a local TCP port to peers, without root (of a node of the proxy model)."""
-    ask(state, Expose(port, offered=not off), type(None))
+    ask(state, Expose(port, offered=not off, identity=identity), type(None))
     show(f"port {port} of localhost is {'no longer ' if off else ''}offered to peers")
 
 

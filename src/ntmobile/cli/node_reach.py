@@ -8,7 +8,15 @@ import typer
 from ntmobile.agent.records import KeepAlive, SavedAccount
 from ntmobile.agent.requests import Wake
 from ntmobile.agent.views import StatusView
-from ntmobile.cli.node_output import JsonOption, StateOption, ask, command, show, show_json
+from ntmobile.cli.node_output import (
+    IdentityOption,
+    JsonOption,
+    StateOption,
+    ask,
+    command,
+    show,
+    show_json,
+)
 from ntmobile.errors import DecodeError
 from ntmobile.wire.device_token import parse_device_token, parse_subscription
 
@@ -62,12 +70,14 @@ def _content(file: Path) -> bytes:
 
 
 @command
-def wake(state: StateOption = None, json: JsonOption = False) -> None:
+def wake(
+    identity: IdentityOption = None, state: StateOption = None, json: JsonOption = False
+) -> None:
     """What an app calls when its push message arrives: contact the DC at once.
 
     Returns when the DC has answered; whoever wants to reach this node does so from then on.
     """
-    view = ask(state, Wake(), StatusView)
+    view = ask(state, Wake(identity=identity), StatusView)
     if json:
         show_json(view)
     else:

@@ -7,7 +7,16 @@ import typer
 
 from ntmobile.agent.requests import Set
 from ntmobile.agent.views import ChoicesView
-from ntmobile.cli.node_output import JsonOption, StateOption, ask, command, note, show, show_json
+from ntmobile.cli.node_output import (
+    IdentityOption,
+    JsonOption,
+    StateOption,
+    ask,
+    command,
+    note,
+    show,
+    show_json,
+)
 from ntmobile.errors import Remedy
 
 
@@ -26,11 +35,14 @@ def set_(
             "pinned CAs of a domain.",
         ),
     ] = None,
+    identity: IdentityOption = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
     """Change settings; without any, show them."""
-    view = ask(state, Set(dict(_pair(change) for change in changes or [])), ChoicesView)
+    view = ask(
+        state, Set(dict(_pair(change) for change in changes or []), identity=identity), ChoicesView
+    )
     if json:
         show_json(view)
         return

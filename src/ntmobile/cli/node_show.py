@@ -31,6 +31,7 @@ from ntmobile.agent.views import (
     WhoisView,
 )
 from ntmobile.cli.node_output import (
+    IdentityOption,
     JsonOption,
     StateOption,
     ask,
@@ -48,14 +49,23 @@ from ntmobile.proto.testimony import Witness
 
 
 @command
-def status(state: StateOption = None, json: JsonOption = False) -> None:
+def status(
+    identity: IdentityOption = None, state: StateOption = None, json: JsonOption = False
+) -> None:
     """Show who this node is, the health of its servers, and every peer with its path."""
-    view = ask(state, AskStatus(), StatusView)
+    view = ask(state, AskStatus(identity=identity), StatusView)
     show_json(view) if json else show_status(view)
 
 
 def show_status(view: StatusView) -> None:
-    """Print a status for a person."""
+    """Print a status for a person; of several identities, one after the other."""
+    for number, each in enumerate(view.identities or (view,)):
+        if number:
+            show("")
+        _show_one(each)
+
+
+def _show_one(view: StatusView) -> None:
     show(f"{view.fqdn or 'not logged in'}: {view.state}")
     for address in (view.virtual_ipv4, view.virtual_ipv6):
         if address:
@@ -122,14 +132,18 @@ def _certificate(certificate: CertificateView) -> str:
 
 
 @command
-def peers(state: StateOption = None, json: JsonOption = False) -> None:
+def peers(
+    identity: IdentityOption = None, state: StateOption = None, json: JsonOption = False
+) -> None:
     """List every peer this node has met, with its pinned key."""
-    view = ask(state, AskPeers(), PeersView)
+    view = ask(state, AskPeers(identity=identity), PeersView)
     if json:
         show_json(view)
         return
+    several = any(p.identity for p in view.peers)
     rows = [
         (
+            *([p.identity or ""] if several else []),
             p.fqdn,
             p.virtual_ipv4,
             p.virtual_ipv6,
@@ -139,15 +153,18 @@ def peers(state: StateOption = None, json: JsonOption = False) -> None:
         )
         for p in view.peers
     ]
-    show_table(("PEER", "IPV4", "IPV6", "TUNNEL", "KNOWN BY", "KEY"), rows)
+    headers = ("PEER", "IPV4", "IPV6", "TUNNEL", "KNOWN BY", "KEY")
+    show_table(("IDENTITY", *headers) if several else headers, rows)
 
 
 @command
-def keys(state: StateOption = None, json: JsonOption = False) -> None:
+def keys(
+    identity: IdentityOption = None, state: StateOption = None, json: JsonOption = False
+) -> None:
     """List the keys of the paper's Table 1 that this node holds, never their bytes; whose
     certificates it believes.
     """
-    view = ask(state, AskKeys(), KeysView)
+    view = ask(state, AskKeys(identity=identity), KeysView)
     if json:
         show_json(view)
         return
@@ -166,17 +183,21 @@ def keys(state: StateOption = None, json: JsonOption = False) -> None:
 
 
 @command
-def handovers(state: StateOption = None, json: JsonOption = False) -> None:
+def handovers(
+    identity: IdentityOption = None, state: StateOption = None, json: JsonOption = False
+) -> None:
     """List every handover: when and why, from where to where, and how long nothing came through.
 
     The newest 200 are kept, also over a restart of the agent.
     """
-    view = ask(state, AskHandovers(), HandoversView)
+    view = ask(state, AskHandovers(identity=identity), HandoversView)
     if json:
         show_json(view)
         return
+    several = any(move.identity for move in view.handovers)
     rows = [
         (
+            *([move.identity or ""] if several else []),
             move.at,
             move.fqdn,
             move.cause,
@@ -188,7 +209,8 @@ def handovers(state: StateOption = None, json: JsonOption = False) -> None:
         )
         for move in view.handovers
     ]
-    show_table(("WHEN", "PEER", "WHY", "FROM", "TO", "PATH", "OUTAGE", "RESENT"), rows)
+    headers = ("WHEN", "PEER", "WHY", "FROM", "TO", "PATH", "OUTAGE", "RESENT")
+    show_table(("IDENTITY", *headers) if several else headers, rows)
     if view.trouble is not None:
         note(f"ntm: {view.trouble}; what is shown is in the agent's memory")
 
@@ -200,11 +222,12 @@ def _way(path: HandoverPathView | None) -> str:
 @command
 def whois(
     address: Annotated[str, typer.Argument(help="A virtual address.")],
+    identity: IdentityOption = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
     """Say which node a virtual address belongs to."""
-    view = ask(state, Whois(address), WhoisView)
+    view = ask(state, Whois(address, identity=identity), WhoisView)
     if json:
         show_json(view)
     else:
@@ -218,6 +241,7 @@ def trace(
         str | None, typer.Argument(help="The peer; none: this node's login and registration.")
     ] = None,
     others: WithOption = None,
+    identity: IdentityOption = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -225,7 +249,7 @@ def trace(
 
     A node sees its own messages only. What servers and the peer saw comes in by --with.
     """
-    view = ask(state, AskTrace(fqdn), TraceView)
+    view = ask(state, AskTrace(fqdn, identity=identity), TraceView)
     if json:
         show_json(view)
         return
@@ -236,9 +260,11 @@ def trace(
 
 
 @command
-def dns_status(state: StateOption = None, json: JsonOption = False) -> None:
+def dns_status(
+    identity: IdentityOption = None, state: StateOption = None, json: JsonOption = False
+) -> None:
     """Show how the applications' name queries reach this node, and what became of them."""
-    view = ask(state, AskDns(), DnsView)
+    view = ask(state, AskDns(identity=identity), DnsView)
     if json:
         show_json(view)
         return
@@ -250,9 +276,9 @@ def dns_status(state: StateOption = None, json: JsonOption = False) -> None:
 
 
 @command
-def bugreport(state: StateOption = None) -> None:
+def bugreport(identity: IdentityOption = None, state: StateOption = None) -> None:
     """Print what a maintainer needs to know; no key, no password."""
-    show(ask(state, AskBugReport(), BugReport).text)
+    show(ask(state, AskBugReport(identity=identity), BugReport).text)
     note("ntm: names and addresses are in it; read it before you send it")
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +13,15 @@ import msgspec
 import typer
 
 from ntmobile.agent.client import AgentNotRunning, Client
+from ntmobile.agent.identities import ambiguous, named
 from ntmobile.agent.records import Model, SavedAccount, Trust
 from ntmobile.agent.requests import AskStatus, Down, Up
 from ntmobile.agent.spawn import start_agent
-from ntmobile.agent.state import saved_account
+from ntmobile.agent.state import saved_accounts
 from ntmobile.agent.urls import parse_url
 from ntmobile.agent.views import StatusView
 from ntmobile.cli.node_output import (
+    IdentityOption,
     JsonOption,
     StateOption,
     command,
@@ -98,44 +100,104 @@ def up(
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and run the agent in this process.")
     ] = False,
+    identity: IdentityOption = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Start the agent if needed, log in and register; prints the name and the addresses."""
+    """Start the agent if needed, log in and register; prints the name and the addresses.
+
+    Another USER@DOMAIN is a further identity of the same agent; `ntm up` alone brings up all.
+    """
     wanted = _model(model)
     choice = chosen_keepalive(keepalive, push)
     directory = directory_of(state)
     report = _reporter(json=json)
     client = Client(directory)
-    if (who, name, keepalive, push, model, certificate) == (None,) * 6 and _is_anothers(directory):
+    plain = (who, name, keepalive, push, model, certificate) == (None,) * 6
+    if plain and _is_anothers(directory):
         note("the agent is already running")
-        report(client.ask(Up(), StatusView, said=note))
+        report(client.ask(Up(identity=identity), StatusView, said=note))
         return
-    saved = saved_account(directory) if directory.exists() else None
+    accounts = tuple(saved_accounts(directory).values()) if directory.exists() else ()
+    proven = (auth_key, server, ca, fingerprint) != (None,) * 4 or password_stdin
+    if plain and identity is None and len(accounts) > 1 and not proven:
+        _begin(client, directory, Up(), accounts[0].model, report, foreground=foreground)
+        return
+    saved = _meant(accounts, who, identity)
     _check_server(server)
     account = _account(who, name, server, _trust(ca, fingerprint), saved)
     account = reached(account, choice, push)
     if wanted is not None:
         account = msgspec.structs.replace(account, model=wanted)
+    account = _beside(accounts, account, wanted)
     proof = _credential(certificate, key, account)
-    if client.is_running():
+    if client.is_running() and saved is not None:
         if proof is not None:
             raise Remedy(
                 "the agent runs, and a certificate brings another device key",
                 remedy="ntm down, then the same command again",
             )
-        note("the agent is already running")
         secret = _password(account, from_stdin=True) if password_stdin else None
-        request = Up(_running(account, saved), secret, auth_key)
+        request = Up(_running(account, saved), secret, auth_key, identity=account.who)
+        note("the agent is already running")
         report(client.ask(request, StatusView, said=note))
         return
     by_password = auth_key is None and proof is None
     secret = _password(account, password_stdin) if by_password else None
     request = Up(account, secret, auth_key, *(proof or ()))
-    if foreground:
-        _run_here(directory, request, report, account.model)
+    _begin(client, directory, request, account.model, report, foreground=foreground)
+
+
+def _begin(
+    client: Client,
+    directory: Path,
+    request: Up,
+    model: Model,
+    report: Callable[[StatusView], None],
+    *,
+    foreground: bool,
+) -> None:
+    """Ask the agent, starting it where it does not run."""
+    if client.is_running():
+        note("the agent is already running")
+        report(client.ask(request, StatusView, said=note))
+    elif foreground:
+        _run_here(directory, request, report, model)
     else:
-        report(_run_apart(client, directory, request, account.model))
+        report(_run_apart(client, directory, request, model))
+
+
+def _meant(
+    accounts: Sequence[SavedAccount], who: str | None, identity: str | None
+) -> SavedAccount | None:
+    """Return the saved account that the command is about; None for a new one."""
+    if who is not None:
+        named_too = None if identity is None else named(identity, accounts).who
+        if named_too not in (None, who.lower().rstrip(".")):
+            raise typer.BadParameter(f"{who} is not {identity}", param_hint="--identity")
+        return next((each for each in accounts if each.who == who.lower().rstrip(".")), None)
+    if identity is not None:
+        return named(identity, accounts)
+    if len(accounts) > 1:
+        raise ambiguous(accounts)
+    return accounts[0] if accounts else None
+
+
+def _beside(
+    accounts: Sequence[SavedAccount], account: SavedAccount, wanted: Model | None
+) -> SavedAccount:
+    """Return the account as it can be beside the others of the same agent; raises Remedy."""
+    others = [each for each in accounts if each.who != account.who]
+    if not others:
+        return account
+    model = wanted or others[0].model
+    if Model.PROXY in (model, others[0].model):
+        raise Remedy(
+            f"this agent is {others[0].who}'s, and several identities in one agent are for the "
+            "system type: two proxies would need two ports",
+            remedy=f"another state and other ports for {account.who}: ntm --state DIR ...",
+        )
+    return msgspec.structs.replace(account, model=model)
 
 
 def _is_anothers(directory: Path) -> bool:
@@ -204,7 +266,7 @@ def _account(
     """What the person asked for, on top of what is saved."""
     if who is None and saved is None:
         raise Remedy("this node has no account yet", remedy="ntm up USER@DOMAIN --name NAME")
-    if saved is not None and (who is None or who.lower() == f"{saved.user}@{saved.domain}"):
+    if saved is not None:
         return SavedAccount(
             user=saved.user,
             name=(name or saved.name).lower(),
@@ -217,12 +279,6 @@ def _account(
             device_token=saved.device_token,
         )
     assert who is not None
-    if saved is not None:
-        raise Remedy(
-            f"this state belongs to {saved.user}@{saved.domain}; "
-            "several identities in one agent are not built yet",
-            remedy=f"ntm logout, or another state for {who}: ntm --state DIR up {who}",
-        )
     user, _, domain = who.lower().rpartition("@")
     domain = domain.rstrip(".")
     own = (name or socket.gethostname().partition(".")[0]).lower()
@@ -302,6 +358,9 @@ def _reporter(*, json: bool) -> Callable[[StatusView], None]:
     def report(view: StatusView) -> None:
         if json:
             show_json(view)
+        elif view.identities:
+            for each in view.identities:
+                report(each)
         elif view.peers:
             show_status(view)
         else:
@@ -318,31 +377,39 @@ def _reporter(*, json: bool) -> Callable[[StatusView], None]:
 
 
 @command
-def down(state: StateOption = None) -> None:
-    """Close the tunnels, give the machine its network back and end the agent."""
-    _end(state, forget=False)
+def down(identity: IdentityOption = None, state: StateOption = None) -> None:
+    """Close the tunnels and give the machine its network back; of several identities all of them,
+    and the agent ends with the last.
+    """
+    _end(state, identity, forget=False)
 
 
 @command
-def logout(state: StateOption = None) -> None:
+def logout(identity: IdentityOption = None, state: StateOption = None) -> None:
     """Like down; the account is forgotten too (keys and pins stay for a later login)."""
-    _end(state, forget=True)
+    _end(state, identity, forget=True)
 
 
-def _end(state: Path | None, *, forget: bool) -> None:
+def _end(state: Path | None, identity: str | None, *, forget: bool) -> None:
     directory = directory_of(state)
     try:
-        view = Client(directory).ask(AskStatus(), StatusView)
-        Client(directory).ask(Down(forget), type(None), said=note)
-        show(f"{view.fqdn or 'the node'} is down" + (" and logged out" if forget else ""))
+        view = Client(directory).ask(AskStatus(identity=identity), StatusView)
+        Client(directory).ask(Down(forget, identity=identity), type(None), said=note)
+        for each in view.identities or (view,):
+            show(f"{each.fqdn or 'the node'} is down" + (" and logged out" if forget else ""))
     except AgentNotRunning:
         if not forget:
             raise
-        _forget(directory)
+        _forget(directory, identity)
 
 
-def _forget(directory: Path) -> None:
+def _forget(directory: Path, identity: str | None) -> None:
     from ntmobile.agent.process import forget_account
 
-    forget_account(directory)
-    show(f"logged out (the agent on {directory} was not running)")
+    saved = saved_accounts(directory) if directory.exists() else {}
+    meant = _meant(tuple(saved.values()), None, identity)
+    forget_account(
+        directory, next((place for place, each in saved.items() if each is meant), directory)
+    )
+    whose = f"{meant.who} is " if len(saved) > 1 and meant is not None else ""
+    show(f"{whose}logged out (the agent on {directory} was not running)")

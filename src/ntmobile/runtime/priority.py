@@ -6,6 +6,8 @@ the threads of a busy machine each time would cost it as much as the whole move 
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 FIRST_BY = 10
 """Steps of nice(2)."""
@@ -23,6 +25,17 @@ def decide_first() -> None:
 def wait_turn() -> None:
     """Let the calling thread go like the others again, and those that it starts."""
     _set(_OTHERS)
+
+
+@contextmanager
+def as_others() -> Iterator[None]:
+    """What the calling thread starts meanwhile goes like the others, whoever goes first."""
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    _set(_OTHERS)
+    try:
+        yield
+    finally:
+        _set(before)
 
 
 def _set(priority: int) -> None:
