@@ -7,7 +7,7 @@ import pytest
 
 from ntmobile.agent.surveyor import Surveyor
 from ntmobile.proto.node.events import NatWanted, NewestPortWanted, RoundTripsWanted
-from ntmobile.proto.node.finding import Finding, Point
+from ntmobile.proto.node.finding import INDEPENDENT, Finding, Point
 from ntmobile.proto.node.round_trips import Measured
 from ntmobile.runtime.tasks import Tasks
 from ntmobile.wire.endpoint import Endpoint, Host
@@ -15,6 +15,7 @@ from ntmobile.wire.endpoint import Endpoint, Host
 HERE, SERVER = Endpoint("192.168.1.2", 40000), Endpoint("192.0.2.1", 4330)
 OTHER = Endpoint("192.0.2.2", 4330)
 FOUND = Finding(4, (), SERVER, True)
+GLIMPSE = Finding(4, (), SERVER, True, frozenset({INDEPENDENT}))
 
 
 class Network:
@@ -22,13 +23,21 @@ class Network:
 
     def __init__(self, error: OSError | None = None) -> None:
         self.error = error
+        self.glimpse: Finding | None = None
         self.asked: list[Endpoint] = []
         self.held = asyncio.Event()
         self.held.set()
 
-    async def discover(self, points: Sequence[Point], own: frozenset[Host]) -> Finding:
+    async def discover(
+        self,
+        points: Sequence[Point],
+        own: frozenset[Host],
+        glimpsed: Callable[[Finding], None] = lambda _: None,
+    ) -> Finding:
         assert own == {HERE.host}
         self.asked += [point.endpoint for point in points]
+        if self.glimpse is not None:
+            glimpsed(self.glimpse)
         await self.held.wait()
         if self.error is not None:
             raise self.error
@@ -77,6 +86,13 @@ async def test_both_questions_are_answered() -> None:
 
     assert await answers(network, NatWanted((SERVER,)), NewestPortWanted(SERVER)) == [FOUND, 5000]
     assert network.asked == [SERVER, SERVER]
+
+
+async def test_what_may_be_gone_by_meanwhile_is_told_before_the_end() -> None:
+    network = Network()
+    network.glimpse = GLIMPSE
+
+    assert await answers(network, NatWanted((SERVER,))) == [GLIMPSE, FOUND]
 
 
 @pytest.mark.parametrize(

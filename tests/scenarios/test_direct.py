@@ -1,5 +1,6 @@
 """From the relay to a direct path, where the two NATs let one through; and back."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -10,8 +11,14 @@ from ntmobile.sim.node import NodeOptions, Received, SimNode
 from ntmobile.sim.world import World
 from ntmobile.wire.nat import Behaviour
 
+KIND = {
+    filtering: NatKind(filtering=filtering, ports=EASY.ports, hairpin=True)
+    for filtering in (Behaviour.ADDRESS_DEPENDENT, Behaviour.ADDRESS_AND_PORT_DEPENDENT)
+}
 PAIRS = list(product(Behaviour, Behaviour))
 SEARCHING = NodeOptions()
+GLIMPSED_S = 0.4
+"""Servers are asked, the offers told, the ways probed, and the shortest chosen."""
 SOON_S = 5
 """The NATs are examined for two seconds and a half, and then the search takes no time."""
 
@@ -35,6 +42,36 @@ def test_who_needs_no_port_to_be_found_is_direct_soon_and_the_others_stay_connec
         assert (relayed(mn, cn), relayed(cn, mn)) == (not known, not known), b
         # Two ends whose NATs map each way anew must not follow each other for ever.
         assert len(world.recorder.arrows) - sent < 60, b
+
+
+@pytest.mark.parametrize("filtering", list(KIND))
+def test_between_mappings_that_serve_any_peer_the_path_is_direct_before_the_nats_are_examined(
+    filtering: Behaviour,
+) -> None:
+    world = World()
+    mn, cn = couple(world, *[replace(EASY, filtering=filtering)] * 2)
+
+    world.connect(mn, cn)
+    world.run_for(GLIMPSED_S)
+
+    assert not relayed(mn, cn)
+    assert not relayed(cn, mn)
+    world.run_for(SOON_S)
+    assert not relayed(mn, cn), "what the examination finds in the end changes nothing"
+    assert mn.machine.whereabouts.nat == KIND[filtering]
+
+
+def test_where_a_mapping_serves_one_peer_alone_nothing_is_probed_before_the_end() -> None:
+    """The negative twin: the filter of the other decides, and a blind probe spoils predictions."""
+    world = World()
+    hard = NatBehaviour(Behaviour.ADDRESS_DEPENDENT, Behaviour.ADDRESS_DEPENDENT)
+    mn, cn = couple(world, hard, replace(EASY, filtering=Behaviour.ADDRESS_DEPENDENT))
+
+    world.connect(mn, cn)
+    world.run_for(GLIMPSED_S)
+    assert relayed(mn, cn)
+    world.run_for(SOON_S)
+    assert not relayed(mn, cn)
 
 
 def test_not_a_datagram_is_lost_nor_doubled_on_the_way_to_the_direct_path() -> None:

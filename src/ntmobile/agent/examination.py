@@ -31,16 +31,28 @@ class Examination:
         self._entropy = entropy
         self._protect = protect
 
-    async def discover(self, points: Sequence[Point], own: frozenset[Host]) -> Finding:
+    async def discover(
+        self,
+        points: Sequence[Point],
+        own: frozenset[Host],
+        glimpsed: Callable[[Finding], None] = lambda _: None,
+    ) -> Finding:
         """Find out how NAT and firewall behave; points are of one family. Raises OSError.
 
-        Takes a few round trips, and two seconds where something does not come in.
+        Takes a few round trips, and two seconds where something does not come in; glimpsed is
+        called with what may be gone by meanwhile.
         """
         with ExitStack() as stack:
             ports = self._open(SOCKETS, stack)
             unspecified = "::" if points[0].endpoint.version == 6 else "0.0.0.0"
             sockets = [Endpoint(unspecified, port.port) for port in ports]
-            return await self._run(Discovery(points, sockets, own, self._entropy), ports)
+            machine = Discovery(points, sockets, own, self._entropy)
+
+            def look() -> None:
+                if (glimpse := machine.poll_glimpse()) is not None:
+                    glimpsed(glimpse)
+
+            return await self._run(machine, ports, look)
 
     async def find_newest_port(self, server: Endpoint) -> int:
         """Find out which outer port a mapping gets that is made now; 0 without an answer.
@@ -72,7 +84,12 @@ class Examination:
                 self._protect(descriptor)
         return ports
 
-    async def _run(self, machine: Examiner[R], ports: Sequence[Port]) -> R:
+    async def _run(
+        self,
+        machine: Examiner[R],
+        ports: Sequence[Port],
+        look: Callable[[], None] = lambda: None,
+    ) -> R:
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
         with ExitStack() as stack:
@@ -83,6 +100,7 @@ class Examination:
             machine.start(self._clock.now())
             while (finding := machine.poll_finding()) is None:
                 self._send(machine, ports)
+                look()
                 woken.clear()
                 try:
                     async with asyncio.timeout(self._wait_s(machine)):

@@ -24,8 +24,13 @@ Timed = Callable[[int, Measured], None]
 class Examiner(Protocol):
     """What asks the servers: agent.examination."""
 
-    async def discover(self, points: Sequence[Point], own: frozenset[Host]) -> Finding:
-        """Find out how NAT and firewall behave; raises OSError."""
+    async def discover(
+        self,
+        points: Sequence[Point],
+        own: frozenset[Host],
+        glimpsed: Callable[[Finding], None] = ...,
+    ) -> Finding:
+        """Find out how NAT and firewall behave, glimpsed soon; raises OSError."""
         ...
 
     async def find_newest_port(self, server: Endpoint) -> int:
@@ -77,7 +82,7 @@ class Surveyor:
         own = frozenset(host for host in self._own() if host.version == 4)
         points = [Point(str(server.host), server) for server in servers]
         try:
-            finding = await self._examination.discover(points, own)
+            finding = await self._examination.discover(points, own, self._found)
         except OSError as error:
             _LOG.warning("NAT not examined", why=str(error))
             return self._found(None)

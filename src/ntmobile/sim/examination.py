@@ -35,8 +35,12 @@ def discovery(
     host: SimHost,
     points: Sequence[Point],
     done: Callable[[Finding], None],
+    glimpsed: Callable[[Finding], None] = lambda _: None,
 ) -> "Examining[Finding]":
-    """Begin to examine the host's network; done is called with what was found."""
+    """Begin to examine the host's network; done is called with what was found.
+
+    glimpsed is called before, with what may be gone by meanwhile.
+    """
     ports = _free_ports(host, SOCKETS)
     source = host.source_for(points[0].endpoint.version)
     if source is None:
@@ -44,7 +48,12 @@ def discovery(
     entropy = internet.entropy.fork(f"discovery {host.name} {internet.now}")
     locals_ = [Endpoint(source[1], port) for port in ports]
     machine = Discovery(points, locals_, frozenset({source[1]}), entropy)
-    return Examining(internet, host, machine, ports, done)
+
+    def look() -> None:
+        if (glimpse := machine.poll_glimpse()) is not None:
+            glimpsed(glimpse)
+
+    return Examining(internet, host, machine, ports, done, look)
 
 
 def newest_port(
@@ -86,6 +95,7 @@ class Examining(Generic[R]):
         machine: Examiner[R],
         ports: Sequence[int],
         done: Callable[[R], None],
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         """Begins at once."""
         self._internet = internet
@@ -93,6 +103,7 @@ class Examining(Generic[R]):
         self._machine = machine
         self._ports = ports
         self._done = done
+        self._look = look
         self._timer: Entry | None = None
         self.finding: R | None = None
         for number, port in enumerate(ports):
@@ -125,6 +136,7 @@ class Examining(Generic[R]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._look()
         if self.finding is None and (found := self._machine.poll_finding()) is not None:
             self.finding = found
             self.close()

@@ -370,7 +370,7 @@ class SimNode(Process):
         if self.host.source_for(4) is None:
             return self._take_finding(None)
         points = [Point(str(server), server) for server in servers]
-        discovery(self.internet, self.host, points, self._take_finding)
+        discovery(self.internet, self.host, points, self._take_finding, self._take_finding)
 
     def _take_finding(self, finding: Finding | None) -> None:
         if self.alive:

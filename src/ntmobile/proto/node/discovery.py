@@ -11,6 +11,10 @@ are assigned. Testing has a server answer from another port or another server an
 of a socket that never asked it: filtering. The sockets are used for nothing else, so that the
 node's own port keeps its filters as they are.
 
+What Observing shows may be enough to go by meanwhile: a mapping that may serve any peer, behind
+the strictest filter. That glimpse is there two round trips after the beginning, and the filter, of
+which silence tells, two seconds later.
+
 Source: RFC 4787 and RFC 5780, section 4. Ours: docs/protocol.md section 7.
 """
 
@@ -23,6 +27,7 @@ from typing import assert_never
 from ntmobile.errors import StateError
 from ntmobile.proto.io import Entropy, Timeout
 from ntmobile.proto.node.finding import (
+    BY_PORT,
     INDEPENDENT,
     Finding,
     Point,
@@ -116,6 +121,7 @@ class Discovery:
         """The other port of a server, by its first."""
         self._strangers: dict[_Test, _Stranger] = {}
         self._passed: dict[_Test, bool] = {}
+        self._glimpse: Finding | None = None
 
     def start(self, now: Instant) -> None:
         """Ask every server."""
@@ -146,6 +152,11 @@ class Discovery:
     def poll_sending(self) -> Sending | None:
         """Next datagram to send."""
         return self._questions.poll_sending()
+
+    def poll_glimpse(self) -> Finding | None:
+        """What may be gone by until the result is there, once; None where nothing may."""
+        glimpse, self._glimpse = self._glimpse, None
+        return glimpse
 
     def poll_finding(self) -> Finding | None:
         """The result, once it is there; it stays."""
@@ -196,6 +207,11 @@ class Discovery:
                 self._strangers.setdefault(_Test.ADDRESS, _Stranger(one, other))
             else:
                 self._strangers.setdefault(_Test.PORT, _Stranger(one, other))
+        if INDEPENDENT in mapping_of(self._seen[OBSERVER]):
+            mapping, filtering = frozenset({INDEPENDENT}), frozenset({BY_PORT})
+            mapped, translated = self._first_mapped(), self._translated()
+            told = self._told()
+            self._glimpse = Finding(mapped.version, told, mapped, translated, mapping, filtering)
         for one in answering:
             if one in self._other:
                 self._strangers[_Test.PORT] = _Stranger(one, one, from_other_port=True)

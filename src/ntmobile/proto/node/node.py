@@ -343,7 +343,7 @@ class Node:
             self._drain(now)
 
     def handle_finding(self, finding: Finding | None, now: Instant) -> None:
-        """Answers NatWanted: the network was examined; None: it could not be."""
+        """Answers NatWanted, first with a glimpse perhaps; None: it could not be examined."""
         self.whereabouts.handle_finding(finding)
         self._drain(now)
 

@@ -110,9 +110,10 @@ class Whereabouts:
         self._examined = self.is_examining = self._measuring = False
 
     def handle_finding(self, finding: Finding | None) -> None:
-        """The network was examined; None: that was not possible."""
-        self.is_examining, self._news = False, True
-        self._nat = None if finding is None else kind_of(finding)
+        """The network was examined, or glimpsed; None: that was not possible."""
+        kind = None if finding is None else kind_of(finding)
+        self._news |= self.is_examining or kind != self._nat
+        self.is_examining, self._nat = False, kind
 
     def handle_newest_port(self, port: int) -> None:
         """The NAT's newest mapping has this outer port; 0: no answer."""
