@@ -24,7 +24,7 @@ from ntmobile.agent.links_netlink import (
 from ntmobile.proto.node.events import LocalAddress
 from ntmobile.wire.endpoint import Endpoint
 
-QUIET_S = 0.003
+QUIET_S = 0.001
 """A move comes as a burst (link, address, route); it is reported when the burst pauses."""
 LONGEST_S = 0.020
 """No burst delays the report longer than this."""

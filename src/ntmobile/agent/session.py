@@ -461,11 +461,11 @@ class Session:
         self._sleep.is_recent(self.clock.now())
 
     def _handle_links(self, addresses: tuple[LocalAddress, ...]) -> None:
-        _LOG.info("uplinks changed", addresses=len(addresses))
         self._follow_router(addresses)
         if not only_ipv6(addresses):
             self.detours.prefix = None
         self._take_links(addresses)
+        _LOG.info("uplinks changed", addresses=len(addresses))
         self._look_around()
 
     def _take_links(self, addresses: tuple[LocalAddress, ...]) -> None:

@@ -89,6 +89,18 @@ def test_an_answer_that_may_have_come_before_the_proof_is_asked_for_again() -> N
     assert not rig.told(SetPath)[-1].hold
 
 
+def test_where_rs_asks_for_no_proof_the_peer_heard_and_data_leave() -> None:
+    rig, rs = moved()
+    before = len(rig.controls(PathUpdate))
+    (punch,) = rig.elsewhere
+
+    rig.node.handle_datagram(RS, rs.reply(punch, NtmAck()), rig.now)
+    rig.settle()
+
+    assert len(rig.controls(PathUpdate)) == before
+    assert not rig.told(SetPath)[-1].hold
+
+
 def test_a_challenge_of_what_is_no_move_tells_the_peer_nothing() -> None:
     rig, peer = connected()
     before = len(rig.controls(PathUpdate))

@@ -34,8 +34,14 @@ class Holding:
         self._told_at = self._let_go_at = now
 
     def expects_answer(self, rtt_ns: int | None, now: Instant) -> bool:
-        """Whether RS, which has the proof now, had it before the peer's answer could get there."""
-        return self._told_at is not None and now - self._told_at <= (rtt_ns or 0)
+        """Whether the answer to what the peer was told comes through, now that RS acknowledges.
+
+        RS had the proof before the answer could get there, or asked for none: the address is the
+        one it knew.
+        """
+        if self._told_at is None:
+            return self.holds
+        return now - self._told_at <= (rtt_ns or 0)
 
     def is_over(self, now: Instant) -> bool:
         """Whether it is time to let go."""

@@ -263,10 +263,11 @@ class Tunnel:
         if self.path.remote != relay and relay in self.relays.at(self.path.remote):
             self._set_path(Path(relay, True))
         is_news = self.is_moving or self._doubted_at is not None
-        if is_news and not self._holding.expects_answer(self.rtt_ns, now):
+        if relay == self.path.remote:
+            if is_news and not self._holding.expects_answer(self.rtt_ns, now):
+                self._send_update(now)
             self._doubted_at = None
-            self._send_update(now)
-        self._let_go()
+            self._let_go()
 
     def lead_in(self, relay: Endpoint, now: Instant) -> None:
         """RS carries to the peer from where this node is now; it wants a proof to carry back."""
