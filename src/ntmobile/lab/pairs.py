@@ -197,7 +197,7 @@ def _use(node: NtmNode, peer: NtmNode) -> None:
 def _steps(node: NtmNode, peer: NtmNode) -> list[_Step]:
     """What a node and its peer said to each other, oldest first, from the Direction Request on."""
     found: list[_Step] = []
-    for ago_s, arrow, there, message in STEP.findall(node.report()):
+    for ago_s, arrow, there, message in STEP.findall(node.ntm("bugreport").stdout):
         step = _Step(-1000 * float(ago_s), arrow == "->", message.strip())
         if message.startswith("Direction Request"):
             found = [step]
