@@ -78,7 +78,7 @@ class Meeting:
     direct_ms: float | None
     """The same to the direct path; None where there is none."""
     probes: int
-    """Path Challenges of both ends."""
+    """Path Challenges of both ends; where a port is guessed, flows that both NATs tracked."""
     mappings: int
     """Outside ports towards the other NAT, at the one of the two that has more of them."""
     guesses: int = 0
@@ -139,6 +139,7 @@ class Matrix:
         wait_until(lambda: _kind(mn, cn) == _kind(cn, mn), "both ends to agree", LONG_S)
         path = mn.peer(cn)
         steps = _steps(mn, cn)
+        probes = sum(each.is_probe for each in (*steps, *_steps(cn, mn)))
         return Meeting(
             name(here),
             name(there),
@@ -147,7 +148,7 @@ class Matrix:
             path["path"]["kind"] == "direct",
             _first_ms(steps),
             _direct_ms(steps) if path["path"]["kind"] == "direct" else None,
-            max(sum(each.is_probe for each in (*steps, *_steps(cn, mn))), self._flows(here, there)),
+            max(probes, self._flows(here, there)) if guesses else probes,
             max(len(set(ports)) for ports in self._tracked(here, there)),
             guesses,
         )

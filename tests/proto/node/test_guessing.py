@@ -129,6 +129,18 @@ def test_who_is_asked_agrees_once_in_a_while() -> None:
     assert tuple(search.sockets) == ()
 
 
+def test_a_peer_that_moved_is_guessed_at_again_after_a_minute() -> None:
+    search, elsewhere = met(HARDLY, EASILY), Endpoint("203.0.113.9", 40000)
+    search.handle_offer(Offer((THERE,), EASILY, attempt=2, guess=True), at(1))
+    drain(search.poll_offer)
+
+    for attempt, second, agrees in ((3, 50, False), (4, 62, True)):
+        offer = Offer((elsewhere,), EASILY, attempt=attempt, guess=True)
+        search.handle_offer(offer, at(second))
+
+        assert [offer.guess for offer in drain(search.poll_offer)] == [agrees]
+
+
 def test_who_has_random_ports_at_both_ends_neither_asks_nor_agrees() -> None:
     search = met(HARDLY, HARDLY)
 
