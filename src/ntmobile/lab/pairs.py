@@ -9,6 +9,7 @@ predicted only while nobody else makes it count. Ours: docs/protocol.md section 
 """
 
 import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -186,7 +187,8 @@ def _outside_ports(nat: Nat, peer: Nat) -> list[str]:
 def _use(node: NtmNode, peer: NtmNode) -> None:
     """Have data pass until the path is direct, or for long enough."""
     told = node.peer(peer)
-    data = node.host.popen(["ping", "-q", "-i", "0.3", "-w", str(GUESS_S), told["virtual_ipv4"]])
+    ping = ["ping", "-q", "-i", "0.3", "-w", str(GUESS_S), told["virtual_ipv4"]]
+    data = node.host.popen(ping, stdout=subprocess.DEVNULL)
     try:
         count = str(GUESS_S * 5)
         node.ntm("ping", peer.fqdn, "--until-direct", "-i", "0.2", "-c", count, check=False)
