@@ -74,6 +74,25 @@ def test_a_tunnel_that_is_used_for_moments_stays_behind_its_relay() -> None:
     assert (len(mn.ports), len(cn.ports)) == (0, 0)
 
 
+def test_two_peers_of_one_node_are_guessed_at_one_after_the_other() -> None:
+    world = World("two peers")
+    mn, cn = couple(world, HARD, EASY)
+    org, home = mn.organisation, world.internet.home("other home", HARD)
+    other = world.node("tablet.carol", org, home)
+    for each in (mn, other):
+        world.connect(each, cn)
+    at: dict[str, float] = {}
+    for second in range(160):
+        for each in (mn, other):
+            assert world.echo(each, cn, b"used")
+            if not relayed(each, cn):
+                at.setdefault(each.fqdn, second)
+        world.run_for(0.9)
+
+    assert len(at) == 2, at
+    assert abs(at[mn.fqdn] - at[other.fqdn]) >= 15
+
+
 def guessed(*, run: bool = True) -> tuple[World, SimNode, SimNode]:
     """MN has random ports, CN has not; run: until the path between them is direct."""
     world = World("guessed")

@@ -36,7 +36,7 @@ LONG_S = 30
 """For a pair that is foretold a direct path, however busy the machine."""
 MEETING_S = 2
 GUESS_S = 60
-"""Data pass for ten seconds, then a guess takes six, on a machine that has the time."""
+"""Data pass for ten seconds, a node guesses half a minute after its last guess, in six seconds."""
 MOST_TRIES = 5
 """One guess in twenty is in vain; the next of the same tunnel would come after two minutes."""
 
@@ -191,7 +191,17 @@ def _use(node: NtmNode, peer: NtmNode) -> None:
     data = node.host.popen(ping, stdout=subprocess.DEVNULL)
     try:
         count = str(GUESS_S * 5)
-        node.ntm("ping", peer.fqdn, "--until-direct", "-i", "0.2", "-c", count, check=False)
+        node.ntm(
+            "ping",
+            peer.fqdn,
+            "--until-direct",
+            "-i",
+            "0.2",
+            "-c",
+            count,
+            check=False,
+            timeout=2 * GUESS_S,
+        )
     finally:
         data.terminate()
         data.wait()

@@ -107,6 +107,22 @@ def test_a_peer_that_does_not_agree_is_sent_nothing() -> None:
     assert search.poll_sockets() is None
 
 
+def test_who_was_not_agreed_with_agrees_at_once_and_asks_again_after_half_a_minute() -> None:
+    search = asking()
+    search.handle_offer(Offer((THERE,), HARDLY, attempt=2), at(11))
+
+    search.handle_offer(Offer((THERE,), HARDLY, attempt=3, guess=True), at(12))
+    assert [offer.guess for offer in drain(search.poll_offer)] == [True]
+
+    search = asking()
+    search.handle_offer(Offer((THERE,), HARDLY, attempt=2), at(11))
+    for second in range(11, 41):
+        search.note_use(at(second))
+    assert drain(search.poll_offer) == []
+    search.note_use(at(41))
+    assert [offer.guess for offer in drain(search.poll_offer)] == [True]
+
+
 def test_a_peer_that_agrees_is_guessed_at() -> None:
     search = asking()
 

@@ -122,6 +122,10 @@ class Turns:
         """Somebody guesses now."""
         self._free_at = Instant(now + TURN_NS)
 
+    def release(self) -> None:
+        """Nothing came of it."""
+        self._free_at = Instant(0)
+
 
 class Occasion:
     """When one tunnel may guess."""
@@ -131,7 +135,7 @@ class Occasion:
         self._turns = turns
         self._guesses = 0
         self._began: Instant | None = None
-        self._after = Instant(0)
+        self._after = self._before = self._ask_after = Instant(0)
         self._used: tuple[Instant, Instant] | None = None
         """Since when data pass without a pause, and when they last did."""
 
@@ -139,7 +143,9 @@ class Occasion:
         """Data pass through RS; whether that and the last guess are long enough ago."""
         since, last = self._used or (now, now)
         self._used = (since if now - last <= PAUSE_NS else now, now)
-        return now - self._used[0] >= USED_NS and now >= self._after and self._turns.is_free(now)
+        if now - self._used[0] < USED_NS or not self._turns.is_free(now):
+            return False
+        return now >= max(self._after, self._ask_after)
 
     def consents(self, now: Instant) -> bool:
         """Whether to join in a guess that the peer begins."""
@@ -149,8 +155,14 @@ class Occasion:
         """A guess begins."""
         self._turns.take(now)
         rest = min(FIRST_REST_NS << min(self._guesses, 8), LONGEST_REST_NS)
-        self._began, self._after = now, Instant(now + rest)
+        self._before, self._began, self._after = self._after, now, Instant(now + rest)
         self._guesses += 1
+
+    def refuse(self, now: Instant) -> None:
+        """The peer did not agree, so none began: it may ask before this end does again."""
+        self._turns.release()
+        self._after, self._ask_after = self._before, Instant(now + TURN_NS)
+        self._guesses -= 1
 
     def renew(self) -> None:
         """The network of an end is another one."""

@@ -423,6 +423,9 @@ class Optimisation:
         self._probes.clear()
         self.spent = 0
         own, peer, verdict = self._own, self._peer, self.verdict
+        if own and peer and own.attempt == peer.attempt and own.guess and not peer.guess:
+            self._occasion.refuse(now)
+            self._own = own = replace(own, guess=False)
         if own is None or peer is None or own.attempt != peer.attempt:
             self._state = _Waiting()
         elif verdict is not None and verdict.way is Way.PREDICTED and not _is_measured(own):
