@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ntmobile.lab.ntm import PASSWORD, NtmNode, Organisation, World
+from ntmobile.lab.ntm import NTM, PASSWORD, NtmNode, Organisation, World
+from ntmobile.lab.waiting import wait_until
 from tests.system.programs import PACED, WEB, Programs
 from tests.system.transfers import Transfer, make_file
 
@@ -240,3 +241,22 @@ def test_down_ends_all_of_them_and_the_agent(lives: TwoLives) -> None:
     assert lives.ntm("status", check=False).returncode == 3
     assert "ntm" not in lives.laptop.host.run(["ip", "-br", "link"]).stdout
     assert lives.laptop.host.run(["nft", "list", "ruleset"]).stdout == ""
+
+
+def test_in_the_foreground_as_a_service_runs_it_all_come_up(lives: TwoLives) -> None:
+    command = [NTM, "up", "--foreground", "--state", str(lives.laptop.state)]
+    service = lives.laptop.host.popen(command, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: lives.ntm("wait", check=False).returncode == 0, "both", GUARD_S)
+        assert {who: each["state"] for who, each in lives.identities().items()} == {
+            WORK: "up",
+            HOME: "up",
+        }
+        assert lives.fetches(lives.pc)
+        assert lives.fetches(lives.shop)
+    finally:
+        service.terminate()
+        ended = service.wait(GUARD_S)
+
+    assert ended == 0
+    assert "ntm" not in lives.laptop.host.run(["ip", "-br", "link"]).stdout
