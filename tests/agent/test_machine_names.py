@@ -134,5 +134,25 @@ async def test_who_only_claims_keeps_the_hook_that_the_others_left(
         await names.release()
 
 
+async def test_who_comes_back_is_asked_at_once_whatever_was_said_before(
+    host: "Namespace", tmp_path: Path
+) -> None:
+    alice, bob = One(tmp_path / "a", "alice", ORG, ALICES), One(tmp_path / "b", "bob", NET, BOBS)
+    alice.reaches = {f"pc.dave.{ORG}"}
+    with host.resolv_conf(f"nameserver {SERVER}\n") as conf:
+        names = MachineNames(conf)
+        await names.claim()
+        await names.claim()
+        await names.join(bob.named)
+        assert await look_up(host, f"pc.dave.{ORG}") == ""
+
+        await names.join(alice.named)
+
+        assert await look_up(host, f"pc.dave.{ORG}") == str(ALICES)
+        for one in (alice, bob):
+            await names.leave(one.named)
+            await names.release()
+
+
 async def look_up(host: "Namespace", name: str) -> str:
     return (await host.output("getent", "ahostsv4", name)).split(" ")[0]

@@ -103,6 +103,7 @@ class DnsStub:
     ) -> None:
         """Answers for these own zones and short names from now; known_zones come to the others."""
         self._search = tuple(search)
+        self._nodes.forget()
         self.zones.take_own(own_zones, known_zones)
 
     @property

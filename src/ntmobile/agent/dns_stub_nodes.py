@@ -44,6 +44,10 @@ class NodeNames:
         done, _ = await asyncio.wait([task], timeout=UNDECIDED_S)
         return task.result() if done and not task.cancelled() else None
 
+    def forget(self) -> None:
+        """Whoever asks from now is answered anew: what was decided may be wrong by now."""
+        self._running.clear()
+
     async def _find(self, fqdn: str) -> Outcome:
         try:
             async with asyncio.timeout(LONGEST_S):
@@ -55,5 +59,10 @@ class NodeNames:
             return None
 
     def _forget_later(self, fqdn: str) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(SHARED_S, self._running.pop, fqdn, None)
+        task = self._running.get(fqdn)
+
+        def forget() -> None:
+            if self._running.get(fqdn) is task:
+                self._running.pop(fqdn, None)
+
+        asyncio.get_running_loop().call_later(SHARED_S, forget)
