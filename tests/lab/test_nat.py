@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise, product
 
 import pytest
@@ -173,6 +174,27 @@ def test_a_refused_packet_does_not_take_the_port_from_the_inside(lab: Lab) -> No
         prober.admitted(inside, mapped)
 
         assert prober.mapping(inside) is Mapping.ENDPOINT_INDEPENDENT
+
+
+def test_what_one_nat_tracks_towards_another_is_counted_to_the_datagram(lab: Lab) -> None:
+    """A prober of known size: what bounds the price of a search must see all of it."""
+    net = lab.internet()
+    home, office = lab.nat("home", net), lab.nat("office", net)
+    laptop = lab.host("laptop", home)
+    home.count_packets()
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(udp(laptop)) for _ in range(20)]
+        for number, own in enumerate(sockets):
+            for _ in range(3):
+                own.sendto(b"probe", (str(office.outside), 30_000 + number % 2))
+        sockets[0].sendto(b"probe", (str(office.outside), 40_000))
+        sockets[0].sendto(b"another", (str(net.gateway4), 40_000))
+
+    flows = home.flows(office.outside)
+
+    assert sorted(flow.packets for flow in flows) == [1, *[3] * 20]
+    assert len({flow.outside_port for flow in flows}) == 20
+    assert office.flows(home.outside) == ()
 
 
 def test_blocked_udp_does_not_pass_and_tcp_does(lab: Lab) -> None:

@@ -39,6 +39,20 @@ def test_direct_wherever_the_oracle_says_so_and_connected_everywhere(
     guesses = max(met.guesses, 1)
     assert met.probes <= Budget().probes * guesses
     assert met.mappings <= Budget().mappings * guesses
+    if met.verdict.way is Way.HOPELESS:
+        assert (met.probes, met.mappings) == (0, 0), "what is in vain is not tried once"
+    else:
+        assert met.mappings > 0, "the NATs do see what passes them"
+
+
+def test_a_hopeless_pair_costs_its_nats_nothing_later_either(matrix: Matrix) -> None:
+    """A back-off later, for those that met first: what the NATs saw in the last two minutes."""
+    hopeless = [pair for pair in PAIRS if matrix.foretold(*pair).way is Way.HOPELESS]
+
+    prices = [matrix.price(*pair) for pair in hopeless]
+
+    assert hopeless
+    assert [(price.mappings, price.datagrams) for price in prices] == [(0, 0)] * len(hopeless)
 
 
 def test_all_that_may_be_foretold_is_among_them(matrix: Matrix) -> None:

@@ -1,6 +1,8 @@
 """A router that translates addresses, with a network of private addresses inside."""
 
 import json
+import re
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ntmobile.lab.addresses import AUTO, Pool
@@ -9,6 +11,17 @@ from ntmobile.lab.errors import LabError
 from ntmobile.lab.namespace import Place
 from ntmobile.lab.nat_rules import LAN, WAN, rules
 from ntmobile.lab.network import GATEWAY_IPV6, Network, Uplink
+
+TRACKED = re.compile(r"^udp .*? packets=(\d+) .*? src=\S+ dst=\S+ sport=\d+ dport=(\d+) ", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What one machine inside sent from one port to one port outside, or got from there first."""
+
+    outside_port: int
+    packets: int
+    """Of who began it, as the kernel counts them."""
 
 
 class Nat(Network):
@@ -95,6 +108,19 @@ class Nat(Network):
         listed = self.run(["nft", "-j", "list", "set", "ip", "lab", "taken"]).stdout
         objects = json.loads(listed)["nftables"]
         return sum(len(entry["set"].get("elem", ())) for entry in objects[1:])
+
+    def count_packets(self) -> None:
+        """From now on connections count their packets; `flows` tells them."""
+        self.configure({"netfilter/nf_conntrack_acct": "1"})
+
+    def flows(self, towards: IPv4Address) -> tuple[Flow, ...]:
+        """Return the UDP connections to an address outside that are tracked.
+
+        None without `count_packets` before. They stay for the life of an idle mapping.
+        """
+        command = ["conntrack", "-L", "-p", "udp", "--orig-dst", str(towards)]
+        found = TRACKED.findall(self.run(command).stdout)
+        return tuple(Flow(int(port), int(packets)) for packets, port in found)
 
     def connections(self) -> int:
         """Return how many connections of all protocols are tracked."""

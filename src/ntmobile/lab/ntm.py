@@ -38,7 +38,7 @@ WIDTH = max(2, os.cpu_count() or 1)
 """How many commands are started at once."""
 APART = {"as": 443, "dc": 444, "rs": 445, "ns": 446}
 """HTTPS ports where each role is a process of its own."""
-REPORT_S = 8.0
+REPORT_S = 30.0
 """What asks for a report does not wait longer for an agent that hangs."""
 
 One = TypeVar("One")

@@ -4,8 +4,9 @@
         matrix = Matrix(World(lab), here=[...], there=[...])
         for here, there in matrix.pairs: matrix.meet(here, there)
 
-Every NAT has one node; pairs meet one after the other, because a NAT that counts its ports is
-predicted only while nobody else makes it count. Ours: docs/protocol.md section 7.
+Every NAT has one node, and one pair at a time, because a NAT that counts its ports is predicted
+only while nobody else makes it count; pairs without a NAT in common may meet at once. What a search
+costs is counted at both NATs, from outside of the nodes. Ours: docs/protocol.md section 7.
 """
 
 import re
@@ -13,9 +14,10 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Self
 
 from ntmobile.lab.behaviour import Behaviour, Filtering, Mapping, Ports
-from ntmobile.lab.nat import Nat
+from ntmobile.lab.nat import Flow, Nat
 from ntmobile.lab.ntm import NtmNode, World
 from ntmobile.lab.waiting import wait_until
 from ntmobile.proto.oracle import NatKind, Verdict, Way, oracle
@@ -79,7 +81,7 @@ class Meeting:
     direct_ms: float | None
     """The same to the direct path; None where there is none."""
     probes: int
-    """Path Challenges of both ends; where a port is guessed, flows that both NATs tracked."""
+    """Path Challenges of both ends, or datagrams that both NATs saw in vain, whichever are more."""
     mappings: int
     """Outside ports towards the other NAT, at the one of the two that has more of them."""
     guesses: int = 0
@@ -89,6 +91,26 @@ class Meeting:
     def as_foretold(self) -> bool:
         """Connected in any case, and direct wherever the oracle says so."""
         return self.connected and (self.direct or not self.verdict.direct)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What both NATs tracked from one node to the other, past RS."""
+
+    mappings: int
+    """Outside ports, at the one of the two that has more of them."""
+    datagrams: int
+    """Of both."""
+    in_vain: int
+    """The same without the flow of either NAT that has most: that is the path, once there is one.
+    """
+
+    @classmethod
+    def of(cls, *nats: Sequence[Flow]) -> Self:
+        """Add up the flows at both."""
+        sent = [sorted(flow.packets for flow in flows) for flows in nats]
+        mappings = max(len({flow.outside_port for flow in flows}) for flows in nats)
+        return cls(mappings, sum(map(sum, sent)), sum(sum(each[:-1]) for each in sent))
 
 
 class Matrix:
@@ -105,6 +127,7 @@ class Matrix:
             for number, behaviour in enumerate(behaviours):
                 label = f"{side}{number}"
                 nat = world.lab.nat(f"nat-{label}", world.internet, behaviour)
+                nat.count_packets()
                 self._nats[side, behaviour] = nat
                 self._nodes[side, behaviour] = world.machine(
                     label, "alice", organisation, nat, ipv6=None
@@ -138,30 +161,27 @@ class Matrix:
         if guesses and _kind(mn, cn) != "direct":
             _use(mn, cn)
         wait_until(lambda: _kind(mn, cn) == _kind(cn, mn), "both ends to agree", LONG_S)
-        path = mn.peer(cn)
+        direct = mn.peer(cn)["path"]["kind"] == "direct"
         steps = _steps(mn, cn)
-        probes = sum(each.is_probe for each in (*steps, *_steps(cn, mn)))
+        price = self.price(here, there)
+        told = sum(each.is_probe for each in (*steps, *_steps(cn, mn)))
         return Meeting(
             name(here),
             name(there),
             self.foretold(here, there),
             "pong" in pinged.stdout,
-            path["path"]["kind"] == "direct",
+            direct,
             _first_ms(steps),
-            _direct_ms(steps) if path["path"]["kind"] == "direct" else None,
-            max(probes, self._flows(here, there)) if guesses else probes,
-            max(len(set(ports)) for ports in self._tracked(here, there)),
+            _direct_ms(steps) if direct else None,
+            max(told, price.in_vain if direct else price.datagrams),
+            price.mappings,
             guesses,
         )
 
-    def _flows(self, here: Behaviour, there: Behaviour) -> int:
-        """How many far ends both nodes sent to: the probes of a guess, which no report tells."""
-        return sum(len(ports) for ports in self._tracked(here, there))
-
-    def _tracked(self, here: Behaviour, there: Behaviour) -> tuple[list[str], list[str]]:
-        """The outside port of each flow to the other NAT, at either."""
+    def price(self, here: Behaviour, there: Behaviour) -> Price:
+        """Count what two nodes have cost their NATs, as long as idle mappings live."""
         a, b = self._nats["a", here], self._nats["b", there]
-        return _outside_ports(a, b), _outside_ports(b, a)
+        return Price.of(a.flows(b.outside), b.flows(a.outside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +196,6 @@ class _Step:
     @property
     def is_probe(self) -> bool:
         return self.sent and self.message == "Path Challenge"
-
-
-def _outside_ports(nat: Nat, peer: Nat) -> list[str]:
-    command = ["conntrack", "-L", "-p", "udp", "--orig-dst", str(peer.outside)]
-    lines = nat.run(command).stdout.splitlines()
-    return [line.rpartition(" dport=")[2].split()[0] for line in lines if " dport=" in line]
 
 
 def _use(node: NtmNode, peer: NtmNode) -> None:
