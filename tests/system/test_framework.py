@@ -18,7 +18,10 @@ pytestmark = pytest.mark.lab
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PYTHON = os.environ.get("NTM_TEST_PYTHON", sys.executable)
 """What runs the applications; scripts/install-check gives one that pip installed into."""
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]
+USER = int(os.environ.get("NTM_TEST_USER") or 65534)
+"""Who runs them; scripts/install-check says who installed. Root gives all its rights up."""
+RIGHTS = ["--clear-groups", "--bounding-set=-all"]
+ORDINARY = ["setpriv", f"--reuid={USER}", f"--regid={USER}", *RIGHTS]
 
 
 @dataclass
@@ -36,13 +39,13 @@ class App:
         return f"{self.name}.{self.user}.{self.organisation.domain}"
 
     def command(self, file: str, *words: str) -> list[str]:
-        return [*NOBODY, PYTHON, file, str(self.state), *words]
+        return [*ORDINARY, PYTHON, file, str(self.state), *words]
 
     def login(self) -> None:
         if self.user not in self.organisation.users:
             self.organisation.add_user(self.user)
         self.state.mkdir()
-        os.chown(self.state, 65534, 65534)
+        os.chown(self.state, USER, USER)
         who = f"{self.user}@{self.organisation.domain}"
         ca = shutil.copy(self.organisation.directory / "ca.pem", self.state / "ca.pem")
         made = self.host.run(
