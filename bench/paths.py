@@ -1,25 +1,33 @@
 """All 81 pairs of NATs with real nodes behind: the table in docs/paths.md.
 
-    sudo python bench/paths.py [--ports random|sequential|preserved] [--runs 1] [--write]
+    sudo python bench/paths.py [--ports random|sequential|preserved] [--runs 1] [--at-once 3]
+                               [--only REGEX] [--write]
 
-18 nodes are up at once, one behind each NAT of either side; pairs meet one after the other, newly
-in each run. What came of each pair is printed, and with --write put into docs/paths.md. Ends with 1
-when a pair does not connect, or is relayed though the oracle says that it can be direct.
+18 nodes are up at once, one behind each NAT of either side. Pairs meet in rounds, in which no NAT
+has two of them: a NAT that counts its ports is predicted only while nobody else makes it count. Of
+a round, --at-once pairs meet at the same time, since most of it is waiting. In each run all is made
+anew. What came of each pair is printed, and with --write put into docs/paths.md; of several runs
+medians, and of probes and mappings the most. --only takes those pairs whose `MN - CN` matches, such
+as '^EI/APD .* - APD'. Ends with 1 when a pair does not connect, or is relayed though the oracle
+says that it can be direct. Two of these programs can run side by side.
 """
 
 import argparse
+import fcntl
 import os
 import re
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from statistics import median
 
-from ntmobile.lab import Lab, Ports, unavailable
+from ntmobile.lab import Behaviour, Lab, LabError, Ports, unavailable
 from ntmobile.lab.ntm import World
-from ntmobile.lab.pairs import Matrix, Meeting, kinds
+from ntmobile.lab.pairs import Matrix, Meeting, kinds, name
 
 PAGE = Path(__file__).parent.parent / "docs" / "paths.md"
 HEAD = (
@@ -27,9 +35,10 @@ HEAD = (
     "| probes | mappings |\n|---|---|---|---|---|---|---|---|---|"
 )
 PORTS = {ports.name.lower(): ports for ports in Ports}
+Pair = tuple[Behaviour, Behaviour]
 
 
-def row(met: list[Meeting]) -> str:
+def row(met: Sequence[Meeting]) -> str:
     """Return one pair's line, of all its runs."""
     one, runs = met[0], len(met)
     direct = sum(each.direct for each in met)
@@ -55,63 +64,133 @@ def share(those: int, runs: int) -> str:
     return f"{those} of {runs}"
 
 
-def summary(met: list[Meeting], began: float, ended: float) -> str:
-    """Say what the table shows in two sentences, and under what load it was measured."""
-    foretold = sum(each.verdict.direct for each in met)
-    direct = sum(each.direct and each.verdict.direct for each in met)
-    lucky = sum(each.direct and not each.verdict.direct for each in met)
-    hopeless = max((each.probes for each in met if not each.verdict.direct), default=0)
-    return (
-        f"{len(met)} meetings: {sum(each.connected for each in met)} connected; direct {direct} of "
-        f"{foretold} that the oracle foretells, and {lucky} others; at most {hopeless} probes "
-        f"where it says no. Load of the machine ({os.cpu_count()} processors) {began:.1f} at the "
-        f"beginning, {ended:.1f} at the end; {datetime.now(UTC):%Y-%m-%d}."
+class Table:
+    """What came of all meetings so far, and how loaded the machine was meanwhile."""
+
+    def __init__(self, at_once: int) -> None:
+        """Begins now."""
+        self.at_once = at_once
+        self.met: list[Meeting] = []
+        self.broken: list[str] = []
+        """What did not come to an end, with the reason."""
+        self.began = time.perf_counter()
+        self.loads = [os.getloadavg()[0]]
+
+    @property
+    def as_foretold(self) -> bool:
+        """Every meeting came to an end, and to the one that was foretold."""
+        return not self.broken and all(each.as_foretold for each in self.met)
+
+    def summary(self) -> str:
+        """Say what the table shows in three sentences, and under what load it was measured."""
+        met = self.met
+        foretold = sum(each.verdict.direct for each in met)
+        direct = sum(each.direct and each.verdict.direct for each in met)
+        lucky = sum(each.direct and not each.verdict.direct for each in met)
+        hopeless = max((each.probes for each in met if not each.verdict.direct), default=0)
+        broken = f", {len(self.broken)} broke off" if self.broken else ""
+        return (
+            f"{len(met)} meetings{broken}: {sum(each.connected for each in met)} connected; "
+            f"direct {direct} of {foretold} that the oracle foretells, and {lucky} others; at most "
+            f"{hopeless} probes where it says no. {self.at_once} pairs at once on "
+            f"{os.cpu_count()} processors, load {self.loads[0]:.1f} before, {max(self.loads):.1f} "
+            f"at most; {(time.perf_counter() - self.began) / 60:.0f} minutes; "
+            f"{datetime.now(UTC):%Y-%m-%d}."
+        )
+
+    def rows(self) -> str:
+        """Return the rows of all pairs, in their order."""
+        ordered = sorted(self.met, key=lambda each: (each.here, each.there))
+        pairs = groupby(ordered, key=lambda each: (each.here, each.there))
+        return "\n".join([HEAD, *(row(list(each)) for _, each in pairs)])
+
+    def meet(self, matrix: Matrix, pairs: Sequence[Pair], title: str) -> None:
+        """Have the pairs of one round meet, and print what comes of each."""
+        with ThreadPoolExecutor(self.at_once) as pool:
+            under_way = {pool.submit(matrix.meet, *pair): pair for pair in pairs}
+            for done in as_completed(under_way):
+                label = " - ".join(map(name, under_way[done]))
+                try:
+                    self.met.append(done.result())
+                except (LabError, LookupError) as error:
+                    self.broken.append(label)
+                    print(f"{title} {label} broke off: {error!r}", file=sys.stderr, flush=True)
+                else:
+                    print(title, row(self.met[-1:]), flush=True)
+        self.loads.append(os.getloadavg()[0])
+
+
+def rounds(here: Sequence[Behaviour], there: Sequence[Behaviour]) -> list[list[Pair]]:
+    """Return all pairs in rounds in which nobody meets two."""
+    size = max(len(here), len(there))
+    return [
+        [
+            (one, there[(number + shift) % size])
+            for number, one in enumerate(here)
+            if (number + shift) % size < len(there)
+        ]
+        for shift in range(size)
+    ]
+
+
+def measure(table: Table, ports: Ports, runs: int, only: re.Pattern[str]) -> None:
+    """Build the lab anew in each run and have the chosen pairs meet."""
+    chosen = [
+        [pair for pair in each if only.search(" - ".join(map(name, pair)))]
+        for each in rounds(kinds(ports), kinds(ports))
+    ]
+    here, there = (
+        [one for one in kinds(ports) if any(pair[side] == one for each in chosen for pair in each)]
+        for side in (0, 1)
     )
-
-
-def measure(ports: Ports, runs: int) -> list[Meeting]:
-    """Build the lab and have all pairs meet."""
-    met: list[Meeting] = []
     for run in range(runs):
         with Lab() as lab:
-            matrix = Matrix(World(lab), kinds(ports), kinds(ports))
-            for number, pair in enumerate(matrix.pairs, 1):
-                met.append(matrix.meet(*pair))
-                print(f"{run + 1}/{runs} {number}/{len(matrix.pairs)}", row(met[-1:]), flush=True)
-    return met
+            matrix = Matrix(World(lab), here, there)
+            for number, pairs in enumerate(filter(None, chosen), 1):
+                table.meet(matrix, pairs, f"run {run + 1}/{runs} round {number}")
 
 
-def table(met: Iterable[Meeting]) -> str:
-    """Return the rows of all pairs, in their order."""
-    ordered = sorted(met, key=lambda each: (each.here, each.there))
-    pairs = groupby(ordered, key=lambda each: (each.here, each.there))
-    return "\n".join([HEAD, *(row(list(each)) for _, each in pairs)])
+def write(title: str, text: str) -> None:
+    """Put one table into the page, in place of the one before; another program may write too."""
+    begin, end = f"<!-- {title} -->", f"<!-- end {title} -->"
+    with PAGE.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        page, new = file.read(), f"{begin}\n{text}\n{end}"
+        file.seek(0)
+        file.write(re.sub(f"{begin}.*?{end}", lambda _: new, page, flags=re.DOTALL))
+        file.truncate()
 
 
-def write(name: str, text: str) -> None:
-    """Put one table into the page, in place of the one before."""
-    begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
-    page, new = PAGE.read_text(), f"{begin}\n{text}\n{end}"
-    PAGE.write_text(re.sub(f"{begin}.*?{end}", lambda _: new, page, flags=re.DOTALL))
+def choices(words: Iterable[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; exits with 2."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--ports", choices=PORTS, default="random")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=3, help="pairs that meet at the same time")
+    parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="REGEX")
+    parser.add_argument("--write", action="store_true", help="into docs/paths.md")
+    chosen = parser.parse_args(None if words is None else list(words))
+    if chosen.write and chosen.only.pattern:
+        parser.error("--write takes the whole table, and --only a part of it")
+    return chosen
 
 
 def main() -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--ports", choices=PORTS, default="random")
-    parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help="into docs/paths.md")
-    chosen = parser.parse_args()
+    chosen = choices()
     if (reason := unavailable()) is not None:
         print(f"no lab here: {reason}", file=sys.stderr)
         return 2
-    began = os.getloadavg()[0]
-    met = measure(PORTS[chosen.ports], chosen.runs)
-    text = f"{summary(met, began, os.getloadavg()[0])}\n\n{table(met)}"
+    table = Table(chosen.at_once)
+    measure(table, PORTS[chosen.ports], chosen.runs, chosen.only)
+    if not table.met:
+        print("no pair matches, or none came to an end", file=sys.stderr)
+        return 1
+    text = f"{table.summary()}\n\n{table.rows()}"
     print(text)
     if chosen.write:
         write(chosen.ports, text)
-    return 0 if all(each.as_foretold for each in met) else 1
+    return 0 if table.as_foretold else 1
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def test_one_process_is_a_node_in_each_of_two_organisations(place: Place) -> Non
         twin.login()
 
     states = [str(twin.state) for twin in twins]
-    told = json.loads(host.run([*NOBODY, PYTHON, two_nodes.__file__, *states]).stdout)
+    told = json.loads(host.run([*ORDINARY, PYTHON, two_nodes.__file__, *states]).stdout)
 
     assert told == {twin.fqdn: twin.fqdn for twin in twins}
 
