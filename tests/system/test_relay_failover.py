@@ -18,7 +18,7 @@ from tests.system.stream import BLOCK
 
 pytestmark = pytest.mark.lab
 FAR = Impairment(delay_ms=40)
-DOWNLOAD_S = 6.0
+DOWNLOAD_S = 12.0
 STALLED_S = 1.0
 """No byte for so long, where one comes every few milliseconds."""
 PATIENCE_S = 60.0
