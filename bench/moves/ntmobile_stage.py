@@ -1,9 +1,12 @@
 """NTMobile on the stage: two organisations, peers behind NATs, and one that has its own address."""
 
+import fcntl
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 from moves.stage import Stage, await_answer, networks
 from ntmobile.agent.client import Client
@@ -20,6 +23,7 @@ RESENT = re.compile(r"^resent = (\d+)$", re.MULTILINE)
 def ntmobile(delay_ms: float) -> Iterator[Stage]:
     """Both peers are met, the way to the one is relayed and stays so."""
     with ExitStack() as stack, Lab() as lab:
+        alone = stack.enter_context(_alone())
         world = World(lab)
         org, net = world.federation("ntm.example.org", "ntm.example.net", apart=True)
         stage = networks(stack, lab, world.internet, delay_ms)
@@ -48,7 +52,15 @@ def ntmobile(delay_ms: float) -> Iterator[Stage]:
         stage.agents = tuple(node.state for node in nodes)
         stage.agent_pid = laptop.pid
         stage.coordinators = (org.processes["dc"], net.processes["dc"])
+        alone.close()
         yield stage
+
+
+def _alone() -> IO[str]:
+    """Wait until no other command of the bench is building its stage: that takes all processors."""
+    lock = (Path(tempfile.gettempdir()) / "ntmobile-bench-stage.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def resent(agents: tuple[Path, ...]) -> int:
