@@ -125,15 +125,20 @@ def test_a_second_up_while_the_agent_runs_says_so_and_changes_nothing(place: Pla
     assert pid_of(place.laptop) == agent
 
 
-def test_a_second_up_as_somebody_else_is_refused_and_changes_nothing(place: Place) -> None:
+def test_a_further_identity_that_cannot_log_in_is_refused_and_changes_nothing(place: Place) -> None:
+    """Without the organisation's CA, which no system trusts."""
+    agent = pid_of(place.laptop)
+
     code, said = refusal(
         place.laptop, "up", f"bob@{place.org.domain}", "--password-stdin", input=PASSWORD
     )
 
     assert code == 1
-    assert "this state belongs to alice@ntm.example.org" in said
-    assert "next: ntm logout" in said
-    assert place.laptop.status()["fqdn"] == place.laptop.fqdn
+    assert "the account server of ntm.example.org could not" in said
+    assert "next: " in said
+    status = place.laptop.status()
+    assert (status["fqdn"], status["identities"]) == (place.laptop.fqdn, [])
+    assert pid_of(place.laptop) == agent
 
 
 def test_a_full_disk_under_the_state_stops_no_tunnel_and_is_told(place: Place) -> None:
