@@ -15,6 +15,7 @@ from ntmobile.proto.relay.memory import (
 )
 from ntmobile.proto.relay.relay import (
     EARLY_NS,
+    HELD_NS,
     HINTS,
     KNOCKS,
     MAX_KEYS_A_DOMAIN,
@@ -98,6 +99,20 @@ def test_a_tunnel_request_waits_for_the_other_end(rig: Rig, ends: tuple[End, End
     rig.send(cn, cn.punching())
 
     assert len(cn.seen) == 1
+
+
+@pytest.mark.parametrize("waits_ns", [HELD_NS, HELD_NS + 1])
+def test_a_tunnel_request_that_is_not_repeated_within_a_second_is_given_up(
+    rig: Rig, ends: tuple[End, End], waits_ns: int
+) -> None:
+    """Its sender may be gone, and an end that answers has keys that nobody else has."""
+    mn, cn = ends
+    rig.send(mn, mn.request())
+
+    rig.now = Instant(rig.now + waits_ns)
+    rig.send(cn, cn.punching())
+
+    assert len(cn.seen) == (waits_ns <= HELD_NS)
 
 
 @pytest.mark.parametrize("proves", [True, False])

@@ -58,6 +58,9 @@ KNOCKS = 3
 EARLY_NS = 2 * SECOND
 HINTS = 200
 """A second to one network: who has lost a path hears of it, who is not there is not drowned."""
+HELD_NS = SECOND
+"""How long what one end said waits for the other: who still means it says it again before. An end
+that answered what the other has given up would have keys that nobody else has."""
 MAX_EARLY = 1024
 """Datagrams of ends that were directed before this RS was."""
 
@@ -125,8 +128,8 @@ class Path:
     lifetime_ns: int
     quiet_since: Instant
     ends: dict[Role, End] = field(default_factory=dict)
-    held: dict[Role, bytes] = field(default_factory=dict)
-    """The last Tunnel Request or Response for an end that has not shown itself."""
+    held: dict[Role, tuple[Instant, bytes]] = field(default_factory=dict)
+    """The last Tunnel Request or Response for an end that has not shown itself, and since when."""
     unproven: dict[Role, tuple[Endpoint, TunnelResponse, bytes]] = field(default_factory=dict)
     """A Tunnel Response that came before the proof that its source hears us."""
     bound: dict[Role, tuple[Endpoint, int]] = field(default_factory=dict)
@@ -378,7 +381,7 @@ class RelayRole:
                 self._lead_in(path, role, asked.source)
             if known is None or (not known.proven and message.sequence > known.sequence):
                 path.ends[role] = replace(end, budget=max(0, budget - len(data)))
-                self._forward_held(path, role)
+                self._forward_held(path, role, now)
             elif known.proven and isinstance(message, TunnelResponse):
                 self._forward(path, role, message, data, now)
             if isinstance(message, TunnelResponse) and (known is None or not known.proven):
@@ -397,7 +400,7 @@ class RelayRole:
         waiting = path.unproven.pop(role, None)
         if waiting is not None and waiting[0] == end.source:
             self._forward(path, role, *waiting[1:], now)
-        self._forward_held(path, role)
+        self._forward_held(path, role, now)
 
     def _forward(
         self,
@@ -409,13 +412,16 @@ class RelayRole:
     ) -> None:
         """Pass on to the other end; a Response from the end's other family too, binding nothing."""
         self._journal.note(now, message, _other(role).upper(), sent=True)
-        path.held[_other(role)] = data
-        self._forward_held(path, _other(role))
+        path.held[_other(role)] = now, data
+        self._forward_held(path, _other(role), now)
 
-    def _forward_held(self, path: Path, to: Role) -> None:
+    def _forward_held(self, path: Path, to: Role, now: Instant) -> None:
         """Pass on, as it came, what waits for an end that has shown itself."""
-        end, data = path.ends.get(to), path.held.get(to)
-        if end is None or data is None:
+        end, (since, data) = path.ends.get(to), path.held.get(to, (now, b""))
+        if end is None or not data:
+            return
+        if now - since > HELD_NS:
+            del path.held[to]
             return
         if not end.proven:
             if end.budget < len(data):
