@@ -48,7 +48,7 @@ install: $(USE)/.built ## build the release and install it into build/venv
 
 .PHONY: test
 test: setup browser ## set up everything and run every test
-	@cargo test --quiet --workspace --exclude ntmobile-core
+	@PROPTEST_RNG_SEED=$(or $(PROPTEST_RNG_SEED),1) cargo test --quiet --workspace --exclude ntmobile-core
 	@scripts/tests $(ARGS)
 
 .PHONY: check
