@@ -11,6 +11,7 @@ import dns.message
 import dns.rcode
 import pytest
 from dns.message import Message
+from tests.ports import free_ports
 
 from ntmobile.agent import dns_stub_nodes
 from ntmobile.agent.dns_stub import DnsStub
@@ -232,9 +233,7 @@ async def test_a_repeated_query_is_answered_once(resolver: "Resolver") -> None:
 
 
 async def test_a_dead_resolver_is_passed_over_for_the_next(resolver: "Resolver") -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        dead = Endpoint("127.0.0.1", reserved.getsockname()[1])
+    dead = Endpoint("127.0.0.1", *free_ports(1))
     async with world(resolver, before=(dead,)) as w:
         w.resolver.records["www.example.com."] = "A 192.0.2.80"
 

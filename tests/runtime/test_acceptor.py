@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.ports import free_ports
 
 from ntmobile.runtime.acceptor import MOST_PENDING, Acceptor, allow_descriptors
 from ntmobile.runtime.connector import Connector
@@ -123,11 +124,9 @@ async def test_the_node_ends_a_connection_and_the_server_is_told(
 async def test_where_nobody_listens_the_node_is_told_that_it_is_closed(
     client: tuple[Connector, Seen],
 ) -> None:
-    """The negative twin: the port was somebody's, and is no more."""
+    """The negative twin."""
     connector, at_client = client
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
 
     connector.open(3, Endpoint("127.0.0.1", port))
     await at_client.until("closed")
@@ -212,9 +211,7 @@ async def test_where_the_proxy_refuses_and_nothing_else_leads_there_its_words_ar
     """The negative twin."""
     proxy.allows = False
     seen = Seen()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        nobody = Endpoint("127.0.0.1", probe.getsockname()[1])
+    nobody = Endpoint("127.0.0.1", *free_ports(1))
     way = Way(proxy=lambda: Proxy("127.0.0.1", proxy.port))
     async with Tasks() as tasks:
         connector = Connector(seen.open, seen.receive, seen.close, tasks.start, way=way)

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 import dns.message
 import pytest
+from tests.ports import free_ports
 
 from ntmobile.agent.dns_stub_upstream import Upstream
 from ntmobile.agent.real_networks import first_routers
@@ -54,8 +55,8 @@ def here() -> Iterator[tuple[Endpoint, socket.socket, socket.socket]]:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
         socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
     ):
-        udp.bind(("127.0.0.1", 0))
-        port = udp.getsockname()[1]
+        [port] = free_ports(1)
+        udp.bind(("127.0.0.1", port))
         tcp.bind(("127.0.0.1", port))
         tcp.listen()
         udp.setblocking(False)

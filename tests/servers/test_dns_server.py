@@ -8,6 +8,7 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import pytest
+from tests.ports import free_ports
 
 from ntmobile.proto.rate import BURST
 from ntmobile.runtime.clock import Clock
@@ -56,7 +57,7 @@ async def test_a_question_over_udp_is_answered(server: DnsServer, host: str) -> 
 
 
 async def test_a_long_answer_comes_over_tcp(server: DnsServer) -> None:
-    [place] = await server.listen([Endpoint("127.0.0.1", 0)])
+    [place] = await server.listen([Endpoint("127.0.0.1", *free_ports(1))])
 
     reply = await ask(place, query("TXT"), timeout_s=10)
 
@@ -82,7 +83,7 @@ async def test_a_flood_is_limited_and_a_cookie_gets_through(server: DnsServer) -
 
 
 async def test_one_source_cannot_hold_all_tcp_connections(server: DnsServer) -> None:
-    [place] = await server.listen([Endpoint("127.0.0.1", 0)])
+    [place] = await server.listen([Endpoint("127.0.0.1", *free_ports(1))])
     streams = [
         await asyncio.open_connection(str(place.host), place.port)
         for _ in range(MAX_STREAMS_A_SOURCE + 1)
@@ -98,7 +99,7 @@ async def test_one_source_cannot_hold_all_tcp_connections(server: DnsServer) -> 
 
 
 async def test_garbage_over_tcp_ends_that_connection_only(server: DnsServer) -> None:
-    [place] = await server.listen([Endpoint("127.0.0.1", 0)])
+    [place] = await server.listen([Endpoint("127.0.0.1", *free_ports(1))])
     reader, writer = await asyncio.open_connection(str(place.host), place.port)
     writer.write(b"\xff\xff" + bytes(100))
 
