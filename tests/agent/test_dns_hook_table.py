@@ -1,4 +1,6 @@
+import asyncio
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -6,12 +8,15 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
+import dns.message
 import pytest
 
-from ntmobile.agent.dns_hook_table import LEVELS, HookUnavailable, OwnerTable
+from ntmobile.agent.dns_hook_table import LEVELS, MARK, HookUnavailable, OwnerTable
 from ntmobile.agent.dns_stub import DnsStub
 from ntmobile.agent.dns_stub_messages import Answer, Refused
 from ntmobile.runtime.protection import marking
+from ntmobile.runtime.socket_address import socket_address
+from ntmobile.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from conftest import Namespace, Resolver
@@ -21,6 +26,8 @@ pytestmark = pytest.mark.lab
 SERVER, SERVER6 = "192.0.2.53", "2001:db8::53"
 OTHER = "192.0.2.54"
 LAPTOP = "laptop.alice.ntm.example.org"
+PORT = 40_000
+"""Of the agent and of an application in turn: the kernel draws the ports of both from one range."""
 ADDRESSES = Answer(IPv4Address("100.64.0.9"), IPv6Address("fd12:3456::9"))
 
 AGENT = """
@@ -37,6 +44,17 @@ async def main():
             await asyncio.Event().wait()
 
 asyncio.run(main())
+"""
+
+
+FIREWALL = """
+table inet firewall {
+  chain input {
+    type filter hook input priority 0; policy drop;
+    ct state established accept
+    udp dport != 40000 accept
+  }
+}
 """
 
 
@@ -144,6 +162,38 @@ async def test_a_chain_survives_the_end_of_a_link(host: "Namespace") -> None:
                 assert await dig(host, f"@{SERVER}", LAPTOP, "A") == "100.64.0.9"
 
 
+@pytest.mark.parametrize("server", [SERVER, SERVER6])
+async def test_a_query_from_a_port_that_the_agent_had_a_moment_ago_is_hooked(
+    host: "Namespace", server: str
+) -> None:
+    """The kernel remembers where datagrams between two ports went, and asks no rule again."""
+    async with hooked():
+        assert await asked(server, "www.example.com", mark=MARK | 1) == ["192.0.2.80"]
+
+        assert await asked(server, LAPTOP) == ["100.64.0.9"]
+
+
+@pytest.mark.parametrize("server", [SERVER, SERVER6])
+async def test_a_query_of_the_agent_from_a_port_that_a_program_had_a_moment_ago_is_let_pass(
+    host: "Namespace", server: str
+) -> None:
+    async with hooked() as stub:
+        assert await asked(server, LAPTOP) == ["100.64.0.9"]
+
+        assert await asked(server, "www.example.com", mark=MARK | 1) == ["192.0.2.80"]
+        assert stub.counters["forwarded"] == 0
+
+
+@pytest.mark.parametrize("server", [SERVER, SERVER6])
+async def test_a_firewall_that_lets_in_answers_only_lets_in_those_to_the_agent(
+    host: "Namespace", server: str
+) -> None:
+    host.run("nft", FIREWALL)
+    async with hooked():
+        assert await asked(server, "www.example.com", mark=MARK | 1) == ["192.0.2.80"]
+        assert await asked(server, LAPTOP) == ["100.64.0.9"]
+
+
 def test_more_agents_than_levels_are_told_so(inside: "Namespace") -> None:
     tables = [OwnerTable().__enter__() for _ in range(LEVELS)]
 
@@ -205,3 +255,17 @@ class agent:
 
 async def dig(host: "Namespace", *arguments: str) -> str:
     return (await host.output("dig", "+short", "+tries=1", "+time=5", *arguments)).strip()
+
+
+async def asked(server: str, name: str, mark: int = 0) -> list[str]:
+    """Return the addresses that the server has of a name, asked by UDP from PORT."""
+    there = Endpoint(server, 53)
+    family = socket.AF_INET6 if ":" in server else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        made.bind(("", PORT))
+        made.connect(socket_address(there))
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(made, dns.message.make_query(name, "A").to_wire())
+        answer = dns.message.from_wire(await loop.sock_recv(made, 4096))
+    return [str(address) for rrset in answer.answer for address in rrset]

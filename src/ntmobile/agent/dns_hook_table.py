@@ -27,6 +27,10 @@ LEVELS = 15
 TABLE = "ntmobile-dns-{level}"
 PRIORITY = -100
 """NF_IP_PRI_NAT_DST; each level runs one earlier than the level below it."""
+RAW = -300
+"""NF_IP_PRI_RAW: before the kernel looks up the flow that a packet belongs to."""
+ZONE = 0x4E50
+"""And the level: the connection tracking zone in which an agent's own queries are remembered."""
 
 _CLAIM = """
 create table inet {table} {{ flags owner; }}
@@ -34,6 +38,13 @@ add chain inet {table} output {{ type nat hook output priority {priority}; }}
 add rule inet {table} output udp dport 0 redirect to :1
 """
 """The rule matches nothing: it proves now that the kernel can redirect."""
+_APART = """
+create chain inet {table} own {{ type filter hook output priority {raw}; }}
+add rule inet {table} own meta mark {mark:#x} ct original zone set {zone}
+"""
+"""Of a flow only the first packet meets the redirect. Where a program's query comes from a port
+that the agent had a moment ago, it would go on to the server as the agent's did, unanswered for a
+node. So the agent's queries are flows apart; their answers are found as ever, by any firewall."""
 _REDIRECT = """
 flush chain inet {table} output
 add rule inet {table} output meta mark & {mask:#x} == {mark:#x} meta mark & 0xf <= {level} return
@@ -99,6 +110,8 @@ class OwnerTable:
         except HookUnavailable:
             nft.close()
             raise
+        # A kernel without zones refuses: there a query in thousands is not redirected.
+        nft.run(_APART.format(table=self.table, raw=RAW, mark=self.mark, zone=ZONE | self._level))
         self._nft = nft
         return self
 
