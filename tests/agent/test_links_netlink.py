@@ -18,6 +18,7 @@ from ntmobile.agent.links_netlink import (
     read_snapshot,
 )
 from ntmobile.agent.netlink import HEADER
+from ntmobile.lab.waiting import wait_until
 
 if TYPE_CHECKING:
     from conftest import Namespace
@@ -31,6 +32,8 @@ def test_links_tell_their_kind_mtu_and_carrier(inside: "Namespace") -> None:
     inside.ip("link add br0 type bridge")
     inside.ip("link set up0 up")
     inside.ip("link set far0 up")
+    # The kernel notices a carrier, or its loss, a moment later.
+    wait_until(lambda: running("up0"), "the carrier")
 
     links = {link.name: link for link in read_snapshot().links}
 
@@ -40,7 +43,7 @@ def test_links_tell_their_kind_mtu_and_carrier(inside: "Namespace") -> None:
     assert links["lo"].loopback
 
     inside.ip("link set far0 down")
-    assert [link.running for link in read_snapshot().links if link.name == "up0"] == [False]
+    wait_until(lambda: not running("up0"), "the carrier to be lost")
 
 
 @lab
@@ -121,6 +124,10 @@ def test_a_route_to_a_peer_concerns_no_uplink(length: int) -> None:
 
     assert not concerns_uplinks(message)
     assert concerns_uplinks(message + default)
+
+
+def running(name: str) -> bool:
+    return next(link.running for link in read_snapshot().links if link.name == name)
 
 
 def uplink(inside: "Namespace", number: int) -> int:

@@ -1,8 +1,11 @@
 """Packets as they were seen at a machine."""
 
+import os
 import signal
+import socket
 import subprocess
 import tempfile
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +19,10 @@ END_PORT = 9
 END = b"the capture ends here"
 """Sent to the machine itself, behind all packets: tcpdump, told to end, ends without
 reading what is still in its queue."""
+TAIL = 1 << 16
+"""How much of the file is looked through for it, from the end."""
+AGAIN = 400
+"""Looks, of 5 ms and more, after which it is sent again: a full queue has lost it."""
 
 
 class Capture:
@@ -40,9 +47,9 @@ class Capture:
     def stop(self) -> Path:
         """Write out what was recorded and return the file."""
         if self._tcpdump.poll() is None:
+            looks = count()
             with self._machine.socket() as sender:
-                sender.sendto(END, (END_ADDRESS, END_PORT))
-            wait_until(lambda: END in self.file.read_bytes(), "tcpdump to catch up")
+                wait_until(lambda: self._has_end(sender, next(looks)), "tcpdump to catch up")
             self._tcpdump.send_signal(signal.SIGINT)
             self._tcpdump.communicate(timeout=30)
             self._cut_end()
@@ -75,6 +82,13 @@ class Capture:
             if "listening on" in line:
                 return
         raise LabError(f"tcpdump: {said.strip()}")
+
+    def _has_end(self, sender: socket.socket, look: int) -> bool:
+        if look % AGAIN == 0:
+            sender.sendto(END, (END_ADDRESS, END_PORT))
+        with self.file.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            return END in file.read()
 
     def _cut_end(self) -> None:
         whole = self.file.with_suffix(".whole")
