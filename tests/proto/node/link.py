@@ -147,6 +147,8 @@ class Link:
         self.flying: list[tuple[int, int, Side, Capsule]] = []
         self.order = count()
         self.epochs = count()
+        self.held: list[tuple[Side, int]] = []
+        """Tunnel Requests at a relay: who sent them, and the epoch that they propose."""
         self.a = self._side(ALICE, BOB, HERE, 11, idle_s)
         self.b = self._side(BOB, ALICE, THERE, 22, idle_s)
         self.heals = True
@@ -159,16 +161,30 @@ class Link:
     def other(self, side: Side) -> Side:
         return self.b if side is self.a else self.a
 
-    def negotiate(self, sender: Side, *, reach_ns: int = DELAY_NS) -> None:
-        """A negotiation that the servers carried: the awaiting end agrees first."""
-        epoch = sender.tunnel.propose_epoch(self.now)
+    def negotiate(
+        self, sender: Side, *, reach_ns: int = DELAY_NS, epoch: int | None = None
+    ) -> None:
+        """A negotiation that the servers carried: the awaiting end agrees first.
+
+        The epoch is what it proposes, if the sender began it a while ago.
+        """
+        epoch = sender.tunnel.propose_epoch(self.now) if epoch is None else epoch
         key = next(self.epochs).to_bytes(16)
         one, two = b"\x01" * 16 + key, b"\x02" * 16 + key
         digest = self.random.randbytes(32)
-        awaiting = self.other(sender)
-        self._adopt(awaiting, epoch, Secrets(two, one, digest), sent=False)
+        accepted = self._answer(sender, epoch, Secrets(two, one, digest))
         self.advance(reach_ns)
-        self._adopt(sender, epoch, Secrets(one, two, digest), sent=True)
+        self._adopt(sender, accepted, Secrets(one, two, digest), sent=True)
+
+    def ask_in_vain(self, sender: Side) -> None:
+        """Begin a negotiation whose Tunnel Request a relay holds; the sender waits no longer."""
+        self.held.append((sender, sender.tunnel.propose_epoch(self.now)))
+
+    def pass_on(self) -> None:
+        """The relay passes on what it held: keys that the awaiting end shares with nobody."""
+        for sender, epoch in self.held:
+            self._answer(sender, epoch, Secrets(*(self.random.randbytes(32) for _ in range(3))))
+        self.held.clear()
 
     def move(self, side: Side, place: Endpoint) -> None:
         """Take a side to another address; its machine hears of it at once."""
@@ -256,6 +272,13 @@ class Link:
             self.now,
         )
         return Side(own, place, tunnel, loops, keyring)
+
+    def _answer(self, sender: Side, proposed: int, secrets: Secrets) -> int:
+        """The awaiting end gets the Tunnel Request; returns the number that it answers with."""
+        awaiting = self.other(sender)
+        epoch = awaiting.tunnel.accept_epoch(proposed, sender.tunnel.index, self.now)
+        self._adopt(awaiting, epoch, secrets, sent=False)
+        return epoch
 
     def _adopt(self, side: Side, epoch: int, secrets: Secrets, *, sent: bool) -> None:
         other = self.other(side)

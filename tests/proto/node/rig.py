@@ -14,6 +14,7 @@ from tests.proto.parts import (
     T0,
     THERE,
     Mouth,
+    Numbers,
     after,
     drain,
     identity,
@@ -349,7 +350,7 @@ class Peer:
             mn.virtual_ipv6,
             cn.virtual_ipv6,
         )
-        return Negotiation(parts, route, self.index, 1, terms, self.rig.now)
+        return Negotiation(parts, route, self.index, Numbers(1), terms, self.rig.now)
 
 
 def connected(rig: Rig | None = None, **options: object) -> tuple[Rig, Peer]:

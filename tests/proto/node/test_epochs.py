@@ -172,6 +172,39 @@ def test_a_number_is_reserved_until_its_handshake_ends_or_is_long_overdue() -> N
     assert not rig.epochs.is_reserved(after(T0, 1))
 
 
+def test_the_peer_gets_the_number_that_it_proposes_where_nothing_stands_there() -> None:
+    rig = Rig()
+    rig.learn(0, T0)
+
+    assert rig.epochs.accept(3, PEER, T0) == 3
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_where_keys_stand_the_peer_gets_one_of_our_own_numbers_that_is_free(proven: bool) -> None:
+    rig = Rig()
+    rig.learn(0, T0)
+    rig.learn(3, after(T0, 60), proven=proven)
+
+    assert rig.epochs.accept(3, PEER, after(T0, 61)) == 2
+
+
+def test_a_number_whose_epoch_is_over_and_open_for_stragglers_only_is_given_again() -> None:
+    """The negative twin."""
+    rig = Rig()
+    rig.learn(3, T0)
+    rig.learn(1, after(T0, 60))
+    rig.epochs.prove(1, after(T0, 61))
+
+    assert rig.epochs.accept(3, PEER, after(T0, 62)) == 3
+
+
+def test_a_peer_that_started_anew_gets_the_number_that_it_proposes() -> None:
+    rig = Rig()
+    rig.learn(1, T0)
+
+    assert rig.epochs.accept(1, 33, T0) == 1
+
+
 def test_what_is_not_known_proves_nothing() -> None:
     rig = Rig()
     rig.learn(0, T0)
@@ -215,7 +248,12 @@ def test_whatever_happens_the_packet_loops_can_do_what_they_are_told(
         now = after(now, wait)
         match act:
             case "learn":
+                held = rig.epochs.current
+                if not proven:
+                    number = rig.epochs.accept(number, PEER, now)
                 rig.learn(number, now, rank=rank, proven=proven)
+                if not proven and held is not None and held.proven:
+                    assert rig.epochs.current is held, "nobody proved to hold the new keys"
             case "prove":
                 rig.epochs.prove(number, now)
             case "wait":

@@ -16,6 +16,7 @@ from tests.proto.parts import (
     T0,
     THERE,
     Mouth,
+    Numbers,
     after,
     drain,
     identity,
@@ -124,7 +125,7 @@ class Rig:
             mn.virtual_ipv6,
             cn.virtual_ipv6,
         )
-        return Negotiation(parts, route, INDEXES[role], 0, terms, self.now)
+        return Negotiation(parts, route, INDEXES[role], Numbers(), terms, self.now)
 
     def gather(self) -> None:
         for role, end in self.ends.items():

@@ -174,6 +174,40 @@ def test_a_rekey_request_for_the_epoch_in_use_is_ignored() -> None:
     assert controls(link.b, TunnelResponse) == []
 
 
+@pytest.mark.parametrize("late_s", [0.1, 3.0, 7.9])
+def test_a_tunnel_request_that_a_relay_held_takes_no_keys_away_that_are_in_use(
+    late_s: float,
+) -> None:
+    link = old_enough()
+    link.heals = False
+    link.ask_in_vain(link.a)
+    link.negotiate(link.a)
+    link.wait(late_s)
+    assert link.talk(link.a), "both ends send in the number that the held request proposes"
+
+    link.pass_on()
+
+    for _ in range(300):
+        assert link.talk(link.a)
+        assert link.talk(link.b)
+        link.wait(0.5)
+
+
+def test_a_second_negotiation_that_is_answered_as_well_brings_its_keys() -> None:
+    """The negative twin: both proposed one number, and the other end gives the second its own."""
+    link = old_enough()
+    first = link.a.tunnel.propose_epoch(link.now)
+    link.negotiate(link.a)
+    link.wait(GLARE_NS / SECOND + 1)
+
+    link.negotiate(link.a, epoch=first)
+    link.wait(0.2)
+
+    assert link.a.loops.sending == link.b.loops.sending != first
+    assert link.can_talk(link.a)
+    assert link.can_talk(link.b)
+
+
 def test_a_peer_that_started_anew_has_another_index_and_the_old_epochs_go() -> None:
     link = connected()
     link.b = link._side(link.b.name, link.a.name, THERE, 33, 600)

@@ -31,6 +31,16 @@ class Negotiate:
 
 
 @dataclass(frozen=True)
+class AskInVain:
+    who: str
+
+
+@dataclass(frozen=True)
+class PassOn:
+    """A relay passes on the Tunnel Requests of those that asked in vain."""
+
+
+@dataclass(frozen=True)
 class Move:
     who: str
     number: int
@@ -57,6 +67,8 @@ who = st.sampled_from("ab")
 acts = st.one_of(
     st.builds(Rekey, who),
     st.builds(Negotiate, who, st.sampled_from((0.0, 0.02, 0.6))),
+    st.builds(AskInVain, who),
+    st.builds(PassOn),
     st.builds(Move, who, st.integers(0, 2)),
     st.builds(
         Weather,
@@ -76,6 +88,10 @@ def do(link: Link, act: object) -> None:
             link.settle()
         case Negotiate(name, reach_s):
             link.negotiate(side(link, name), reach_ns=round(reach_s * 1e9))
+        case AskInVain(name):
+            link.ask_in_vain(side(link, name))
+        case PassOn():
+            link.pass_on()
         case Move(name, number):
             link.move(side(link, name), PLACES[name][number])
         case Weather(loss, jitter_ns, double):
@@ -115,9 +131,16 @@ def test_after_any_history_both_ends_meet_in_one_open_epoch_and_at_one_another(
         assert link.a.loops.sending == link.b.loops.sending
 
 
-@given(st.lists(st.sampled_from([Rekey("a"), Rekey("b"), Wait(0.01), Wait(2.0), Wait(12.0)])))
-@settings(max_examples=100, deadline=None)
-def test_on_a_good_link_no_rekey_ever_loses_a_packet(history: list[object]) -> None:
+quiet = st.sampled_from([Rekey("a"), Rekey("b"), Wait(0.01), Wait(2.0), Wait(12.0)])
+late = st.sampled_from([AskInVain("a"), AskInVain("b"), PassOn()])
+
+
+@given(st.lists(st.one_of(quiet, late)))
+@example([AskInVain("a"), Rekey("a"), Wait(2.0), PassOn(), Wait(2.0)])
+@settings(max_examples=150, deadline=None)
+def test_on_a_good_link_neither_a_rekey_nor_a_late_tunnel_request_ever_loses_a_packet(
+    history: list[object],
+) -> None:
     link = connected()
     link.heals = False
     for act in history:

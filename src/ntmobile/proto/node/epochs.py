@@ -1,7 +1,10 @@
 """The epochs of one tunnel: which keys are open, and in which this end sends.
 
 Each handshake gives one of four epoch numbers; the end with the smaller FQDN proposes 0 and 2, the
-other 1 and 3, so two handshakes at once never take the same.
+other 1 and 3, so two handshakes at once never take the same. Two that one end begins at once may:
+a Tunnel Request can be long under way. So who answers takes the proposed number only where nothing
+stands that may be in use, and else names one of its own: keys that nobody proved to hold never take
+the place of others.
 
 This end sends in a new epoch once the peer is known to hold it. Of two epochs the younger wins;
 when they were agreed within ten seconds of each other (glare: both ends began at once) the one with
@@ -94,15 +97,30 @@ class Epochs:
 
     def propose(self, now: Instant) -> int:
         """Return the number for a handshake that this end begins; the best free one of its two."""
-        waiting = self._proposed[0] if self._proposed and self.is_reserved(now) else None
-        number = min(self._own, key=lambda n: (n == self._sending, n == waiting, n in self._known))
+        number = self._best(now)
         self._proposed = (number, now)
         return number
+
+    def accept(self, proposed: int, remote_index: int, now: Instant) -> int:
+        """Return the number for a handshake that the peer begins: its proposal, or one of ours.
+
+        A peer that started anew (another index) knows nothing of what stands here.
+        """
+        known = self._known.values()
+        started_anew = any(epoch.remote_index != remote_index for epoch in known)
+        return proposed if started_anew or not self._stands(proposed) else self._best(now)
+
+    def is_proven(self, number: int) -> bool:
+        """Whether keys stand at that number which the peer is known to hold."""
+        return self._stands(number) and self._known[number].proven
 
     def learn(
         self, number: int, secrets: Secrets, remote_index: int, now: Instant, *, proven: bool
     ) -> None:
-        """Keep a new epoch; proven says that the peer is known to hold it."""
+        """Keep a new epoch; proven says that the peer is known to hold it.
+
+        The number of one that is not is what `accept` returned.
+        """
         if any(epoch.remote_index != remote_index for epoch in self._known.values()):
             self.clear(now)
         if number in self._known:
@@ -171,6 +189,18 @@ class Epochs:
             self._keyring.erase(epoch.key, now)
         self._known.clear()
         self._sending = None
+
+    def _best(self, now: Instant) -> int:
+        waiting = self._proposed[0] if self._proposed and self.is_reserved(now) else None
+        return min(
+            self._own,
+            key=lambda n: (n == self._sending, n == waiting, self._stands(n), n in self._known),
+        )
+
+    def _stands(self, number: int) -> bool:
+        """Whether keys of that number may be in use now or later."""
+        held = self._known.get(number)
+        return held is not None and held.retire_at is None
 
     def _keep(self, secrets: Secrets, created: bool, now: Instant) -> Kmncn:
         """Kmncn under its Table 1 name; its creator is who sent the Tunnel Request."""

@@ -51,6 +51,14 @@ class InBand:
         )
         self.send(message, now, destination)
 
+    def close(self, number: int) -> None:
+        """The answer with this number came."""
+        self._requests.close(number)
+
+    def drop(self, purpose: Purpose) -> None:
+        """Nobody waits for the answers to requests of this purpose any more."""
+        self._requests.drop(purpose)
+
     def send(
         self,
         message: Control,

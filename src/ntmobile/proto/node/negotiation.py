@@ -14,6 +14,7 @@ Source: paper, Figs. 6 and 7.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ntmobile.keys.identity import Identity
 from ntmobile.keys.table import Keyring, Ktmp, Ktun
@@ -132,6 +133,18 @@ class Parts:
     """Those addresses whose family this node has."""
 
 
+class EpochNumbers(Protocol):
+    """Which number the new epoch gets: `Tunnel` is one."""
+
+    def propose_epoch(self, now: Instant) -> int:
+        """Return the number to propose in a Tunnel Request."""
+        ...
+
+    def accept_epoch(self, proposed: int, remote_index: int, now: Instant) -> int:
+        """Return the number to answer a Tunnel Request with."""
+        ...
+
+
 class Negotiation:
     """Everything under one Ktun."""
 
@@ -140,15 +153,16 @@ class Negotiation:
         parts: Parts,
         route: RouteDirection,
         index: int,
-        epoch: int,
+        numbers: EpochNumbers,
         terms: Terms,
         now: Instant,
     ) -> None:
-        """index is this end's receiver index; epoch is proposed if this end sends."""
+        """index is this end's receiver index; numbers gives the epoch its number."""
         self.route = route
         self.began = now
         self._parts = parts
         self._index = index
+        self._numbers = numbers
         self._terms = terms
         self._sequence = 0
         expires = Instant(now + route.valid_s * SECOND)
@@ -183,7 +197,7 @@ class Negotiation:
         self._told_differently = False
         """The peer's Noise message came under our Ktun and did not fit what we were told."""
         self._give_up_at: Instant | None = None
-        self._begin(epoch, now)
+        self._begin(now)
 
     @property
     def identifier(self) -> bytes:
@@ -308,7 +322,7 @@ class Negotiation:
             self.is_doubtful = True
             self._outcomes.append(Undirected(self.route.negotiation))
 
-    def _begin(self, epoch: int, now: Instant) -> None:
+    def _begin(self, now: Instant) -> None:
         relay = self._parts.usable(self.route.relay)
         if relay and not self.route.targets:
             self._doubt_at = Instant(now + SILENT_RELAY_NS)
@@ -327,7 +341,7 @@ class Negotiation:
             self.route.role,
             self._sequence,
             self._index,
-            epoch,
+            self._numbers.propose_epoch(now),
             self._handshake.write(),
         )
         self._conversation.ask(
@@ -355,16 +369,17 @@ class Negotiation:
         except HandshakeError:
             # Only who holds Ktun gets here: the sender, or a server that lied to one of us.
             self._told_differently = True
-            self._respond(asked, request, NO_HANDSHAKE, now)
+            self._respond(asked, request.epoch, NO_HANDSHAKE, now)
             return
-        self._respond(asked, request, self._handshake.write(), now)
-        self._agree(request.epoch, request.index, asked.source, now)
+        epoch = self._numbers.accept_epoch(request.epoch, request.index, now)
+        self._respond(asked, epoch, self._handshake.write(), now)
+        self._agree(epoch, request.index, asked.source, now)
 
-    def _respond(self, asked: Asked, request: TunnelRequest, noise: bytes, now: Instant) -> None:
+    def _respond(self, asked: Asked, epoch: int, noise: bytes, now: Instant) -> None:
         self._sequence += 1
         route = self.route
         response = TunnelResponse(
-            route.negotiation, route.role, self._sequence, self._index, request.epoch, noise
+            route.negotiation, route.role, self._sequence, self._index, epoch, noise
         )
         self._conversation.answer(asked, response, now)
 

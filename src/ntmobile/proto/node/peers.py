@@ -57,7 +57,7 @@ from ntmobile.proto.node.uplinks import left_standing, uplink
 from ntmobile.proto.node.whereabouts import Surroundings, Whereabouts
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Header
-from ntmobile.wire.direction import Action, Mode, Purpose, Role, RouteDirection
+from ntmobile.wire.direction import Mode, Purpose, Role, RouteDirection
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.hint import Hint, What
 from ntmobile.wire.identity import Authentication
@@ -357,10 +357,9 @@ class Peers:
         self._grant_leave(tunnel, route.valid_s, now)
         self._queries.authorise(peer.fqdn, tunnel.ends.peer_here, now)
         terms = terms_of(route, (self._settings.fqdn, shown, own_ipv6))
-        epoch = tunnel.propose_epoch(now) if route.action is Action.SEND else 0
         if held is not None:
             self._close_negotiation(held, now)  # the DC leads it through another RS now
-        negotiation = Negotiation(self._parts, route, tunnel.index, epoch, terms, now)
+        negotiation = Negotiation(self._parts, route, tunnel.index, tunnel, terms, now)
         self._negotiations[negotiation.identifier] = negotiation
         if late:
             negotiation.hurry(now)

@@ -45,7 +45,7 @@ from ntmobile.proto.node.own_sockets import OwnSockets
 from ntmobile.proto.node.path_mtu import PathMtu
 from ntmobile.proto.node.purpose import Purpose
 from ntmobile.proto.node.received import Received
-from ntmobile.proto.node.rekeying import Agreement, Rekeying, number_of
+from ntmobile.proto.node.rekeying import Rekeying
 from ntmobile.proto.node.relay_watch import RelayWatch, Step
 from ntmobile.proto.node.relays import Relays
 from ntmobile.proto.node.standby import Standby
@@ -127,8 +127,8 @@ class Tunnel:
         )
         self._send, self._ask = self._in_band.send, self._in_band.ask
         self._epochs = Epochs(index, ends.cipher.value, keyring, self._commands, leads=ends.leads)
-        self._rekeying = Rekeying(ends, index, entropy, self._epochs)
         self._received = Received(index, observations)
+        self._rekeying = Rekeying(ends, index, entropy, self._epochs, self._in_band, self._received)
         self._notes: deque[Note] = deque()
         self._surroundings = surroundings
         self._sizes = PathMtu(entropy)
@@ -166,10 +166,11 @@ class Tunnel:
 
     def propose_epoch(self, now: Instant) -> int:
         """Return the epoch number for a negotiation in which this end sends the Tunnel Request."""
-        number = self._epochs.propose(now)
-        if self._rekeying.abandon(number):
-            self._requests.drop(Purpose.REKEY)
-        return number
+        return self._rekeying.give_way(self._epochs.propose(now))
+
+    def accept_epoch(self, proposed: int, remote_index: int, now: Instant) -> int:
+        """Return that for one in which the peer sent it, and proposed a number."""
+        return self._rekeying.give_way(self._epochs.accept(proposed, remote_index, now))
 
     def adopt(self, agreed: Agreed, now: Instant) -> None:
         """Take the outcome of a negotiation: keys, and a path."""
@@ -351,9 +352,10 @@ class Tunnel:
                 if not self._sizes.handle_answer(sequence, now):
                     self._handle_echo(sequence, source, now)
             case TunnelRequest():
-                self._handle_rekey_request(message, epoch, now)
+                self._rekeying.handle_request(message, epoch, now)
             case TunnelResponse():
-                self._handle_rekey_response(message, now)
+                if self._rekeying.handle_response(message, now):
+                    self._send_update(now)
             case TunnelClose(reason):
                 self._end(reason, now)
         self._go_direct(now)
@@ -371,9 +373,7 @@ class Tunnel:
 
     def rekey(self, now: Instant) -> None:
         """Agree on the next epoch inside the tunnel."""
-        request = self._rekeying.begin(now)
-        if request is not None:
-            self._ask(number_of(request.negotiation), request, Purpose.REKEY, now)
+        self._rekeying.begin(now)
 
     def close(self, reason: CloseReason, now: Instant) -> None:
         """Tell the peer and forget the tunnel; a second time does nothing."""
@@ -560,27 +560,6 @@ class Tunnel:
         since, self._suspect_since = self._suspect_since, None
         if since is not None and at - since >= purpose.STALLED_NS + (self.rtt_ns or 0):
             self._send_update(now)
-
-    def _handle_rekey_request(self, request: TunnelRequest, epoch: int, now: Instant) -> None:
-        answered = self._rekeying.answer(request, epoch)
-        if answered is None:
-            return
-        answer, agreement = answered
-        self._send(answer, now)
-        if agreement is not None:
-            self._learn(agreement, now, proven=False)
-
-    def _handle_rekey_response(self, response: TunnelResponse, now: Instant) -> None:
-        agreement = self._rekeying.conclude(response)
-        if agreement is None:
-            return
-        self._requests.close(number_of(response.negotiation))
-        self._learn(agreement, now, proven=True)
-        self._send_update(now)
-
-    def _learn(self, new: Agreement, now: Instant, *, proven: bool) -> None:
-        self._received.remember(now)
-        self._epochs.learn(new.epoch, new.secrets, new.remote_index, now, proven=proven)
 
     def _give_up(self, pending: Pending[Purpose], now: Instant) -> None:
         match pending.purpose:
