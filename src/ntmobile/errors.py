@@ -4,6 +4,9 @@
 class NTMobileError(Exception):
     """Base of all errors raised on purpose."""
 
+    remedy: str = ""
+    """What a person is to do next; empty where that is not known."""
+
 
 class DecodeError(NTMobileError):
     """Bytes from the network are not a valid message; always the peer's fault."""

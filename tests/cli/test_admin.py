@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -224,7 +225,32 @@ def test_a_vanished_database_is_an_error_without_a_trace(servers: Path) -> None:
 
     assert done.exit_code == 1
     assert "the store is unavailable" in done.stderr
+    assert "next: put it back, or a backup in its place" in done.stderr
     assert "Traceback" not in done.output
+
+
+def test_an_emptied_database_is_not_taken_for_a_new_one(servers: Path) -> None:
+    admin(servers, "user add alice --no-password")
+    os.truncate(servers / "ntm.db", 0)
+
+    done = admin(servers, "user list")
+
+    assert done.exit_code == 1
+    assert f"{servers / 'ntm.db'} is empty" in done.stderr
+    assert "next: put it back, or a backup in its place" in done.stderr
+    assert (servers / "ntm.db").stat().st_size == 0
+
+
+@pytest.mark.parametrize("words", ["user list", "user add bob", "trace laptop.alice", "audit"])
+def test_without_a_directory_it_is_asked_for_before_anything_else(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NTM_SERVER", raising=False)
+
+    done = CliRunner().invoke(application("admin"), ["admin", *words.split()])
+
+    assert done.exit_code == 2
+    assert "--server" in done.stderr
 
 
 def admin(servers: Path, words: str, stdin: str = "") -> Result:

@@ -4,10 +4,13 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from ntmobile.cli.admin import APP as ADMIN
 from ntmobile.cli.main import application
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +55,16 @@ def test_a_command_that_does_not_exist_is_not(line: str) -> None:
     assert understood(line)[0] == 2
 
 
+def test_help_of_the_operators_commands_needs_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NTM_SERVER", raising=False)
+    lines = {" ".join(each) for each in leaves(typer.main.get_command(ADMIN), ("admin",))}
+
+    said = {line: CliRunner().invoke(application("admin"), [*line.split(), "-h"]) for line in lines}
+
+    assert len(lines) > 15
+    assert {line: done.output for line, done in said.items() if done.exit_code != 0} == {}
+
+
 def test_every_make_target_that_the_documents_show_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -68,6 +81,16 @@ def test_a_link_to_nowhere_is_noticed() -> None:
     assert not leads(ROOT / "README.md", "docs/nowhere.md")
     assert not leads(ROOT / "README.md", "docs/paper.md#fig-9")
     assert leads(ROOT / "README.md", "docs/paper.md#hole-punching")
+
+
+def leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:  # noqa: ANN401
+    """The words that lead to each command below a group."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path
+    else:
+        for name, each in below.items():
+            yield from leaves(each, (*path, name))
 
 
 def understood(line: str) -> tuple[int, str]:

@@ -15,6 +15,7 @@ import pytest
 
 from ntmobile.store import Store, StoreUnavailable
 from ntmobile.store.database import Database
+from ntmobile.store.errors import FileLost, unavailable
 
 
 @pytest.fixture
@@ -90,6 +91,60 @@ async def test_a_missing_database_is_not_made_by_opening_it(file: Path) -> None:
         await Store.open(f"sqlite+aiosqlite:///{file}")
 
     assert not file.exists()
+
+
+async def test_an_emptied_database_is_not_taken_for_a_new_one(file: Path, file_url: str) -> None:
+    os.truncate(file, 0)
+
+    with pytest.raises(StoreUnavailable, match="is empty") as raised:
+        await Store.open(file_url)
+
+    assert raised.value.remedy
+    assert file.stat().st_size == 0
+
+
+async def test_a_fresh_database_is_a_new_one(file: Path, file_url: str) -> None:
+    """The negative twin."""
+    assert file.stat().st_size > 0
+
+    opened = await Store.open(file_url)
+
+    assert await opened.users.list() == ()
+    await opened.close()
+
+
+async def test_a_database_that_is_emptied_while_it_is_open_is_never_empty_of_users(
+    file_store: Store, file: Path
+) -> None:
+    os.truncate(file, 0)
+
+    with pytest.raises(StoreUnavailable, match="is empty"):
+        await file_store.users.list()
+    # What SQLite still had beside the file goes into it: all that there was, or a damaged file.
+    try:
+        kept = [user.name for user in await file_store.users.list()]
+    except StoreUnavailable:
+        kept = ["alice"]
+
+    assert kept == ["alice"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        ConnectionRefusedError(111, "Connection refused"),
+        TimeoutError(),
+        FileLost("ntm.db is gone"),
+        OSError("no name for it"),
+    ],
+    ids=repr,
+)
+def test_whatever_is_wrong_with_the_store_comes_with_what_to_do(error: Exception) -> None:
+    told = unavailable(error)
+
+    assert str(told).startswith("the store is unavailable: ")
+    assert told.remedy
 
 
 FULL_DISK = """

@@ -29,11 +29,12 @@ def register(app: typer.Typer) -> None:
 def admin(
     context: typer.Context,
     server: Annotated[
-        Path,
+        Path | None,
+        # Not a required one: it would be asked for before a command below shows its help.
         typer.Option(
             "--server", envvar="NTM_SERVER", metavar="DIR", help="The servers' directory."
         ),
-    ],
+    ] = None,
 ) -> None:
     """Run a domain: users, nodes, keys, foreign domains and policy."""
     context.obj = server

@@ -19,11 +19,22 @@ T = TypeVar("T")
 Row = dict[str, object]
 
 
+def servers_of(context: typer.Context) -> Path:
+    """Return the directory that `--server` or NTM_SERVER names; wrong usage where neither does."""
+    named: Path | None = context.obj
+    if named is None:
+        raise typer.BadParameter(
+            "it is missing: ntm admin --server DIR ..., or set NTM_SERVER", param_hint="--server"
+        )
+    return named
+
+
 def run(context: typer.Context, verb: Callable[[Admin], Awaitable[T]]) -> T:
     """Do something to the domain of `--server`."""
+    directory = servers_of(context)
 
     async def act() -> T:
-        async with opened(context.obj, SystemRandom()) as domain:
+        async with opened(directory, SystemRandom()) as domain:
             return await verb(domain)
 
     return asyncio.run(act())

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from ntmobile.cli.admin_common import servers_of
 from ntmobile.cli.node_output import JsonOption, command, show, show_json
 from ntmobile.cli.trace import WithOption, chart, read_witnesses
 from ntmobile.errors import Remedy
@@ -41,7 +42,7 @@ def trace(
     Servers see their own messages only, since they started. What nodes and other domains' servers
     saw comes in by --with.
     """
-    told = _told(context.obj)
+    told = _told(servers_of(context))
     chosen = _chosen(told, fqdn, peer)
     if json:
         show_json(chosen)

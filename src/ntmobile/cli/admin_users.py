@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ntmobile.cli.admin_common import Row, done, run, show_rows, wall
+from ntmobile.cli.admin_common import Row, done, run, servers_of, show_rows, wall
 from ntmobile.cli.node_output import JsonOption, command, note, show, show_json
 from ntmobile.errors import Remedy
 from ntmobile.keys.certificates import Credential
@@ -42,7 +42,7 @@ def user_add(
     json: JsonOption = False,
 ) -> None:
     """Add a user."""
-    password = None if no_password else read_password(name, from_stdin=password_stdin)
+    password = None if no_password else read_password(context, name, from_stdin=password_stdin)
     run(context, lambda domain: domain.add_user(name, password, wall()))
     _say(f"added {name}", {"name": name}, json=json)
 
@@ -56,7 +56,7 @@ def user_passwd(
     json: JsonOption = False,
 ) -> None:
     """Change a user's password; enrolled nodes stay."""
-    password = read_password(name, from_stdin=password_stdin)
+    password = read_password(context, name, from_stdin=password_stdin)
     run(context, lambda domain: domain.set_password(name, password))
     _say(f"changed the password of {name}", {"name": name}, json=json)
 
@@ -269,8 +269,9 @@ def _say(text: str, view: Row, *, json: bool) -> None:
         note(text)
 
 
-def read_password(user: str, *, from_stdin: bool) -> str:
+def read_password(context: typer.Context, user: str, *, from_stdin: bool) -> str:
     """Read a new password from standard input, or twice from the terminal."""
+    servers_of(context)  # Nobody types a password for nothing.
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():

@@ -71,12 +71,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
 
 def fail(error: NTMobileError, code: int) -> NoReturn:
     """Say what is wrong and what to do, and exit."""
-    problem, remedy = (
-        (error.problem, error.remedy) if isinstance(error, Remedy) else (str(error), "")
-    )
-    note(f"ntm: {problem}")
-    if remedy:
-        note(f"     next: {remedy}")
+    note(f"ntm: {error.problem if isinstance(error, Remedy) else error}")
+    if error.remedy:
+        note(f"     next: {error.remedy}")
     raise typer.Exit(code)
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import Table
 
 from ntmobile.errors import Remedy
-from ntmobile.store.errors import StoreUnavailable, is_full, reason_of
+from ntmobile.store.errors import FileLost, is_full, unavailable
 from ntmobile.store.migrations import upgrade
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Database:
             # a full disk hold the files that SQLite could not make again, even for reading.
             if not is_full(error):
                 await self._engine.dispose()
-            raise StoreUnavailable(reason_of(error)) from error
+            raise unavailable(error) from error
 
     @asynccontextmanager
     async def _ready(self) -> AsyncIterator[None]:
@@ -110,13 +110,17 @@ class Database:
         self._seen = identity
 
     def _identity(self) -> tuple[int, int]:
-        """The file that stands at the path now: a deleted one would swallow writes silently."""
+        """The file that stands at the path now: a deleted one would swallow writes silently, and
+        SQLite takes one without content for a new database.
+        """
         if self._file is None:
             return 0, 0
         try:
             status = os.stat(self._file)
         except FileNotFoundError:
-            raise FileNotFoundError(f"{self._file} is gone") from None
+            raise FileLost(f"{self._file} is gone") from None
+        if status.st_size == 0:
+            raise FileLost(f"{self._file} is empty")
         return status.st_dev, status.st_ino
 
 

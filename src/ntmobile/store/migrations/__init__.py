@@ -45,4 +45,7 @@ def _migrate(connection: Connection) -> None:
     try:
         command.upgrade(config, HEAD)
     except CommandError as error:
-        raise StoreUnavailable(f"a later version of NTMobile made it ({error})") from None
+        raise StoreUnavailable(
+            f"a later version of NTMobile made it ({error})",
+            remedy="install that version again, or put a backup of the older one in its place",
+        ) from None
