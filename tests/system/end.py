@@ -242,8 +242,7 @@ class End:
         """Return what a datagram to a port comes to that nobody has."""
         heard = Heard()
         transport = await self._shapes.associate(heard, host, CLOSED, family)
-        transport.sendto(b"anybody?")
-        got = await heard.queue.get()
+        got = await told(transport, heard)
         transport.close()
         return {"error": type(got).__name__}
 
@@ -317,6 +316,15 @@ async def echoed(transport: asyncio.DatagramTransport, heard: Heard, sent: bytes
                     if isinstance(got, Exception):
                         return False
                 return True
+
+
+async def told(transport: asyncio.DatagramTransport, heard: Heard) -> bytes | Exception:
+    """Send a datagram until something comes of it."""
+    while True:
+        transport.sendto(b"anybody?")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_S):
+                return await heard.queue.get()
 
 
 def say(answer: dict[str, Any]) -> None:
