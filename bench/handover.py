@@ -11,12 +11,15 @@ use none, and are best measured so.
 
 As root: `build/venv/bin/python bench/handover.py [--runs N] [--rows PART,...] [--delay MS,...]
 [--systems NAME,...] [--carries down,up,udp] [--peers relayed,punched,direct] [--json FILE]
-[--add FILE ...] [--write]`. `--write` makes docs/handover.md of this run and of those added.
-The neighbours need Go, and are left out without it.
+[--add FILE ...] [--keep FOLDER] [--write]`. `--write` makes docs/handover.md of this run and of
+those added; `--keep` keeps what the nodes report of runs with long gaps. The neighbours need Go,
+and are left out without it; `without resend` is NTMobile that repeats nothing.
 """
 
 import argparse
 import json
+import os
+import re
 import shlex
 import sys
 import time
@@ -27,14 +30,16 @@ from pathlib import Path
 
 from moves.measure import Outcome, measure
 from moves.neighbours import available
-from moves.ntmobile_stage import ntmobile
+from moves.ntmobile_stage import ntmobile, without_resend
 from moves.rows import ROWS, Row
 from moves.stage import Stage
 from moves.table import page, table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/handover.md"
 LONG_S = 60.0
-"""Rows with longer holes are run once, and only where they are asked for."""
+"""Rows with longer holes are run only where they are asked for."""
+REMARKABLE_MS = 250.0
+"""Beyond the round trip: of such a run one wants to know more."""
 NAMES = {row.name for row in ROWS}
 
 
@@ -63,14 +68,17 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--rows", default="", help="names or parts of them; all but 5 min if none")
+    parser.add_argument("--rows", default="", help="names or parts; all but minutes if none")
     parser.add_argument("--delay", default="0,50", help="round trips between the ends, in ms")
-    parser.add_argument("--systems", default="", help="ntmobile, wireguard-go, nebula")
+    parser.add_argument(
+        "--systems", default="", help="ntmobile, without resend, wireguard-go, nebula"
+    )
     parser.add_argument("--carries", default="down,up,udp")
     parser.add_argument("--peers", default="relayed,punched,direct")
     parser.add_argument("--rate", type=float, default=20.0, help="of streams, megabytes a second")
     parser.add_argument("--json", help="a file to which every single run is added")
     parser.add_argument("--add", nargs="*", default=[], help="such files, to be in the table too")
+    parser.add_argument("--keep", type=Path, help="a folder for what nodes say of long gaps")
     parser.add_argument("--write", action="store_true", help="make docs/handover.md")
     return parser.parse_args()
 
@@ -80,6 +88,8 @@ def stages(
 ) -> Iterator[tuple[str, AbstractContextManager[Stage]]]:
     wanted = options.systems.lower().split(",")
     systems = {"NTMobile": ntmobile, **dict(available(wanted))}
+    if "without resend" in wanted:
+        systems["without Resend"] = without_resend
     for name, make in systems.items():
         if wanted == [""] or name.lower() in wanted:
             yield name, make(delay_ms)
@@ -95,7 +105,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
 def run(system: str, stage: Stage, options: argparse.Namespace) -> Iterator[Outcome]:
     for row in rows(options):
-        if row.nobody_else and system != "NTMobile":
+        if row.nobody_else and not stage.agents:
             continue
         for peer in row.peers:
             if peer not in stage.peers or peer not in options.peers.split(","):
@@ -103,9 +113,20 @@ def run(system: str, stage: Stage, options: argparse.Namespace) -> Iterator[Outc
             for carries in row.by_whom:
                 if carries not in options.carries.split(","):
                     continue
-                for _ in range(options.runs if row.hole_s <= LONG_S else 1):
-                    yield measure(system, stage, row, peer, carries, options.rate * 1e6)
+                for _ in range(options.runs):
+                    outcome = measure(system, stage, row, peer, carries, options.rate * 1e6)
+                    if options.keep and outcome.gap_ms > REMARKABLE_MS + outcome.delay_ms:
+                        keep(stage, outcome, options.keep)
+                    yield outcome
                     time.sleep(0.2)
+
+
+def keep(stage: Stage, outcome: Outcome, folder: Path) -> None:
+    """Write down what the nodes say of a run that they have just made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^a-z0-9]+", "-", f"{outcome.row} {outcome.peer} {outcome.carries}".lower())
+    path = folder / f"{name}-{outcome.delay_ms:g}-{os.getpid()}-{len(list(folder.iterdir()))}.txt"
+    path.write_text(f"{outcome.line()}\n\n{stage.report()}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """NTMobile on the stage: two organisations, peers behind NATs, and one that has its own address."""
 
 import fcntl
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,16 @@ from ntmobile.lab import Lab
 from ntmobile.lab.ntm import NtmNode, World
 from ntmobile.lab.waiting import wait_until
 
+MUTE = Path(__file__).with_name("mute")
+"""Where Python finds what keeps an agent from sending anything again."""
 RESENT = re.compile(r"^resent = (\d+)$", re.MULTILINE)
+
+
+@contextmanager
+def without_resend(delay_ms: float) -> Iterator[Stage]:
+    """The same with agents that send what they held, and nothing that a path swallowed."""
+    with _environment(PYTHONPATH=str(MUTE)), ntmobile(delay_ms) as stage:
+        yield stage
 
 
 @contextmanager
@@ -50,10 +60,23 @@ def ntmobile(delay_ms: float) -> Iterator[Stage]:
             await_answer(stage, stage.peers[kind].address)
         wait_until(lambda: laptop.peer(den)["path"]["kind"] == "direct", "a direct path", 30)
         stage.agents = tuple(node.state for node in nodes)
+        stage.report = lambda: "\n\n".join(f"{each.fqdn}\n{each.report()}" for each in nodes)
         stage.agent_pid = laptop.pid
         stage.coordinators = (org.processes["dc"], net.processes["dc"])
         alone.close()
         yield stage
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """What is started meanwhile has these variables too."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _alone() -> IO[str]:

@@ -169,37 +169,38 @@ def _home(stage: Stage) -> Nat:
 
 
 RELAYED = ("relayed",)
-DATAGRAMS = ("udp",)
+ALL = ("udp", "down", "up")
 
 ROWS = (
-    Row("another NAT", another_nat, must_ms=50),
-    Row("both ends at once", both_ends, peers=RELAYED, must_ms=50),
+    Row("another NAT", another_nat, must_ms=50, by_whom=ALL),
+    Row("both ends at once", both_ends, peers=RELAYED, must_ms=50, by_whom=ALL),
     Row(
         "a better uplink, then the old one goes",
         better_uplink,
-        by_whom=("udp", "down", "up"),
+        by_whom=ALL,
         clipped=False,
     ),
     Row(
         "the first uplink goes, a second stands by",
         spare_uplink,
-        by_whom=("udp", "down", "up"),
+        by_whom=ALL,
         clipped=False,
     ),
-    Row("NAT reboots", reboot, clipped=False),
-    Row("NAT reboots, with another address", reboot_elsewhere, clipped=False),
-    Row("NATs of both ends reboot so", both_reboot, peers=RELAYED, clipped=False),
-    Row("IPv4 only to IPv6 only", to_ipv6, start="4"),
-    Row("IPv6 only to IPv4 only", to_ipv4, start="6"),
-    Row("IPv4 only to both", to_both, start="4"),
-    Row("both to IPv6 only", to_ipv6, start="46"),
-    Row("into a network that blocks UDP", into_blocked, nobody_else=True),
-    Row("out of it", out_of_blocked, start="firm", nobody_else=True, settle_s=4.0),
+    Row("NAT reboots", reboot, clipped=False, by_whom=ALL),
+    Row("NAT reboots, with another address", reboot_elsewhere, clipped=False, by_whom=ALL),
+    Row("NATs of both ends reboot so", both_reboot, peers=RELAYED, clipped=False, by_whom=ALL),
+    Row("IPv4 only to IPv6 only", to_ipv6, start="4", by_whom=ALL),
+    Row("IPv6 only to IPv4 only", to_ipv4, start="6", by_whom=ALL),
+    Row("IPv4 only to both", to_both, start="4", by_whom=ALL),
+    Row("both to IPv6 only", to_ipv6, start="46", by_whom=ALL),
+    Row("into a network that blocks UDP", into_blocked, nobody_else=True, by_whom=ALL),
+    Row("out of it", out_of_blocked, start="firm", nobody_else=True, settle_s=4.0, by_whom=ALL),
     Row("hole of 1 s", hole(1), must_ms=200, hole_s=1, plug=True),
     Row("hole of 10 s", hole(10), must_ms=200, hole_s=10, plug=True),
     Row("hole of 60 s", hole(60), must_ms=200, hole_s=60, plug=True),
+    Row("hole of 3 min", hole(180), hole_s=180, plug=True),
     Row("hole of 5 min", hole(300), hole_s=300, plug=True),
-    Row("sleeps 5 s, wakes elsewhere", sleep_and_wake, nobody_else=True, hole_s=NAP_S),
-    Row("20 % loss meanwhile", lossy, settle_s=3.0),
-    Row("DCs hang meanwhile", without_coordinators, nobody_else=True),
+    Row("sleeps 5 s, wakes elsewhere", sleep_and_wake, nobody_else=True, hole_s=NAP_S, by_whom=ALL),
+    Row("20 % loss meanwhile", lossy, settle_s=3.0, by_whom=ALL),
+    Row("DCs hang meanwhile", without_coordinators, nobody_else=True, by_whom=ALL),
 )

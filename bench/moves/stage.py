@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,8 @@ class Stage:
     agent_pid: int = 0
     """What runs the mover's end."""
     coordinators: tuple[subprocess.Popen[str], ...] = ()
+    report: Callable[[], str] = str
+    """What all ends say of themselves."""
 
     @property
     def wire_ms(self) -> float:
