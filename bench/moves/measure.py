@@ -158,6 +158,8 @@ def _go(stage: Stage, start: str) -> None:
                 mover.move(stage.homes[0], interface="eth0")
         case "firm":
             _move_to(stage, stage.homes[2], here)
+        case "hotel":
+            _move_to(stage, stage.homes[3], here)
         case families:
             uplink = mover.uplink if mover.uplinks else None
             has = "" if uplink is None else "4" * bool(uplink.ipv4) + "6" * bool(uplink.ipv6)

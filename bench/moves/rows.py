@@ -26,7 +26,7 @@ class Row:
     name: str
     act: Act
     start: str = "home"
-    """home, firm, or which families the mover has on the internet: 4, 6, 46."""
+    """home, firm, hotel, or which families the mover has on the internet: 4, 6, 46."""
     peers: tuple[str, ...] = ("relayed", "punched", "direct")
     by_whom: tuple[str, ...] = ("down", "up")
     """What is carried meanwhile, as the mover sees it: a download, an upload, datagrams."""
@@ -187,6 +187,7 @@ ROWS = (
         clipped=False,
     ),
     Row("NAT reboots", reboot, clipped=False, by_whom=ALL),
+    Row("NAT reboots, with other ports", reboot, start="hotel", clipped=False, by_whom=ALL),
     Row("NAT reboots, with another address", reboot_elsewhere, clipped=False, by_whom=ALL),
     Row("NATs of both ends reboot so", both_reboot, peers=RELAYED, clipped=False, by_whom=ALL),
     Row("IPv4 only to IPv6 only", to_ipv6, start="4", by_whom=ALL),

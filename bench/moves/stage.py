@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ntmobile.lab import Behaviour, Impairment, Internet, Lab, Link, Nat, Network
+from ntmobile.lab import Behaviour, Impairment, Internet, Lab, Link, Nat, Network, Ports
 from ntmobile.lab.host import Host
 from ntmobile.lab.namespace import Namespace
 from ntmobile.lab.waiting import wait_until
@@ -93,7 +93,8 @@ class Stage:
     lab: Lab
     internet: Internet
     homes: tuple[Nat, ...]
-    """Where the mover may be; the first two differ in nothing, the third lets no UDP pass."""
+    """Where the mover may be; the first two differ in nothing, the third lets no UDP pass, the
+    fourth picks its outside ports at random."""
     offices: tuple[Nat, ...]
     """Where its peer may be."""
     delay_ms: float
@@ -141,6 +142,7 @@ def networks(stack: ExitStack, lab: Lab, internet: Internet, delay_ms: float) ->
         lab.nat("home", internet),
         lab.nat("cafe", internet),
         lab.nat("firm", internet, Behaviour(block_udp=True)),
+        lab.nat("hotel", internet, Behaviour(ports=Ports.RANDOM)),
     )
     offices = (lab.nat("office", internet), lab.nat("branch", internet))
     mover = lab.host("laptop", homes[0])

@@ -14,6 +14,7 @@ HEAD = (
     "mover",
     "RTT",
     "runs",
+    "others",
     "gap: median",
     "90th",
     "worst",
@@ -35,6 +36,8 @@ Each row is one kind of move, made again and again while bytes flow between the 
 - **gap**: the longest time in ms between two bytes *delivered to the application*, counted from
   the moment the new address is usable (the kernel's own notification of a default route over
   a link that carries); in the rows with two uplinks and with rebooting NATs from the beginning.
+- **others**: how many CPUs other programs used meanwhile (median), commands of this bench that ran
+  at the same time among them. What has to wait for a processor is late.
 - **RTT**: the round trip between the ends in ms, of the wires of [the lab](lab.md) alone.
 - Streams are TCP at {rate} MB/s; *50 Mbit/s UDP* are numbered datagrams of 1,200 B in both
   directions at once. **lost** counts those that never came, of all runs; **depth** by how many
@@ -44,6 +47,8 @@ Each row is one kind of move, made again and again while bytes flow between the 
 - **must**: what is asked of us, in ms; `ok` where median and 90th percentile keep it.
 
 Measured on {machine}; others used {foreign} of its CPUs meanwhile (median; worst {worst_foreign}).
+*without Resend* is NTMobile whose agents repeat nothing that a path has swallowed; what they held
+while there was no path they send all the same. Only TCP brings the rest back.
 The peer is *relayed* (behind a NAT, and `seek-direct=no`), *punched* (behind a NAT, and the direct
 path to it was found) or *direct* (an address of its own, which is what the neighbours need).
 Neighbours keep alive every 25 s or less.
@@ -94,6 +99,7 @@ def _row(group: list[Outcome]) -> Iterable[str]:
     median, ninth = statistics.median(gaps), gaps[max(0, -(-len(gaps) * 9 // 10) - 1)]
     yield from (first.row, first.system, first.peer, CARRIES[first.carries])
     yield from (f"{first.delay_ms:g}", str(len(group)))
+    yield f"{statistics.median(each.foreign for each in group):.1f}"
     yield from (_ms(median), _ms(ninth), _ms(gaps[-1]))
     yield str(sum(each.lost for each in group)) if is_udp else ""
     yield str(max(each.deepest for each in group)) if is_udp else ""
