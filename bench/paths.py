@@ -19,7 +19,6 @@ import fcntl
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
@@ -113,7 +112,6 @@ class Table:
         self._file = file
         self.broken: list[str] = []
         """What did not come to an end, with the reason."""
-        self.began = time.perf_counter()
         self.loads = [each.load for each in before] or [os.getloadavg()[0]]
 
     @property
@@ -140,8 +138,7 @@ class Table:
             f"{len(met)} meetings{broken}: {sum(each.connected for each in met)} connected; "
             f"direct {direct} of {foretold} that the oracle foretells, and {lucky} others; at most "
             f"{hopeless} probes where it says no. {self.at_once} pairs at once on "
-            f"{os.cpu_count()} processors, load {self.loads[0]:.1f} before, {max(self.loads):.1f} "
-            f"at most; {(time.perf_counter() - self.began) / 60:.0f} minutes; "
+            f"{os.cpu_count()} processors, whose load was {max(self.loads):.0f} at most; "
             f"{datetime.now(UTC):%Y-%m-%d}."
         )
 
