@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from ntmobile.proto.node.events import NameRefused, NameResolved, TunnelClosed
+from ntmobile.proto.node.events import NameResolved, TunnelClosed
 from ntmobile.proto.node.liveness import STALL_NS
 from ntmobile.proto.node.relay_watch import PATIENCE_NS
 from ntmobile.sim.nat import HARD
@@ -42,24 +42,6 @@ def test_a_dc_that_restarts_forgets_no_registration_and_new_tunnels_come_up(doma
 
     world.connect(mn, cn)
     assert world.echo(mn, cn, b"hello")
-
-
-@pytest.mark.parametrize("domain", ["example.org", "example.net"])
-def test_a_dc_that_restarts_in_the_middle_of_a_negotiation_delays_it_only(domain: str) -> None:
-    for after_ms in range(5, 100, 10):
-        world, mn, cn = a_world(behind_nats=True)
-        organisation = world.organisations[domain]
-        world.internet.calendar.after(after_ms * MILLISECOND, organisation.restart_coordinator)
-
-        query = mn.resolve(cn.fqdn)
-        world.run_for(20)
-
-        answered = [e for e in mn.events_of(NameResolved) if e.query == query]
-        if not answered:
-            again = world.resolve(mn, cn.fqdn)
-            assert not isinstance(again, NameRefused), (after_ms, again)
-        world.run_for(3)
-        assert world.echo(mn, cn, b"hello"), after_ms
 
 
 DOWN_MS = (0, 300, 700, 1100, 1600, 2200, 3000, 5000)

@@ -1,4 +1,4 @@
-"""RS tells a sender that it knows nothing of what was sent.
+"""RS, or DCcn to another DC, tells a sender that it knows nothing of what was sent.
 
 Layout (12 bytes, big-endian)::
 
@@ -8,7 +8,7 @@ Layout (12 bytes, big-endian)::
     spare       1   0
     name        8   the index behind four zeros, or the identifier
 
-In clear, for RS shares no key with who it does not know. So it is a hint and never more: who gets
+In clear, for it shares no key with who it does not know. So it is a hint and never more: who gets
 it asks under a key, or negotiates anew, which silence would have made it do a little later. It is
 shorter than whatever it answers. Ours: docs/protocol.md section 8.
 """

@@ -31,7 +31,7 @@ from ntmobile.proto.io import (
 )
 from ntmobile.proto.journal import Step
 from ntmobile.time import Instant
-from ntmobile.wire.datagram import MAX_DATAGRAM, Sender, Signal
+from ntmobile.wire.datagram import MAX_DATAGRAM, Kind, Sender, Signal
 from ntmobile.wire.direction import DirectionRequest, Purpose
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
@@ -98,6 +98,7 @@ class Rig:
         self.stored: dict[str, StoredNode] = {}
         self.audits: list[Audit] = []
         self.not_woken: list[WakeUpFailed] = []
+        self.hints: list[Transmit] = []
         self.requests: list[Request] = []
         self.servers_answer = True
         self.transaction = 1000
@@ -244,6 +245,9 @@ class Rig:
                     pass
         for transmit in drain(self.dc.poll_transmit):
             assert len(transmit.payload) <= MAX_DATAGRAM, "nobody would take it"
+            if transmit.payload[:1] == bytes((Kind.HINT,)):
+                self.hints.append(transmit)
+                continue
             for player in self.players:
                 if self._is_for(player, transmit):
                     player.heard.append((transmit, player.mouth.hear(transmit).message))

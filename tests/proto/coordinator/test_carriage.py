@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 from tests.proto.coordinator.rig import DOMAIN, INSIDE, OPEN, OTHER, PLACES, Player, Rig
-from tests.proto.parts import ALICE, BOB, CAROL, RS, THERE, identity, information
+from tests.proto.parts import ALICE, BOB, CAROL, RS, THERE, Mouth, identity, information, key
 
+from ntmobile.keys.table import Kdcdc, Kntmdc
 from ntmobile.proto.coordinator.carriage import MAX_KEYS_A_DOMAIN
+from ntmobile.proto.coordinator.coordinator import HINTS
 from ntmobile.proto.coordinator.policy import Federation, Policy, Rule
 from ntmobile.proto.io import Caller
+from ntmobile.wire.datagram import Sender
 from ntmobile.wire.direction import (
     Action,
     NodeInformationRequest,
@@ -19,6 +22,7 @@ from ntmobile.wire.direction import (
 )
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
+from ntmobile.wire.hint import Hint
 from ntmobile.wire.registration import (
     KeepAliveAnswer,
     NtmAck,
@@ -322,6 +326,32 @@ def test_of_too_many_keys_of_a_domain_the_oldest_is_forgotten(rig: Rig) -> None:
     assert len(rig.dc.keyring) == MAX_KEYS_A_DOMAIN
     rig.inject(players[0].mouth.say(UdpKeepAlive(), 1), players[0].place)
     assert rig.dc.rejected["unknown key"] == 1
+
+
+def test_a_dc_hears_at_once_that_its_key_was_lost_with_a_restart() -> None:
+    rig, restarted = Rig(), Rig(seed=2)
+    dcmn = rig.share()
+    question = dcmn.mouth.say(inquiry(), 1)
+
+    restarted.inject(question, dcmn.place)
+
+    (hint,) = restarted.hints
+    assert hint.destination == dcmn.place
+    assert Hint.decode(hint.payload) == Hint.key(dcmn.mouth.identifier)
+    assert len(hint.payload) < len(question)
+
+
+def test_who_is_no_dc_hears_nothing_of_keys_and_a_flood_little(rig: Rig, alice: Player) -> None:
+    """The negative twins."""
+    stranger = Mouth(Sender.NODE, key(Kntmdc, 77))
+    rig.inject(stranger.say(UdpKeepAlive(answer=True)), alice.place)
+    assert rig.hints == []
+
+    forger = Mouth(Sender.DCMN, key(Kdcdc, 78))
+    for _ in range(10 * HINTS):
+        rig.inject(forger.say(inquiry()), alice.place)
+
+    assert len(rig.hints) == HINTS
 
 
 def test_one_domains_many_keys_push_no_other_domains_out(rig: Rig) -> None:

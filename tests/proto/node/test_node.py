@@ -197,17 +197,49 @@ def test_a_dc_that_never_directs_is_given_up() -> None:
     assert [event.reason for event in rig.of(NameRefused)] == [Reason.TIMED_OUT]
     rig.node.resolve(BOB, rig.now)
     rig.settle()
-    assert len(rig.sent(DirectionRequest)) == 2, "the next query asks again"
+    assert len(negotiations(rig)) == 2, "the next query asks for another"
+
+
+def test_a_dc_that_forgot_what_it_acknowledged_is_asked_the_same_again_each_second() -> None:
+    """It has restarted."""
+    rig = Rig().start()
+    rig.node.resolve(BOB, rig.now)
+    rig.pass_time(0.9)
+    (first,) = rig.sent(DirectionRequest)
+
+    rig.pass_time(2.2)
+
+    assert rig.sent(DirectionRequest) == [first] * 4
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_who_was_directed_asks_no_more_even_if_the_last_question_was_lost(
+    *, is_answered: bool
+) -> None:
+    """The negative twin: it would begin a second tunnel."""
+    rig = Rig().start()
+    rig.node.resolve(BOB, rig.now)
+    rig.settle()
+    rig.silent = not is_answered
+    rig.pass_time(1)
+    first, again = rig.sent(DirectionRequest)
+
+    rig.silent = False
+    assert isinstance(rig.tell(Peer(rig, first.negotiation).route()), NtmAck)
+    rig.pass_time(5)
+
+    assert rig.sent(DirectionRequest).count(first) == 2
+    assert again == first
 
 
 def test_leave_is_renewed_at_nine_tenths_by_the_end_that_leads() -> None:
     rig, _ = connected(valid_s=3600)
 
     keep_busy(rig, 53 * 60, step=60)
-    assert len(rig.sent(DirectionRequest)) == 1
+    assert len(negotiations(rig)) == 1
     keep_busy(rig, 65)
 
-    assert len(rig.sent(DirectionRequest)) == 2
+    assert len(negotiations(rig)) == 2
     assert rig.direction().purpose is Purpose.CONNECT
 
 
@@ -241,7 +273,7 @@ def test_a_leave_of_no_length_does_not_make_the_node_ask_without_end(valid_s: in
 
     keep_busy(rig, 300)
 
-    assert len(rig.sent(DirectionRequest)) <= 1 + 300 // 54 + 1
+    assert len(negotiations(rig)) <= 1 + 300 // 54 + 1
 
 
 def test_a_withdrawal_closes_the_tunnel_at_once() -> None:
@@ -421,7 +453,7 @@ def test_where_both_families_work_one_datagram_is_enough() -> None:
     rig = Rig((V4, V6)).start()
 
     rig.node.resolve(BOB, rig.now)
-    rig.pass_time(1)
+    rig.pass_time(0.9)
 
     assert len(rig.sent(DirectionRequest)) == 1
     assert rig.heard[-1][0].destination.version == 6
@@ -602,6 +634,11 @@ def keep_busy(rig: Rig, seconds: float, step: float = 9) -> None:
         seen = rig.loops.seen
         rig.pass_time(step)
         rig.loops.seen = Traffic(seen.tx_bytes + 1, seen.rx_bytes + 1, rig.now, rig.now)
+
+
+def negotiations(rig: Rig) -> set[bytes]:
+    """What the node asked its DC to direct so far, however often."""
+    return {request.negotiation for request in rig.sent(DirectionRequest)}
 
 
 def logins(rig: Rig) -> int:

@@ -44,8 +44,9 @@ from ntmobile.proto.io import (
     Timeout,
     Transmit,
 )
+from ntmobile.proto.rate import RateLimit, Verdict
 from ntmobile.time import SECOND, Instant
-from ntmobile.wire.datagram import Header, Kind, Signal
+from ntmobile.wire.datagram import Header, Kind, Sender, Signal
 from ntmobile.wire.direction import DirectionRequest, Withdrawal
 from ntmobile.wire.endpoint import Endpoint
 from ntmobile.wire.federation import KeySharing, SharedKey
@@ -72,6 +73,8 @@ from ntmobile.wire.registration import (
 from ntmobile.wire.round_trip import MOST_ROUND_TRIPS
 
 EXPIRY_SWEEP_NS = 60 * SECOND
+HINTS = 20
+"""A second to one network."""
 START = Instant(0)
 
 __all__ = ["Coordinator", "domain_prefix"]
@@ -97,6 +100,7 @@ class Coordinator:
         self._common.carrier = self._notifying
         self._boot = entropy.getrandbits(62)
         self._sweep_at = Instant(now + EXPIRY_SWEEP_NS)
+        self._hints = RateLimit(HINTS, HINTS)
         for node in stored_of(stored, now):
             self._restore(node, now)
 
@@ -215,6 +219,7 @@ class Coordinator:
             or self._notifying.handle_datagram(header, source, data, now)
         ):
             self._common.rejected["unknown key"] += 1
+            self._hint(header, source, now)
         self._drain_parts(now)
 
     def handle_timeout(self, now: Instant) -> None:
@@ -345,6 +350,13 @@ class Coordinator:
                 self._common.ask_node(node, message, tag, now)
             else:
                 self._handle_node_answer(tag, None, now)
+
+    def _hint(self, header: Header, source: Endpoint, now: Instant) -> None:
+        """A DC that shared a key before this one restarted shares one anew; nodes hear nothing."""
+        asks = header.sender is Sender.DCMN
+        if asks and self._hints.judge(source.host, now) is Verdict.SEND:
+            hint = Hint.key(header.identifier).encode()
+            self._common.transmits.append(Transmit(source, hint))
 
     def _handle_hint(self, source: Endpoint, data: bytes, now: Instant) -> None:
         try:

@@ -43,7 +43,6 @@ from ntmobile.proto.node.round_trips import Measured
 from ntmobile.proto.node.settings import NodeSettings, NodeView, PeerView, Pin
 from ntmobile.proto.node.standing import node_view
 from ntmobile.proto.node.tags import (
-    Asking,
     AskingServers,
     DCTag,
     Directing,
@@ -133,7 +132,7 @@ class Node:
         self._conversation: Conversation[DCTag] | None = None
         self._coordinators: tuple[Endpoint, ...] = ()
         self._coordinator = ""
-        self._asking = OpenDirections()
+        self._asking = OpenDirections(self._answering_coordinators)
         self._knocks = Knocks(self._journal)
         self._trouble = ""
         self._told: tuple[IPv4Address, IPv6Address] | None = None
@@ -377,7 +376,7 @@ class Node:
         self._peers.handle_timeout(now)
         for held in self._introductions.overdue(now):
             self._take_route(held.asked, held.route, now, patient=False)
-        for id in self._asking.overdue(now):
+        for id in self._asking.handle_timeout(now):
             self._refused(id, Reason.TIMED_OUT, now)
         self._drain(now)
 
@@ -451,15 +450,16 @@ class Node:
                 self._queries.refuse(fqdn, Reason.NOT_REGISTERED)
             return
         id = self._entropy.getrandbits(128).to_bytes(16)
-        self._asking.add(id, Asking(fqdn, purpose, now))
         self._introductions.ask(self._trust.wants(fqdn, now))
         request = DirectionRequest(fqdn, id, self._credentials.public, purpose, avoid)
-        self._conversation.ask(request, self._answering_coordinators(), now, Directing(id))
+        self._asking.ask(request, now)
 
     def _handle_coordinator(self, heard: Asked | Answered[DCTag] | None, now: Instant) -> None:
         match heard:
             case Answered(Directing(id), Refusal(reason)):
                 self._refused(id, reason, now)
+            case Answered(Directing(id)):
+                self._asking.acknowledge(id, now)
             case Answered(Registering() | KeptAlive() as tag, message):
                 self._registration.handle_answer(tag, message, now)
             case Answered(AskingServers(), message):
@@ -621,8 +621,9 @@ class Node:
         self._fallback.begin(place, self._peers.of_family(self._coordinators))
         self._registration.begin(self._conversation)
         self._registration.register(self._peers.own_endpoints(), now)
+        self._asking.begin(self._conversation, now)
         for message, tag in asked:
-            if isinstance(tag, Directing | AskingServers):
+            if isinstance(tag, AskingServers):
                 self._conversation.ask(message, self._answering_coordinators(), now, tag)
 
     def _drain_registration(self, now: Instant) -> None:
