@@ -413,3 +413,24 @@ fn a_stream_fills_its_window_after_a_few_round_trips_though_few_acknowledgements
         assert!(duration_of(8 << 20, hosts) < Duration::from_millis(700));
     }
 }
+
+#[test]
+fn a_connection_whose_every_answer_was_lost_is_begun_again_as_applications_do() {
+    let mut network = Network::new(Weather {
+        seed: 1288, // Of those from 0 the first in which no answer to the first SYN comes through.
+        lost: 19,
+        ..Weather::default()
+    });
+    let (near, far, _) = network.connection(V4);
+
+    assert_eq!(network.stacks[0].send(near, b"at last", network.now), Ok(7));
+    let mut got = Vec::new();
+    network.until(|network| {
+        read(&network.stacks[1], far, network.now, &mut got);
+        got == b"at last"
+    });
+    assert!(
+        network.now > Instant::from_secs(10),
+        "the first attempt was given up"
+    );
+}

@@ -13,6 +13,7 @@ pub const V6: [IpAddr; 2] = [
     IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
     IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)),
 ];
+const ATTEMPTS: u32 = 8;
 const LATENCY: Duration = Duration::from_millis(10);
 
 /// What the network does to so many of a hundred packets.
@@ -105,18 +106,35 @@ impl Network {
         }
     }
 
-    /// A connection from the first stack to the second: both ends' numbers.
+    /// A connection from the first stack to the second: both ends' numbers. One of which no
+    /// answer came through is begun again, as applications do.
     pub fn connection(&mut self, hosts: [IpAddr; 2]) -> (u64, u64, Pair) {
         let (listener, port) = self.stacks[1].listen(0, 8).expect("a port is free");
         let there = SocketAddr::new(hosts[1], port);
-        let (near, _) = self.stacks[0].connect(there, self.now).expect("a port");
-        let mut far = None;
-        self.until(|network| {
-            far = network.stacks[1].accept(listener);
-            far.is_some()
-        });
-        let (far, pair) = far.expect("it was accepted");
-        (near, far, pair)
+        for _ in 0..ATTEMPTS {
+            let (near, own) = self.stacks[0].connect(there, self.now).expect("a port");
+            let mut far = None;
+            self.until(|network| {
+                far = network.accepted(listener, own.local);
+                far.is_some() || network.stacks[0].failure(near).is_some()
+            });
+            if let Some((far, pair)) = far {
+                return (near, far, pair);
+            }
+            self.stacks[0].leave(near, self.now);
+        }
+        panic!("{ATTEMPTS} connections failed");
+    }
+
+    /// The connection of that peer, where it waits to be accepted; one given up is broken off.
+    fn accepted(&self, listener: u64, peer: SocketAddr) -> Option<(u64, Pair)> {
+        while let Some((id, pair)) = self.stacks[1].accept(listener) {
+            if pair.remote == peer {
+                return Some((id, pair));
+            }
+            self.stacks[1].abort(id, self.now);
+        }
+        None
     }
 
     fn collect(&mut self) {
