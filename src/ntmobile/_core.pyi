@@ -28,6 +28,8 @@ __all__ = [
 
 __version__: str
 
+_Cipher = Literal["aes-256-gcm", "chacha20-poly1305"]
+
 @final
 class Datagram:
     """One datagram that is not a capsule, as it came.
@@ -69,12 +71,11 @@ class Port:
     ) -> Port:
         """Opens the port; 0 takes a number free in both families.
 
-        mark, unless 0, is put on everything sent (SO_MARK). queue bounds the
-        datagrams waiting for drain. ipv4 (4 bytes) and ipv6 (16) are the one
-        address of this machine to be at; None is all of the family, and b"" for ipv6
-        opens no IPv6 socket. Where it is at all, what is sent to a peer leaves from
-        the address that the peer's last datagram came to, for at least the last homes
-        peers, unless that is 0: NATs drop answers from elsewhere. Raises OSError
+        mark, unless 0, is put on everything sent (SO_MARK). queue bounds the datagrams waiting for
+        drain. ipv4 (4 bytes) and ipv6 (16) are the one address of this machine to be at; None is
+        all of the family, and b"" for ipv6 opens no IPv6 socket. Where it is at all, what is sent
+        to a peer leaves from the address that the peer's last datagram came to, for at least the
+        last homes peers, unless that is 0: NATs drop answers from elsewhere. Raises OSError
         (EADDRINUSE, EADDRNOTAVAIL).
         """
 
@@ -175,9 +176,8 @@ class Relay:
     def counters(self) -> dict[str, int]:
         """What happened since the relay was opened, in datagrams.
 
-        Port's counters, and forwarded, forward_failed (refused by the system),
-        unbound, hinted (of those, who was told), over_rate, malformed,
-        bindings (in force now).
+        Port's counters, and forwarded, forward_failed (refused by the system), unbound, hinted (of
+        those, who was told), over_rate, malformed, bindings (in force now).
         """
 
     def close(self) -> None:
@@ -202,7 +202,7 @@ class Noise:
         pattern: Literal["KKpsk0", "NNpsk0"],
         *,
         initiator: bool,
-        cipher: Literal["aes-256-gcm", "chacha20-poly1305"],
+        cipher: _Cipher,
         prologue: bytes,
         psk: bytes,
         ephemeral: bytes,
@@ -211,9 +211,8 @@ class Noise:
     ) -> Noise:
         """Starts the handshake Noise_<pattern>_25519_<cipher>_SHA256.
 
-        Every key has 32 bytes; ephemeral is a private key of this handshake alone,
-        from a CSPRNG. KKpsk0 needs both static keys and NNpsk0 takes none; anything
-        else raises ValueError.
+        Every key has 32 bytes; ephemeral is a private key of this handshake alone, from a CSPRNG.
+        KKpsk0 needs both static keys and NNpsk0 takes none; anything else raises ValueError.
         """
 
     def write(self, payload: bytes) -> bytes:
@@ -254,12 +253,7 @@ class Capsules:
         """Without keys; the capsules that the peer seals for us carry index."""
 
     def install(
-        self,
-        epoch: int,
-        cipher: Literal["aes-256-gcm", "chacha20-poly1305"],
-        send_key: bytes,
-        receive_key: bytes,
-        remote_index: int,
+        self, epoch: int, cipher: _Cipher, send_key: bytes, receive_key: bytes, remote_index: int
     ) -> None:
         """Puts keys of 32 bytes into epoch, 0 to 3, whatever it held.
 
@@ -400,10 +394,9 @@ class TunnelStatistics:
 class Engine:
     """A node's UDP port with its tunnels, run by threads of its own.
 
-    Watch fileno, then drain. Every command returns at once. A command for an
-    index that has no tunnel raises KeyError; after close all but close raise
-    ValueError. Hosts have 4 or 16 bytes; epochs are 0 to 3; interface 0 leaves
-    the uplink to the system.
+    Watch fileno, then drain. Every command returns at once. A command for an index that has no
+    tunnel raises KeyError; after close all but close raise ValueError. Hosts have 4 or 16 bytes;
+    epochs are 0 to 3; interface 0 leaves the uplink to the system.
     """
 
     def __new__(cls, *, port: int = 0, mark: int = 0, queue: int = 4096) -> Engine:
@@ -441,10 +434,9 @@ class Engine:
     def attach_divided(self, fd: int, stack: Stack, hosts: list[bytes]) -> None:
         """As attach_tun without offload; but the stack answers for these hosts.
 
-        What an application sends to them reaches no tunnel, and what they send goes
-        to the device. One read or write of the descriptor is one packet, so a
-        datagram socket will do. The stack must have these addresses, and is closed
-        after the engine has let go.
+        What an application sends to them reaches no tunnel, and what they send goes to the device.
+        One read or write of the descriptor is one packet, so a datagram socket will do. The stack
+        must have these addresses, and is closed after the engine has let go.
         """
 
     def attach_stack(self, stack: Stack) -> None:
@@ -454,13 +446,7 @@ class Engine:
         """Lets go of the device or stack; the tunnels stay, their packets are dropped."""
 
     def open_tunnel(
-        self,
-        index: int,
-        *,
-        own_ipv4: bytes,
-        own_ipv6: bytes,
-        peer_ipv4: bytes,
-        peer_ipv6: bytes,
+        self, index: int, *, own_ipv4: bytes, own_ipv6: bytes, peer_ipv4: bytes, peer_ipv6: bytes
     ) -> None:
         """Makes a tunnel without keys and path; packets to the peer wait.
 
@@ -476,7 +462,7 @@ class Engine:
         self,
         index: int,
         epoch: int,
-        cipher: Literal["aes-256-gcm", "chacha20-poly1305"],
+        cipher: _Cipher,
         send_key: bytes,
         receive_key: bytes,
         remote_index: int,
@@ -537,8 +523,7 @@ class Engine:
     ) -> bool:
         """Seals payload and sends it along the path, or to host and port from socket.
 
-        False when no epoch is active, or no path and no host is given. It is not
-        kept for resend.
+        False when no epoch is active, or no path and no host is given. It is not kept for resend.
         """
 
     def receive_state(self, index: int) -> tuple[int, int, bytes] | None:
@@ -616,8 +601,7 @@ class Stack:
         """Packets to this host have at most mtu bytes; 1280 unless set."""
 
     def connect(self, host: bytes, port: int) -> tuple[int, tuple[bytes, int]]:
-        """Begins a connection: its number and its own address. EADDRNOTAVAIL when this
-        node has no address of the family."""
+        """Begins a connection: its number and own address. EADDRNOTAVAIL: none of that family."""
 
     def listen(self, port: int, backlog: int) -> tuple[int, int]:
         """Lets peers connect to port, 0 for any free one: number and port. EADDRINUSE."""
@@ -629,8 +613,7 @@ class Stack:
         """Gives the port back; what waits to be accepted is broken off."""
 
     def send(self, id: int, data: bytes) -> int:
-        """Takes over from data what there is room for; how many bytes. EPIPE after
-        shutdown; 0 before the connection stands."""
+        """How many bytes of data there was room for; 0 before it stands, EPIPE after shutdown."""
 
     def receive(self, id: int, most: int) -> bytes | None:
         """The next bytes, at most so many; b"" at the end, None while there are none."""
@@ -705,8 +688,7 @@ class Link:
         rate_bps: int = 0,
         queue_ns: int = 0,
     ) -> None:
-        """Settings for what arrives from now on; loss, duplicate and reorder are
-        probabilities."""
+        """For what arrives from now on; loss, duplicate and reorder are probabilities."""
 
     def statistics(self, way: Literal["out", "back"]) -> dict[str, int]:
         """Packets arrived, delivered, lost, duplicated, overflowed (the rate's queue
