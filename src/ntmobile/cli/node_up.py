@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import typer
@@ -32,6 +31,21 @@ from ntmobile.cli.node_output import (
 )
 from ntmobile.cli.node_reach import chosen_keepalive, reached, reached_as
 from ntmobile.cli.node_show import show_status
+from ntmobile.cli.node_up_options import (
+    AuthKeyOption,
+    CaOption,
+    CertificateOption,
+    FingerprintOption,
+    ForegroundOption,
+    KeepaliveOption,
+    KeyOption,
+    ModelOption,
+    NameOption,
+    PasswordOption,
+    PushOption,
+    ServerOption,
+    WhoArgument,
+)
 from ntmobile.errors import Remedy
 from ntmobile.keys.identity import public_of
 from ntmobile.keys.node_certificates import read_device_credential
@@ -43,63 +57,19 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 @command
 def up(
-    who: Annotated[
-        str | None,
-        typer.Argument(metavar="[USER@DOMAIN]", help="At the first time; later just `ntm up`."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Of this machine; the host's name by default.")
-    ] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
-    ] = False,
-    auth_key: Annotated[
-        str | None, typer.Option("--auth-key", help="A key of `ntm admin key create`.")
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option("--as", metavar="URL", help="The account server; found by DNS without it."),
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option("--ca", help="Trust the account server by this CA (PEM).")
-    ] = None,
-    fingerprint: Annotated[
-        str | None,
-        typer.Option("--fingerprint", metavar="SHA256:HEX", help="Trust just this certificate."),
-    ] = None,
-    keepalive: Annotated[
-        str | None,
-        typer.Option(
-            "--keepalive", metavar="udp|tcp|push|auto", help="How the DC reaches this node: udp."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", metavar="system|proxy", help="system, as root, or proxy, without root."
-        ),
-    ] = None,
-    push: Annotated[
-        str | None,
-        typer.Option(
-            "--push",
-            metavar="fcm:TOKEN|apns:TOKEN|web:FILE",
-            help="The device token that wakes this node; web: a file with the subscription.",
-        ),
-    ] = None,
-    certificate: Annotated[
-        Path | None,
-        typer.Option(
-            "--certificate", help="Log in by this certificate (PEM), not by password; with --key."
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option("--key", help="Its Ed25519 key (PEM); it becomes this machine's device key."),
-    ] = None,
-    foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay, and run the agent in this process.")
-    ] = False,
+    who: WhoArgument = None,
+    name: NameOption = None,
+    password_stdin: PasswordOption = False,
+    auth_key: AuthKeyOption = None,
+    server: ServerOption = None,
+    ca: CaOption = None,
+    fingerprint: FingerprintOption = None,
+    keepalive: KeepaliveOption = None,
+    model: ModelOption = None,
+    push: PushOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
+    foreground: ForegroundOption = False,
     identity: IdentityOption = None,
     state: StateOption = None,
     json: JsonOption = False,

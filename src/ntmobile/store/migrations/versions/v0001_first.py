@@ -10,7 +10,14 @@ _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make every table."""
+    """Make every table; those of users before those that name one."""
+    _coordinator()
+    _devices_and_settings()
+    _users()
+    _nodes()
+
+
+def _coordinator() -> None:
     op.create_table(
         "audit",
         sa.Column("id", _ROW_ID, autoincrement=True, nullable=False),
@@ -46,6 +53,9 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_registrations_expires_at"), "registrations", ["expires_at"], unique=False
     )
+
+
+def _devices_and_settings() -> None:
     op.create_table(
         "revoked_devices",
         sa.Column("device", sa.LargeBinary(length=32), nullable=False),
@@ -60,6 +70,9 @@ def upgrade() -> None:
         sa.Column("value", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_settings")),
     )
+
+
+def _users() -> None:
     op.create_table(
         "users",
         sa.Column("name", sa.String(length=63), nullable=False),
@@ -86,6 +99,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest"),
         sqlite_autoincrement=True,
     )
+
+
+def _nodes() -> None:
     op.create_table(
         "nodes",
         sa.Column("fqdn", sa.String(length=253), nullable=False),
