@@ -33,6 +33,7 @@ from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.notes import Note, PathDead
 from ntmobile.proto.node.tunnel import Tunnel
+from ntmobile.proto.node.tunnel_parts import TunnelParts
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.direction import Cipher
 from ntmobile.wire.endpoint import Endpoint
@@ -260,17 +261,10 @@ class Link:
             (here.virtual_ipv4, here.virtual_ipv6),
             (there.virtual_ipv4, there.virtual_ipv6),
         )
-        tunnel = Tunnel(
-            ends,
-            index,
-            loops,
-            Random(own),
-            keyring,
-            Journal(own),
-            lambda _: 1400,
-            idle_s * SECOND,
-            self.now,
+        parts = TunnelParts(
+            loops, Random(own), keyring, Journal(own), lambda _: 1400, idle_s * SECOND
         )
+        tunnel = Tunnel(ends, index, parts, self.now)
         return Side(own, place, tunnel, loops, keyring)
 
     def _answer(self, sender: Side, proposed: int, secrets: Secrets) -> int:

@@ -14,6 +14,7 @@ from ntmobile.proto.node.handshake import Secrets
 from ntmobile.proto.node.negotiation import Agreed
 from ntmobile.proto.node.optimisation import Offer
 from ntmobile.proto.node.tunnel import Tunnel
+from ntmobile.proto.node.tunnel_parts import TunnelParts
 from ntmobile.proto.node.whereabouts import Surroundings
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control, encode_control
@@ -46,18 +47,10 @@ class End:
             lambda: Offer(own) if own else None, lambda host: host == VIRTUAL.host
         )
         keyring, journal = Keyring(Party.NODE), Journal(ALICE)
-        self.tunnel = Tunnel(
-            ends,
-            11,
-            self.loops,
-            Random(1),
-            keyring,
-            journal,
-            lambda _: 1400,
-            600 * SECOND,
-            T0,
-            around,
+        parts = TunnelParts(
+            self.loops, Random(1), keyring, journal, lambda _: 1400, 600 * SECOND, around
         )
+        self.tunnel = Tunnel(ends, 11, parts, T0)
         self.tunnel.relays.meet((RELAY,))
         secrets = Secrets(b"\x01" * 32, b"\x02" * 32, bytes(32))
         self.tunnel.adopt(Agreed(bytes(16), 0, secrets, 22, RELAY, True, True), T0)

@@ -53,6 +53,7 @@ from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.settings import NodeSettings, PeerView, Pin
 from ntmobile.proto.node.trust import Trust, Unknown
 from ntmobile.proto.node.tunnel import Tunnel
+from ntmobile.proto.node.tunnel_parts import TunnelParts
 from ntmobile.proto.node.uplinks import left_standing, uplink
 from ntmobile.proto.node.whereabouts import Surroundings, Whereabouts
 from ntmobile.time import SECOND, Instant
@@ -145,12 +146,20 @@ class Peers:
         self._parts = Parts(
             settings.fqdn, identity, keyring, challenger, entropy, journal, self.usable
         )
+        self._tunnel_parts = TunnelParts(
+            observations,
+            entropy,
+            keyring,
+            journal,
+            self._mtu,
+            settings.idle_s * SECOND,
+            Surroundings(self._offer, self._is_virtual, self._measure, Turns()),
+        )
         self._negotiations: dict[bytes, Negotiation] = {}
         self._tunnels: dict[str, Tunnel] = {}
         self._by_index: dict[int, Tunnel] = {}
         self._leaves: dict[str, _Leave] = {}
         self._early: deque[_Early] = deque(maxlen=MAX_EARLY)
-        self._turns = Turns()
         self._webs: dict[Endpoint, WebPlace | None] | None = None
         """Where WebSockets lead to, the DC's without its place; None where UDP passes."""
         self._places: dict[Endpoint, WebPlace] = {}
@@ -513,14 +522,8 @@ class Peers:
         tunnel = Tunnel(
             Ends(self._settings.fqdn, self._identity, own_ipv6, peer, route.cipher, own, here),
             self._new_index(),
-            self._observations,
-            self._entropy,
-            self._parts.keyring,
-            self._journal,
-            self._mtu,
-            self._settings.idle_s * SECOND,
+            self._tunnel_parts,
             now,
-            Surroundings(self._offer, self._is_virtual, self._measure, self._turns),
         )
         self._tunnels[peer.fqdn] = tunnel
         self._by_index[tunnel.index] = tunnel

@@ -9,13 +9,10 @@ Ours: docs/protocol.md sections 4, 8 and 9.
 """
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 
 from ntmobile.errors import DecodeError
-from ntmobile.keys.table import Keyring
-from ntmobile.proto.io import Entropy, Timeout
-from ntmobile.proto.journal import Journal
+from ntmobile.proto.io import Timeout
 from ntmobile.proto.node import purpose
 from ntmobile.proto.node.causes import Cause
 from ntmobile.proto.node.chase import Chase
@@ -26,7 +23,6 @@ from ntmobile.proto.node.events import (
     ClearPath,
     CloseTunnel,
     Command,
-    Observations,
     OpenTunnel,
     Pong,
     Resend,
@@ -49,7 +45,8 @@ from ntmobile.proto.node.rekeying import Rekeying
 from ntmobile.proto.node.relay_watch import RelayWatch, Step
 from ntmobile.proto.node.relays import Relays
 from ntmobile.proto.node.standby import Standby
-from ntmobile.proto.node.whereabouts import NOWHERE, Surroundings, candidates, offer_of
+from ntmobile.proto.node.tunnel_parts import TunnelParts
+from ntmobile.proto.node.whereabouts import candidates, offer_of
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control
 from ntmobile.wire.endpoint import Endpoint
@@ -72,23 +69,8 @@ from ntmobile.wire.tunnel import (
 class Tunnel:
     """One peer's tunnel at this end, without its packets: those flow in the packet loops."""
 
-    def __init__(
-        self,
-        ends: Ends,
-        index: int,
-        observations: Observations,
-        entropy: Entropy,
-        keyring: Keyring,
-        journal: Journal,
-        mtu: Callable[[Endpoint], int],
-        idle_ns: int,
-        now: Instant,
-        surroundings: Surroundings = NOWHERE,
-    ) -> None:
-        """index is this end's receiver index; mtu gives the largest inner packet to a remote.
-
-        surroundings say where the node may be reached, for the search of a direct path.
-        """
+    def __init__(self, ends: Ends, index: int, parts: TunnelParts, now: Instant) -> None:
+        """index is this end's receiver index."""
         self.ends = ends
         self.index = index
         self.relays = Relays()
@@ -100,11 +82,7 @@ class Tunnel:
         self.moving = Moving(ends.peer.fqdn)
         self.rtt_ns: int | None = None
         self.closed = False
-        self._observations = observations
-        self._entropy = entropy
-        self._journal = journal
-        self._mtu = mtu
-        self._idle_ns = idle_ns
+        self._parts = parts
         self._before: Path | None = None
         self._parked: Path | None = None
         """The path as it was when no uplink was left."""
@@ -123,16 +101,19 @@ class Tunnel:
         self._check_at = Instant(now + STALL_NS)
         self._commands: deque[Command] = deque()
         self._in_band = InBand(
-            index, self.fqdn, self._requests, journal, self._commands, lambda: self.path
+            index, self.fqdn, self._requests, parts.journal, self._commands, lambda: self.path
         )
         self._send, self._ask = self._in_band.send, self._in_band.ask
-        self._epochs = Epochs(index, ends.cipher.value, keyring, self._commands, leads=ends.leads)
-        self._received = Received(index, observations)
-        self._rekeying = Rekeying(ends, index, entropy, self._epochs, self._in_band, self._received)
+        self._epochs = Epochs(
+            index, ends.cipher.value, parts.keyring, self._commands, leads=ends.leads
+        )
+        self._received = Received(index, parts.observations)
+        self._rekeying = Rekeying(
+            ends, index, parts.entropy, self._epochs, self._in_band, self._received
+        )
         self._notes: deque[Note] = deque()
-        self._surroundings = surroundings
-        self._sizes = PathMtu(entropy)
-        self._search = Optimisation(entropy, leads=ends.leads, turns=surroundings.turns)
+        self._sizes = PathMtu(parts.entropy)
+        self._search = Optimisation(parts.entropy, leads=ends.leads, turns=parts.surroundings.turns)
         self._sockets = OwnSockets(index)
         self._told_mtu = 0
         self._holding = Holding()
@@ -192,13 +173,13 @@ class Tunnel:
         """Where the path is relayed, tell the peer where this node may be reached directly."""
         if self.path is None or not self.path.relayed:
             return
-        if (own := self._surroundings.own()) is not None:
+        if (own := self._parts.surroundings.own()) is not None:
             self._search.begin(own, now)
             self._go_direct(now)
 
     def meet_inside(self, inside: tuple[Endpoint, ...]) -> None:
         """Where the DC says the peer is in its own network."""
-        self._search.meet(self._surroundings.offered(inside))
+        self._search.meet(self._parts.surroundings.offered(inside))
 
     def take_newest_port(self, port: int, now: Instant) -> None:
         """The newest mapping of the NAT has this port; 0: that was not to be found out."""
@@ -331,20 +312,20 @@ class Tunnel:
         if self.path is not None and source in (self.path.remote, self.path.hears):
             self._standby.hear()
         if not isinstance(message, EchoRequest | EchoReply | TunnelKeepAlive):
-            self._journal.note(now, message, self.fqdn, sent=False)
+            self._parts.journal.note(now, message, self.fqdn, sent=False)
         match message:
             case PathUpdate():
                 self._handle_update(message, source, interface, now, socket)
             case PathChallenge(challenge):
                 self._send(PathResponse(challenge, source), now, source, interface, socket)
-                if source not in self.relays and self._surroundings.may_be_probed(source):
+                if source not in self.relays and self._parts.surroundings.may_be_probed(source):
                     self._search.handle_probe(source, now, socket)
             case PathResponse():
                 self._search.handle_answer(message.challenge, source, now)
                 self._handle_path_response(message, now)
             case Candidates():
                 self._send(PathResponse(message.number, source), now, source, interface, socket)
-                told = self._surroundings.offered(message.endpoints)
+                told = self._parts.surroundings.offered(message.endpoints)
                 self._search.handle_offer(offer_of(message, told), now)
             case EchoRequest(sequence, padding):
                 self._send(EchoReply(sequence, padding), now, source, interface, socket)
@@ -419,7 +400,7 @@ class Tunnel:
     def _set_path(self, path: Path, *, hold: bool = False) -> None:
         self.path, self._parked = path, None
         self._holding.begin(hold=hold)
-        self._sizes.begin(path.remote, self._mtu(path.remote))
+        self._sizes.begin(path.remote, self._parts.mtu(path.remote))
         self._tell_path(path)
 
     def _tell_path(self, path: Path) -> None:
@@ -477,7 +458,7 @@ class Tunnel:
             number = self._number()
             self._ask(number, candidates(number, offer), Purpose.OFFER, now)
         if self._search.wants_port:
-            self._surroundings.measure()
+            self._parts.surroundings.measure()
         if (sockets := self._search.poll_sockets()) is not None:
             self._commands.append(self._sockets.open(sockets))
         while (probe := self._search.poll_probe()) is not None:
@@ -581,7 +562,7 @@ class Tunnel:
 
     def _check(self, now: Instant) -> None:
         """Once a second while busy: is the peer there, are the keys young, is anyone using it?"""
-        seen = self._observations.traffic(self.index)
+        seen = self._parts.observations.traffic(self.index)
         activity = (seen.tx_bytes, seen.rx_bytes)
         if seen.rx_bytes != self._activity[1]:
             self._conversed_at = now
@@ -595,7 +576,7 @@ class Tunnel:
             self._sizes.check(now)
         elif quiet_ns < SECOND:
             self._sizes.review(now)
-        if quiet_ns >= self._idle_ns:
+        if quiet_ns >= self._parts.idle_ns:
             self.close(CloseReason.IDLE, now)
             return
         self._check_at = Instant(now + self._watch(seen, quiet_ns, now))
@@ -615,7 +596,7 @@ class Tunnel:
 
     def _heard(self) -> Instant:
         """When the peer last gave a sign of life."""
-        last_rx = self._observations.traffic(self.index).last_rx
+        last_rx = self._parts.observations.traffic(self.index).last_rx
         return self.established_at if last_rx is None else max(last_rx, self.established_at)
 
     def _declare_dead(self, now: Instant, cause: Cause, avoid: tuple[Endpoint, ...] = ()) -> None:
@@ -675,4 +656,4 @@ class Tunnel:
             self._notes.append(TunnelClosed(self.fqdn, reason))
 
     def _number(self) -> int:
-        return self._entropy.getrandbits(62)
+        return self._parts.entropy.getrandbits(62)
