@@ -52,6 +52,13 @@ while there was no path they send all the same. Only TCP brings the rest back.
 The peer is *relayed* (behind a NAT, and `seek-direct=no`), *punched* (behind a NAT, and the direct
 path to it was found) or *direct* (an address of its own, which is what the neighbours need).
 Neighbours keep alive every 25 s or less.
+
+A NAT that *reboots* has lost its mappings; it makes the same ones again, *other ports* or, *with
+another address*, all others. Neither end is told. Where both lost theirs, an end that only
+receives is found again by its next keep-alive. In a network that *blocks UDP* a node waits for its
+DC for 1.5 s before it goes by WebSocket. Asleep are agent and wires; datagrams sent meanwhile are
+lost beyond what is kept. During *20 % loss* each packet is lost by itself, for two seconds.
+
 {failures}
 """
 
