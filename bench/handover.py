@@ -12,8 +12,8 @@ use none, and are best measured so.
 As root: `build/venv/bin/python bench/handover.py [--runs N] [--rows PART,...] [--delay MS,...]
 [--systems NAME,...] [--carries down,up,udp] [--peers relayed,punched,direct] [--json FILE]
 [--add FILE ...] [--keep FOLDER] [--write]`. `--write` makes docs/handover.md of this run and of
-those added; `--keep` keeps what the nodes report of runs with long gaps. The neighbours need Go,
-and are left out without it; `without resend` is NTMobile that repeats nothing.
+those added; `--keep` keeps what the nodes report of runs with long gaps, or with losses. The
+neighbours need Go, and are left out without it; `without resend` is NTMobile that repeats nothing.
 """
 
 import argparse
@@ -115,7 +115,8 @@ def run(system: str, stage: Stage, options: argparse.Namespace) -> Iterator[Outc
                     continue
                 for _ in range(options.runs):
                     outcome = measure(system, stage, row, peer, carries, options.rate * 1e6)
-                    if options.keep and outcome.gap_ms > REMARKABLE_MS + outcome.delay_ms:
+                    is_long = outcome.gap_ms > REMARKABLE_MS + outcome.delay_ms
+                    if options.keep and (is_long or (row.lossless and outcome.lost)):
                         keep(stage, outcome, options.keep)
                     yield outcome
                     time.sleep(0.2)

@@ -60,7 +60,7 @@ def ntmobile(delay_ms: float) -> Iterator[Stage]:
             await_answer(stage, stage.peers[kind].address)
         wait_until(lambda: laptop.peer(den)["path"]["kind"] == "direct", "a direct path", 30)
         stage.agents = tuple(node.state for node in nodes)
-        stage.report = lambda: "\n\n".join(f"{each.fqdn}\n{each.report()}" for each in nodes)
+        stage.report = lambda: "\n\n".join(map(_report, nodes))
         stage.agent_pid = laptop.pid
         stage.coordinators = (org.processes["dc"], net.processes["dc"])
         alone.close()
@@ -90,6 +90,11 @@ def resent(agents: tuple[Path, ...]) -> int:
     """How many capsules all agents together have sent again so far."""
     told = [Client(state).ask(AskBugReport(), BugReport).text for state in agents]
     return sum(int(found[1]) for text in told if (found := RESENT.search(text)) is not None)
+
+
+def _report(node: NtmNode) -> str:
+    """What a node says, and what its machine dropped before the agent had it."""
+    return f"{node.fqdn}\n{node.report()}\n{node.host.run(['ip', '-s', 'link']).stdout}"
 
 
 def _stands(one: NtmNode, other: NtmNode) -> bool:

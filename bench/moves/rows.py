@@ -34,6 +34,8 @@ class Row:
     """Beyond a round trip, what goals.md grants median and 90th percentile."""
     nobody_else: bool = False
     """Needs servers or agents of NTMobile."""
+    lossless: bool = False
+    """Another uplink is there all the time: no datagram may be lost."""
     clipped: bool = True
     """The gap counts from the moment the new address is usable, not from the beginning."""
     plug: bool = False
@@ -178,12 +180,14 @@ ROWS = (
         "a better uplink, then the old one goes",
         better_uplink,
         by_whom=ALL,
+        lossless=True,
         clipped=False,
     ),
     Row(
         "the first uplink goes, a second stands by",
         spare_uplink,
         by_whom=ALL,
+        lossless=True,
         clipped=False,
     ),
     Row("NAT reboots", reboot, clipped=False, by_whom=ALL),

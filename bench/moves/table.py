@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from moves.measure import PATIENCE_S, Outcome
+from moves.rows import ROWS
 
 HEAD = (
     "move",
@@ -24,6 +25,7 @@ HEAD = (
     "TCP again",
     "must",
 )
+LOSSLESS = {row.name for row in ROWS if row.lossless}
 CARRIES = {"down": "downloads", "up": "uploads", "udp": "50 Mbit/s UDP"}
 
 TEXT = """# What applications notice of moves
@@ -103,19 +105,22 @@ def _groups(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
 def _row(group: list[Outcome]) -> Iterable[str]:
     first, gaps = group[0], sorted(each.gap_ms for each in group)
     is_udp = first.carries == "udp"
+    lost = sum(each.lost for each in group)
     median, ninth = statistics.median(gaps), gaps[max(0, -(-len(gaps) * 9 // 10) - 1)]
     yield from (first.row, first.system, first.peer, CARRIES[first.carries])
     yield from (f"{first.delay_ms:g}", str(len(group)))
     yield f"{statistics.median(each.foreign for each in group):.1f}"
     yield from (_ms(median), _ms(ninth), _ms(gaps[-1]))
-    yield str(sum(each.lost for each in group)) if is_udp else ""
+    yield str(lost) if is_udp else ""
     yield str(max(each.deepest for each in group)) if is_udp else ""
     yield f"{statistics.median(each.resent for each in group):.0f}"
     yield "" if is_udp else f"{statistics.median(each.retransmits for each in group):.0f}"
-    yield _judged(first, median, ninth)
+    yield _judged(first, median, ninth, lost)
 
 
-def _judged(first: Outcome, median: float, ninth: float) -> str:
+def _judged(first: Outcome, median: float, ninth: float, lost: int) -> str:
+    if first.system == "NTMobile" and first.carries == "udp" and first.row in LOSSLESS:
+        return f"0 lost: {'no' if lost else 'ok'}"
     if first.must_ms is None or first.system != "NTMobile" or first.carries == "udp":
         return ""
     limit = first.must_ms + first.delay_ms
