@@ -52,6 +52,13 @@ def test_a_server_that_only_the_clock_makes_wrong_has_the_clock_checked() -> Non
     assert "--ca FILE" in otherwise.remedy
 
 
+def test_a_domain_that_perhaps_does_not_exist_has_its_name_checked_first() -> None:
+    told = name_failure("pc.bob.nowhere.invalid", Reason.FOREIGN_DOMAIN)
+
+    assert "or there is no such domain" in told.problem
+    assert told.remedy.startswith("check the name")
+
+
 def test_a_servers_own_words_are_shown_as_they_are() -> None:
     remedy = login_failure(ACCOUNT, LoginFailed("unexpected", "500 {oops}", None))
 

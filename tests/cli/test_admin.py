@@ -66,7 +66,10 @@ def test_a_user_that_exists_is_not_added_again(servers: Path) -> None:
     done = admin(servers, "user add alice --no-password")
 
     assert done.exit_code == 1
-    assert "next: to change the password: ntm admin user passwd alice" in done.stderr
+    assert (
+        f"next: to change the password: ntm admin --server {servers} user passwd alice"
+        in done.stderr
+    )
 
 
 def test_a_password_can_be_changed(servers: Path) -> None:
@@ -153,6 +156,45 @@ def test_a_policy_is_set_shown_and_tested(servers: Path, tmp_path: Path) -> None
     ]
     assert admin(servers, "policy test laptop.alice pc.bob").stdout == "refused: not-allowed\n"
     assert shown(servers, "policy test pc.bob laptop.alice --json")["allowed"] is True
+
+
+def test_a_policy_is_not_asked_about_what_is_no_node(servers: Path) -> None:
+    for names in ("foo pc.bob", "pc.bob foo.bar.baz", "a.b.c.ntm.example.org pc.bob", "a. pc.bob"):
+        done = admin(servers, f"policy test {names}")
+
+        assert done.exit_code == 1, names
+        assert done.stdout == ""
+        assert "is no name of a node" in done.stderr
+
+
+def test_a_policy_that_is_asked_about_a_node_that_is_not_there_says_so(servers: Path) -> None:
+    done = admin(servers, "policy test pc.bob tv.eve.ntm.example.net")
+
+    assert done.stdout == "refused: foreign-domain\n"
+    assert "there is no node pc.bob.ntm.example.org now" in done.stderr
+    assert "tv.eve" not in done.stderr
+    asked = shown(servers, "policy test pc.bob laptop.alice --json")
+    assert asked["missing"] == ["pc.bob.ntm.example.org", "laptop.alice.ntm.example.org"]
+
+
+@pytest.mark.parametrize("words", ["user list", "node list", "key list", "audit"])
+def test_a_list_of_nothing_says_so(words: str, servers: Path) -> None:
+    done = admin(servers, words)
+
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert len(done.stderr.split()) > 2
+    assert shown(servers, f"{words} --json") == []
+
+
+def test_what_to_run_next_is_for_the_same_directory(
+    servers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = admin(servers, "node revoke laptop.alice")
+    monkeypatch.setenv("NTM_SERVER", str(servers))
+    unnamed = CliRunner().invoke(application("admin"), ["admin", "node", "revoke", "laptop.alice"])
+
+    assert f"next: ntm admin --server {servers} node list" in named.stderr
+    assert "next: ntm admin node list" in unnamed.stderr
 
 
 def test_a_policy_from_standard_input_that_is_wrong_keeps_the_old(servers: Path) -> None:

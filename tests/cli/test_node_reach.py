@@ -52,4 +52,4 @@ def test_wake_without_an_agent_says_how_to_start_it(tmp_path: Path) -> None:
     done = CliRunner().invoke(application("wake"), ["wake", "--state", str(tmp_path)])
 
     assert done.exit_code == 3
-    assert "ntm up" in done.stderr
+    assert f"ntm --state {tmp_path} up" in done.stderr

@@ -40,7 +40,11 @@ def test_a_proxy_without_an_account_says_how_to_get_one(state: Path) -> None:
     done = ntm(state, "proxy")
 
     assert done.exit_code == 1
-    assert "ntm up USER@DOMAIN --name NAME --model proxy" in done.stderr
+    assert f"ntm --state {state} up USER@DOMAIN --name NAME --model proxy" in done.stderr
+
+
+def test_where_a_proxy_listens_is_judged_before_the_account(state: Path) -> None:
+    assert ntm(state, "proxy", "--socks", "foo").exit_code == 2
 
 
 @pytest.mark.parametrize("place", ["1055", "localhost:1055", "127.0.0.1:port"])
@@ -74,6 +78,8 @@ def test_a_proxy_listens_on_an_address_and_a_port(enrolled: Path, place: str) ->
         ["alice@ntm.example.org", "--name", "my laptop"],
         ["al ice@ntm.example.org"],
         ["alice@ntm..org"],
+        ["alice@ntm.example.org", "--auth-key", "ntmkey-x"],
+        ["--auth-key", "ntmkey-x"],
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(state: Path, arguments: list[str]) -> None:
@@ -87,7 +93,7 @@ def test_a_node_without_an_account_is_told_how_to_get_one(state: Path) -> None:
     done = ntm(state, "up")
 
     assert done.exit_code == 1
-    assert "ntm up USER@DOMAIN" in done.stderr
+    assert "up USER@DOMAIN" in done.stderr
 
 
 def test_without_a_terminal_a_first_login_asks_for_the_password_on_stdin(state: Path) -> None:
@@ -219,13 +225,13 @@ def test_a_damaged_account_is_named(enrolled: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["status"], ["down"], ["peers"], ["keys"], ["wait"], ["handovers"], ["set"], ["bugreport"]],
+    [["status"], ["peers"], ["keys"], ["wait"], ["handovers"], ["set"], ["bugreport"]],
 )
 def test_without_an_agent_every_command_exits_with_three(state: Path, command: list[str]) -> None:
     done = ntm(state, *command)
 
     assert done.exit_code == 3
-    assert "ntm up" in done.stderr
+    assert f"ntm --state {state} up" in done.stderr
 
 
 def test_the_state_may_be_named_before_the_command(
@@ -238,6 +244,24 @@ def test_the_state_may_be_named_before_the_command(
     assert done.exit_code == 3
     assert str(enrolled) in done.stderr
     monkeypatch.delenv("NTM_STATE")
+
+
+def test_down_where_nothing_is_up_does_not_ask_for_an_up(state: Path) -> None:
+    done = ntm(state, "down")
+
+    assert done.exit_code == 3
+    assert "is down already" in done.stderr
+    assert "next:" not in done.stderr
+
+
+def test_logout_where_nobody_ever_logged_in_has_nothing_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for state in (tmp_path / "state", tmp_path / "file" / "state"):
+        done = ntm(state, "logout")
+
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout.startswith("nobody is logged in")
+        assert not state.exists()
 
 
 def test_logout_works_without_an_agent(enrolled: Path) -> None:

@@ -84,6 +84,7 @@ def test_the_directory_of_an_rs_is_made_and_says_what_to_do_with_it(tmp_path: Pa
 
     assert done.exit_code == 0, done.stderr
     assert "copy it to the machine that has 203.0.113.20" in done.stderr
+    assert "open UDP 4331, and TCP 443 for nodes" in done.stderr
     shown = CliRunner().invoke(application("server"), ["server", "show", str(made), "--json"])
     assert json.loads(shown.stdout)["domain_key"] == show(tmp_path)["domain_key"]
 

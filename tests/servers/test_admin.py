@@ -165,8 +165,11 @@ async def test_a_new_policy_holds_and_a_wrong_one_changes_nothing(admin: Admin) 
     with pytest.raises(ConfigError, match=r"wrong.toml, line 1"):
         await admin.set_policy("[[rules]]\n", "wrong.toml")
 
-    assert await admin.test_policy("laptop.alice", "pc.bob") == Judged(False, Reason.NOT_ALLOWED)
-    assert await admin.test_policy("pc.bob", "laptop.alice") == Judged(True, None)
+    missing = ("pc.bob.ntm.example.org",)
+    assert await admin.test_policy("laptop.alice", "pc.bob") == Judged(
+        False, Reason.NOT_ALLOWED, missing
+    )
+    assert await admin.test_policy("pc.bob", "laptop.alice") == Judged(True, None, missing)
 
 
 async def test_the_policy_knows_foreign_and_revoked_nodes(admin: Admin) -> None:

@@ -131,6 +131,30 @@ async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         await make(tmp_path / "file" / "servers")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts small file systems of its own")
+@pytest.mark.parametrize("size", ["16k", "28k", "52k", "100k"])
+def test_on_a_full_disk_it_asks_for_room_and_not_for_another_place(
+    size: str, tmp_path: Path
+) -> None:
+    """The sizes are too small for the keys, for the database at first, and for its tables."""
+    mount = f'mount -t tmpfs -o size={size} ntm-test {tmp_path} && exec "$@"'
+    words = ["server", "init", str(tmp_path / "servers"), "--domain", "ntm.example.org"]
+    words += ["--address", "127.0.0.9", "--offline"]
+    program = [sys.executable, "-c", "from ntmobile.cli.main import main; main()"]
+
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, "sh", *program, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "nothing was made; make room" in done.stderr
+
+
 def test_the_parent_zone_gets_the_delegation_and_its_glue() -> None:
     assert parent_records(SETTINGS, None) == (
         "ntm.example.org. 3600 IN NS dc.ntm.example.org.",

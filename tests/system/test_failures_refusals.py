@@ -91,7 +91,9 @@ def test_a_wrong_password_and_an_unknown_user_get_the_same_answer_and_change_not
     assert wrong[0] == unknown[0] == 1
     assert wrong[1] == unknown[1].replace("mallory", "alice")
     assert "refused the user, the password or the key; nothing was changed here" in wrong[1]
-    assert "next: ntm up alice@ntm.example.org --name newcomer" in wrong[1]
+    ca = newcomer.organisation.directory / "ca.pem"
+    again = f"up alice@ntm.example.org --ca {ca} --name newcomer, with the right password"
+    assert f"next: ntm --state {newcomer.state} {again}" in wrong[1]
     assert nothing_stays(newcomer)
 
 

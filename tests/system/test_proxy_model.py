@@ -94,6 +94,9 @@ def test_an_exposed_port_is_reached_by_name_until_it_is_taken_back(place: Place)
     own = f"http://{place.laptop.fqdn}/hello.txt"
     assert place.curl("--proxy", f"http://127.0.0.1:{HTTP}", own).stdout == HELLO
 
+    other = place.ntm("expose", "81", "--off", check=False)
+    assert other.returncode == 1
+    assert "port 81 was not offered to peers; these are: 80" in other.stderr
     place.ntm("expose", "80", "--off")
     assert place.pc.host.run(command, check=False).returncode != 0
 

@@ -111,8 +111,8 @@ _NAMES: dict[Reason, tuple[str, str]] = {
     Reason.NOT_REGISTERED: ("the node is not up now", "start it there: ntm up"),
     Reason.NOT_ALLOWED: ("a policy forbids this tunnel", "ask the operators of both domains"),
     Reason.FOREIGN_DOMAIN: (
-        "one of the two domains does not list the other",
-        "the operators run: ntm admin --server DIR federation add DOMAIN",
+        "one of the two domains does not list the other, or there is no such domain",
+        "check the name; the operators run: ntm admin --server DIR federation add DOMAIN",
     ),
     Reason.DOMAIN_UNREACHABLE: ("the peer's domain cannot be reached", "ntm status; try again"),
     Reason.DOMAIN_KEY: (

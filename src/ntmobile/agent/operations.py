@@ -44,6 +44,7 @@ from ntmobile.agent.requests import (
     item,
 )
 from ntmobile.agent.session import Session
+from ntmobile.agent.settings import setting_names
 from ntmobile.agent.state import State, take_credential
 from ntmobile.agent.status import (
     down_view,
@@ -467,10 +468,7 @@ def changed_choice(choices: Choices, name: str, value: str) -> Choices:
             return msgspec.structs.replace(choices, trusted_ca=value)
         case _:
             raise Remedy(
-                f"there is no setting {name!r}; there are operator, accept-dns, map-port, "
-                "seek-direct, relay-only, proxy, authentication, routes, advertise-routes, "
-                "trusted-ca and forget",
-                remedy="ntm set",
+                f"there is no setting {name!r}; there are {setting_names()}", remedy="ntm set"
             )
 
 

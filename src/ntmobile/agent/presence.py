@@ -249,6 +249,11 @@ class Presence:
         if self._model is None:
             raise Remedy("this node is down", remedy="ntm up")
         (self._model.expose if offered else self._model.conceal)(port)
+        if not offered and port not in self.state.choices.exposed:
+            raise Remedy(
+                f"port {port} was not offered to peers; {_offered(self.state.choices)}",
+                remedy=f"to offer it: ntm expose {port}",
+            )
         ports = {*self.state.choices.exposed} - {port} | ({port} if offered else set())
         exposed = tuple(sorted(ports))
         self.state.keep_choices(msgspec.structs.replace(self.state.choices, exposed=exposed))
@@ -275,6 +280,11 @@ class Presence:
                 )
                 _LOG.exception("cannot hook into the machine")
             session.changed.ring()
+
+
+def _offered(choices: Choices) -> str:
+    ports = ", ".join(map(str, choices.exposed))
+    return f"these are: {ports}" if ports else "none is"
 
 
 async def _enter(stack: AsyncExitStack, session: Session) -> None:

@@ -64,13 +64,15 @@ def done(text: str, told: Told, view: Row, *, json: bool) -> None:
         note(f"ntm: warning: a running server kept its old settings: {failure}")
 
 
-def show_rows(rows: Sequence[Row], *, json: bool) -> None:
-    """Print records as JSON, or as a table."""
+def show_rows(rows: Sequence[Row], *, json: bool, none: str) -> None:
+    """Print records as JSON, or as a table; where there are none a person is told so."""
     if json:
         show_json(list(rows))
     elif rows:
         headers = [name.removesuffix("_at").replace("_", " ") for name in rows[0]]
         show_table(headers, [[_cell(name, value) for name, value in row.items()] for row in rows])
+    else:
+        note(none)
 
 
 def _cell(name: str, value: object) -> str:

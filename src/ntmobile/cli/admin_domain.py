@@ -42,7 +42,7 @@ def federation_list(context: typer.Context, json: JsonOption = False) -> None:
         show_json({"mode": mode, "domains": rows})
     else:
         note(f"mode: {mode}")
-        show_rows(rows, json=False)
+        show_rows(rows, json=False, none="no foreign domain is listed")
 
 
 @FEDERATION.command("add")
@@ -129,8 +129,11 @@ def policy_test(
     """Say whether one node may open a tunnel to another."""
     judged = run(context, lambda domain: domain.test_policy(source, destination))
     if json:
-        show_json({"allowed": judged.allowed, "reason": judged.reason})
+        view = {"allowed": judged.allowed, "reason": judged.reason, "missing": judged.missing}
+        show_json(view)
     else:
+        for name in judged.missing:
+            note(f"ntm: there is no node {name} now: judged by its name and its user")
         show("allowed" if judged.allowed else f"refused: {judged.reason}")
 
 
@@ -152,4 +155,4 @@ def audit(
         }
         for each in run(context, lambda own: own.store.audit.list(newest=newest, name=name))
     ]
-    show_rows(rows, json=json)
+    show_rows(rows, json=json, none="nothing was decided yet")

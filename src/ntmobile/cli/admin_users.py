@@ -75,7 +75,7 @@ def user_list(context: typer.Context, json: JsonOption = False) -> None:
         }
         for user, nodes in run(context, Admin.users)
     ]
-    show_rows(rows, json=json)
+    show_rows(rows, json=json, none="there are no users")
 
 
 @USER.command("remove")
@@ -125,7 +125,7 @@ def node_list(
         }
         for node in nodes
     ]
-    show_rows(rows, json=json)
+    show_rows(rows, json=json, none="there are no nodes")
 
 
 async def _nodes(
@@ -201,7 +201,7 @@ def key_list(context: typer.Context, json: JsonOption = False) -> None:
         }
         for key in run(context, lambda domain: domain.store.authorities.list())
     ]
-    show_rows(rows, json=json)
+    show_rows(rows, json=json, none="there are no keys")
 
 
 @KEY.command("remove")

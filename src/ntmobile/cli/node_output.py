@@ -1,9 +1,10 @@
 """How the node commands talk: results to stdout, all else to stderr, plain off a terminal."""
 
 import functools
+import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
@@ -13,6 +14,7 @@ import typer
 from ntmobile.agent.client import AgentNotRunning, Client
 from ntmobile.agent.places import state_directory
 from ntmobile.agent.requests import AnyRequest
+from ntmobile.cli.typed import completed, typed
 from ntmobile.errors import NTMobileError, Remedy
 
 FAILED = 1
@@ -49,15 +51,18 @@ V = TypeVar("V")
 
 def command(function: Callable[P, None]) -> Callable[P, None]:
     """Turn every expected failure into a message on stderr and an exit code."""
+    signature = inspect.signature(function)
+    has_context = "context" in signature.parameters
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        given = typed(kwargs["context"] if has_context else kwargs.pop("context"))
         try:
             function(*args, **kwargs)
         except AgentNotRunning as error:
-            fail(error, NOT_RUNNING)
+            fail(error, NOT_RUNNING, given)
         except NTMobileError as error:
-            fail(error, FAILED)
+            fail(error, FAILED, given)
         except (KeyboardInterrupt, EOFError):
             # Ctrl-C; Ctrl-D where a password was asked.
             raise typer.Exit(INTERRUPTED) from None
@@ -66,14 +71,25 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
 
+    if not has_context:
+        _take_context(run, signature)
     return run
 
 
-def fail(error: NTMobileError, code: int) -> NoReturn:
-    """Say what is wrong and what to do, and exit."""
+def _take_context(run: Callable[..., None], signature: inspect.Signature) -> None:
+    """Have typer tell a command its context: by that it knows what was typed."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    context = inspect.Parameter("context", kind, annotation=typer.Context)
+    parameters = (*signature.parameters.values(), context)
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {**run.__annotations__, "context": typer.Context}
+
+
+def fail(error: NTMobileError, code: int, given: Mapping[str, str]) -> NoReturn:
+    """Say what is wrong and what to do, with the options that were typed, and exit."""
     note(f"ntm: {error.problem if isinstance(error, Remedy) else error}")
     if error.remedy:
-        note(f"     next: {error.remedy}")
+        note(f"     next: {completed(error.remedy, given)}")
     raise typer.Exit(code)
 
 

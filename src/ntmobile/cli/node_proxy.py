@@ -33,13 +33,13 @@ def proxy(
     from ntmobile.agent.process import run_in_foreground
     from ntmobile.sockets.proxy.model import ProxyModel
 
+    places = _place("--socks", socks), _place("--http", http)
     directory = directory_of(state)
     account = saved_account(directory) if directory.exists() else None
     if account is None:
         raise Remedy(
             "this node has no account yet", remedy="ntm up USER@DOMAIN --name NAME --model proxy"
         )
-    places = _place("--socks", socks), _place("--http", http)
 
     def report(view: StatusView) -> None:
         show(f"{view.fqdn} is {view.state}")

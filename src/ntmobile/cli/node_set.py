@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ntmobile.agent.requests import Set
+from ntmobile.agent.settings import SETTINGS
 from ntmobile.agent.views import ChoicesView
 from ntmobile.cli.node_output import (
     IdentityOption,
@@ -26,13 +27,7 @@ def set_(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE]...",
-            help="operator=USER lets that user run ntm without root (operator= ends it); "
-            "keepalive=udp|tcp|push|auto: how the DC reaches this node; "
-            "accept-dns=yes|no; map-port=yes|no; seek-direct=yes|no; relay-only=yes|no; "
-            "authentication=certificate|device-key: what to ask of peers; "
-            "trusted-ca=FILE: believe these CAs (PEM) where they may speak, and no others there "
-            "(trusted-ca= ends it); forget=NAME: the pinned key of a peer, or the "
-            "pinned CAs of a domain.",
+            help="; ".join(SETTINGS.values()) + ".",
         ),
     ] = None,
     identity: IdentityOption = None,

@@ -78,6 +78,7 @@ def up(
 
     Another USER@DOMAIN is a further identity of the same agent; `ntm up` alone brings up all.
     """
+    _check_proofs(password_stdin, auth_key, certificate)
     wanted = _model(model)
     choice = chosen_keepalive(keepalive, push)
     directory = directory_of(state)
@@ -280,6 +281,17 @@ def _running(account: SavedAccount, saved: SavedAccount | None) -> SavedAccount 
     )
 
 
+def _check_proofs(password_stdin: bool, auth_key: str | None, certificate: Path | None) -> None:
+    given = {
+        "--password-stdin": password_stdin,
+        "--auth-key": auth_key is not None,
+        "--certificate": certificate is not None,
+    }
+    proofs = [option for option, is_given in given.items() if is_given]
+    if len(proofs) > 1:
+        raise typer.BadParameter(f"{' and '.join(proofs)} exclude each other: one of them logs in")
+
+
 def _check_server(url: str | None) -> None:
     try:
         if url is not None:
@@ -367,8 +379,10 @@ def _end(state: Path | None, identity: str | None, *, forget: bool) -> None:
         Client(directory).ask(Down(forget, identity=identity), type(None), said=note)
         for each in view.identities or (view,):
             show(f"{each.fqdn or 'the node'} is down" + (" and logged out" if forget else ""))
-    except AgentNotRunning:
+    except AgentNotRunning as error:
         if not forget:
+            error.remedy = ""
+            error.problem += ": the node is down already"
             raise
         _forget(directory, identity)
 
@@ -376,7 +390,10 @@ def _end(state: Path | None, identity: str | None, *, forget: bool) -> None:
 def _forget(directory: Path, identity: str | None) -> None:
     from ntmobile.agent.process import forget_account
 
-    saved = saved_accounts(directory) if directory.exists() else {}
+    if not directory.exists():
+        show(f"nobody is logged in: there is no state in {directory}")
+        return
+    saved = saved_accounts(directory)
     meant = _meant(tuple(saved.values()), None, identity)
     forget_account(
         directory, next((place for place, each in saved.items() if each is meant), directory)

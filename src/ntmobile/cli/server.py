@@ -116,8 +116,10 @@ def _make_lone(directory: Path, role: Role, name: str, out: Path) -> None:
     note("  2. there: ntm serve DIRECTORY")
     if role is Role.NS:
         note(f"  3. open port {site.udp}, TCP for nodes and UDP for the DC, and TCP {site.https}")
-    last = "here, if it is new: kill -HUP the process of ntm serve"
-    note(f"  {4 if role is Role.NS else 3}. {last}")
+    else:
+        note(f"  3. open UDP {site.udp}, and TCP {site.https} for nodes whose network lets no UDP")
+        note("     pass and for the DC")
+    note("  4. here, if it is new: kill -HUP the process of ntm serve")
 
 
 _ROLE = one_of(Role)

@@ -37,6 +37,7 @@ from ntmobile.store import Authority, Counter, Store, StoredDevice, User
 from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 DEVICE_KEY_SIZE = 32
+_NODES = "ntm admin node list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Judged:
 
     allowed: bool
     reason: Reason | None
+    missing: tuple[str, ...] = ()
+    """Names of this domain that no node has: judged by name and user alone."""
 
 
 class Admin:
@@ -211,11 +214,14 @@ class Admin:
 
     async def test_policy(self, mn: str, cn: str) -> Judged:
         """Ask what the DC would say; names without the domain are meant inside it."""
+        names = [self._node_name(name) for name in (mn, cn)]
         policy = await self.policy()
         file = self.directory.policy()
-        ends = [await self._subject(file, self.fqdn(name)) for name in (mn, cn)]
+        ends = [await self._subject(file, name) for name in names]
         reason = policy.refuses(*ends)
-        return Judged(reason is None, reason)
+        known = [await self._may_exist(name) for name in names]
+        missing = tuple(name for name, is_known in zip(names, known, strict=True) if not is_known)
+        return Judged(reason is None, reason, missing)
 
     async def policy(self) -> Policy:
         """Return what a DC that starts now would go by."""
@@ -226,6 +232,24 @@ class Admin:
         given = name.lower().removesuffix(".")
         suffix = "." + self.settings.domain
         return given if given.count(".") > 1 or given.endswith(suffix) else given + suffix
+
+    def _node_name(self, name: str) -> str:
+        """Return the full name of what may be a node, here or elsewhere; raises Remedy."""
+        fqdn, own = self.fqdn(name), "." + self.settings.domain
+        labels = fqdn.split(".")
+        count = len(fqdn.removesuffix(own).split(".")) if fqdn.endswith(own) else None
+        right = count == 2 if count is not None else len(labels) >= 4
+        if not (right and all(map(is_label, labels))):
+            raise Remedy(
+                f"{name!r} is no name of a node",
+                remedy=f"name it like laptop.alice or pc.bob.ntm.example.net; {_NODES}",
+            )
+        return fqdn
+
+    async def _may_exist(self, fqdn: str) -> bool:
+        """Whether a node has the name; another domain's may always."""
+        foreign = not fqdn.endswith("." + self.settings.domain)
+        return foreign or await self.store.nodes.get(fqdn) is not None
 
     async def _subject(self, file: PolicyFile, fqdn: str) -> Subject:
         node = await self.store.nodes.get(fqdn)
@@ -243,7 +267,7 @@ class Admin:
         return hash_password(check_new_password(password), salt)
 
     def _no_node(self, fqdn: str) -> Remedy:
-        return Remedy(f"there is no node {self.fqdn(fqdn)}", remedy="ntm admin node list")
+        return Remedy(f"there is no node {self.fqdn(fqdn)}", remedy=_NODES)
 
 
 @asynccontextmanager

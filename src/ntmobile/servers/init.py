@@ -1,5 +1,6 @@
 """`ntm server init`: makes the directory of a domain's servers, all of it or nothing."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from ntmobile.servers import policy
 from ntmobile.servers.config import Role, ServerConfig
 from ntmobile.servers.dns_signing import ZoneSigner
 from ntmobile.servers.files import ServerDirectory, sync, write
-from ntmobile.store import Store, create
+from ntmobile.store import Store, StoreUnavailable, create
 
 RECORD_TTL_S = 3600
+_ANOTHER = "choose a directory that you may write to"
 HEADER = """# Settings of the NTMobile servers of {domain}.
 # After a change: kill -HUP the process of `ntm serve`, or start it again.
 
@@ -35,11 +37,21 @@ async def initialise(
         with staged(directory) as stage:
             await _fill(ServerDirectory(stage), settings, entropy, now_s)
     except OSError as error:
+        raise unwritable(directory, error) from None
+    except StoreUnavailable as error:
         raise Remedy(
-            f"{error.filename or directory}: {error.strerror}",
-            remedy="nothing was made; choose a directory that you may write to",
+            f"{directory}: {error.reason}", remedy=f"nothing was made; {error.remedy}"
         ) from None
     return ServerDirectory(directory)
+
+
+def unwritable(directory: Path, error: OSError) -> Remedy:
+    """Say why a directory could not be made, and what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    way = "make room, then the same command again" if full else _ANOTHER
+    return Remedy(
+        f"{error.filename or directory}: {error.strerror}", remedy=f"nothing was made; {way}"
+    )
 
 
 def refuse_used(directory: Path) -> None:

@@ -19,7 +19,7 @@ from ntmobile.runtime.statement import make_statement
 from ntmobile.servers.config import FURTHER, Role, ServerConfig, Site, StoreSettings
 from ntmobile.servers.files import MAKE_ANEW, ServerDirectory, write
 from ntmobile.servers.home import example
-from ntmobile.servers.init import refuse_used, serial, staged
+from ntmobile.servers.init import refuse_used, serial, staged, unwritable
 from ntmobile.servers.push_settings import PushSettings
 from ntmobile.wire.message import encode
 
@@ -42,10 +42,7 @@ def make_lone_directory(
         with staged(directory) as stage:
             _fill(ServerDirectory(stage), main, settings, site, serial(entropy), now_s)
     except OSError as error:
-        raise Remedy(
-            f"{error.filename or directory}: {error.strerror}",
-            remedy="nothing was made; choose a directory that you may write to",
-        ) from None
+        raise unwritable(directory, error) from None
     return site
 
 

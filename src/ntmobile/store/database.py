@@ -130,14 +130,20 @@ def is_sqlite(url: URL) -> bool:
 
 
 def create(url: str) -> None:
-    """Make an empty SQLite file that only its owner may read; does nothing for a server's URL."""
+    """Make an empty SQLite file that only its owner may read; does nothing for a server's URL.
+
+    Raises OSError or StoreUnavailable.
+    """
     parsed = make_url(url)
     if is_sqlite(parsed):
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         os.close(os.open(parsed.database or "", flags, 0o600))
         # Here, once: processes that turn a fresh file to WAL together do not wait for each other.
-        with closing(sqlite3.connect(parsed.database or "")) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            with closing(sqlite3.connect(parsed.database or "")) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
 
 
 def inserting(connection: AsyncConnection, table: Table) -> "postgresql.Insert | sqlite.Insert":

@@ -10,8 +10,11 @@ from ntmobile.errors import NTMobileError
 _LOCKED = "another program keeps the database locked", "end that program, or try again"
 _RIGHTS = "run it as the user that owns the database and its directory"
 _DAMAGED = "the database is damaged", "put a backup in its place; nothing needs a restart"
+_FULL = "the disk is full", "make room; nothing needs a restart"
 _REASONS = {
-    "SQLITE_FULL": ("the disk is full", "make room; nothing needs a restart"),
+    "SQLITE_FULL": _FULL,
+    # The file that readers and writers share could not grow.
+    "SQLITE_IOERR_SHMSIZE": _FULL,
     "SQLITE_IOERR": ("the disk does not answer", "check the disk (dmesg), then try again"),
     "SQLITE_BUSY": _LOCKED,
     "SQLITE_LOCKED": _LOCKED,
