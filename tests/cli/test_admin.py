@@ -170,7 +170,7 @@ def test_a_policy_is_not_asked_about_what_is_no_node(servers: Path) -> None:
 def test_a_policy_that_is_asked_about_a_node_that_is_not_there_says_so(servers: Path) -> None:
     done = admin(servers, "policy test pc.bob tv.eve.ntm.example.net")
 
-    assert done.stdout == "refused: foreign-domain\n"
+    assert done.stdout == "refused: foreign-domain-not-listed\n"
     assert "there is no node pc.bob.ntm.example.org now" in done.stderr
     assert "tv.eve" not in done.stderr
     asked = shown(servers, "policy test pc.bob laptop.alice --json")
