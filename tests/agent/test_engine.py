@@ -196,6 +196,21 @@ def test_a_tunnel_talks_through_a_protected_socket_of_its_own(ends: tuple[End, E
     assert heard_control(there)[-2:] == (source, b"along the path")
 
 
+def test_the_port_of_a_path_is_that_of_the_socket_that_carries_it(ends: tuple[End, End]) -> None:
+    here, there = ends
+    tunnel(here, there)
+    by_the_node = here.loops.own_port("pc.bob.ntm.example.net")
+    here.do(OpenSockets(HERE, 5, 3), SetPath(HERE, there.endpoint, 0, 1400, 6))
+    here.do(CloseSockets(HERE, (6,)), SendControl(HERE, b"along the path"))
+
+    *_, source, _ = heard_control(there)
+
+    assert isinstance(source, Endpoint)
+    assert (by_the_node, here.loops.own_port("pc.bob.ntm.example.net")) == (None, source.port)
+    here.do(SetPath(HERE, there.endpoint, 0, 1400), CloseSockets(HERE, ()))
+    assert here.loops.own_port("pc.bob.ntm.example.net") is None
+
+
 def test_sockets_that_are_not_protected_are_closed_again(ends: tuple[End, End]) -> None:
     """The negative twin: what they sent would go into the device."""
     here, there = ends

@@ -3,6 +3,7 @@
 The machine speaks of addresses and Instants, the loops of bytes and ages; nothing is decided here.
 """
 
+import socket
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Literal, Protocol, assert_never
@@ -108,6 +109,8 @@ class PacketLoops:
         self._open: dict[int, OpenTunnel] = {}
         self._traffic: dict[int, DataTraffic] = {}
         self._paths: dict[str, SetPath] = {}
+        self._ports: dict[int, dict[int, int]] = {}
+        """By a tunnel's index, of its own sockets by their numbers."""
         self._resent: deque[tuple[Instant, str, int]] = deque(maxlen=MOST_RESENDS)
 
     def peers(self) -> list[Host]:
@@ -117,6 +120,11 @@ class PacketLoops:
     def path(self, fqdn: str) -> SetPath | None:
         """Where the newest tunnel to a peer sends its capsules."""
         return self._paths.get(fqdn)
+
+    def own_port(self, fqdn: str) -> int | None:
+        """Return the port that capsules to a peer leave from, where it is not the node's own."""
+        path = self._paths.get(fqdn)
+        return None if path is None else self._ports.get(path.index, {}).get(path.socket)
 
     def resent(self, fqdn: str, since: Instant) -> int:
         """Return how many capsules were sent again to a peer since then."""
@@ -180,6 +188,8 @@ class PacketLoops:
                 self._open_sockets(command)
             case CloseSockets(index, keep):
                 engine.close_sockets(index, keep)
+                ports = self._ports.pop(index, {})
+                self._ports[index] = {number: ports[number] for number in keep if number in ports}
             case Resend(index, told):
                 sent = engine.resend(index, *map(astuple, told))
                 self.counters["resent"] += sent
@@ -266,11 +276,12 @@ class PacketLoops:
         self._traffic[command.index] = DataTraffic()
 
     def _open_sockets(self, command: OpenSockets) -> None:
+        ports = self._ports.setdefault(command.index, {})
         try:
-            for descriptor in self._engine.open_sockets(
-                command.index, command.first, command.count
-            ):
+            opened = self._engine.open_sockets(command.index, command.first, command.count)
+            for number, descriptor in enumerate(opened, command.first):
                 self._protect(descriptor)
+                ports[number] = _port_of(descriptor)
         except OSError as error:
             # One that is not protected would send into the device.
             self._engine.close_sockets(command.index, ())
@@ -279,6 +290,7 @@ class PacketLoops:
     def _forget(self, index: int) -> None:
         fqdn = self._open.pop(index).fqdn
         del self._traffic[index]
+        self._ports.pop(index, None)
         path = self._paths.get(fqdn)
         if path is not None and path.index == index:
             del self._paths[fqdn]
@@ -312,3 +324,13 @@ class PacketLoops:
 def _cipher(name: str) -> Literal["aes-256-gcm", "chacha20-poly1305"]:
     assert name in ("aes-256-gcm", "chacha20-poly1305"), name
     return "aes-256-gcm" if name == "aes-256-gcm" else "chacha20-poly1305"
+
+
+def _port_of(descriptor: int) -> int:
+    """Return the port of a socket that stays the engine's."""
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        port: int = borrowed.getsockname()[1]
+    finally:
+        borrowed.detach()
+    return port

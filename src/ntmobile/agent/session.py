@@ -552,7 +552,9 @@ class Session:
 
     def local(self, fqdn: str, remote: Endpoint) -> Endpoint | None:
         """Return the own address that a tunnel's capsules leave from, as far as it can be told."""
-        return local_of(self.loops.path(fqdn), remote, self.links.addresses)
+        local = local_of(self.loops.path(fqdn), remote, self.links.addresses)
+        port = self.loops.own_port(fqdn)
+        return local if local is None or port is None else Endpoint(local.host, port)
 
     def _keep_handover(self, event: HandoverDone) -> None:
         before, now = self._locals.get(event.fqdn), self.local(event.fqdn, event.new)

@@ -28,7 +28,7 @@ class PathView(View, frozen=True):
 
     kind: Literal["direct", "relay"]
     local: str | None
-    """The uplink's own address."""
+    """The uplink's own address, and the port that capsules leave from."""
     remote: str
     family: Literal["ipv4", "ipv6"]
     rtt_ms: float | None
