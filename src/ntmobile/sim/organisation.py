@@ -75,12 +75,8 @@ class Organisation:
         self.registrations = Registrations()
         self.policy = policy or Policy(domain, Federation.OPEN)
         places = relay_networks or (network,) * relays
-        names = [f"rs{number or ''}.{domain}" for number in (0, *range(2, len(places) + 1))]
-        self._relay_hosts = [
-            internet.host(name, place) for name, place in zip(names, places, strict=False)
-        ]
-        names = [f"ns{number or ''}.{domain}" for number in (0, *range(2, notifiers + 1))]
-        self._notifier_hosts = [internet.host(name, network) for name in names[:notifiers]]
+        self._relay_hosts = _hosts(internet, "rs", domain, places)
+        self._notifier_hosts = _hosts(internet, "ns", domain, (network,) * notifiers)
         self.settings = CoordinatorSettings(
             domain,
             tuple(Relay(host.name, endpoints(host)) for host in self._relay_hosts),
@@ -195,3 +191,12 @@ def endpoints(host: SimHost) -> tuple[Endpoint, ...]:
     """Return where a server takes datagrams: one endpoint a family."""
     places = (host.source_for(version) for version in (4, 6))
     return tuple(Endpoint(place[1], SIGNALLING_PORT) for place in places if place is not None)
+
+
+def _hosts(
+    internet: Internet, label: str, domain: str, places: tuple[Network | None, ...]
+) -> list[SimHost]:
+    """Hosts in these networks: rs.DOMAIN, rs2.DOMAIN, and so on."""
+    numbers = ("", *range(2, len(places) + 1))
+    pairs = zip(numbers, places, strict=False)
+    return [internet.host(f"{label}{number}.{domain}", place) for number, place in pairs]
