@@ -3,25 +3,36 @@
 Ours: docs/protocol.md section 8.
 """
 
+import hypothesis.strategies as st
 import msgspec
+import pytest
+from hypothesis import given
 from tests.proto.node.rig import ELSEWHERE, Peer, Rig, connected
-from tests.proto.parts import BOB, RS, STRANGER, Mouth, after
+from tests.proto.parts import BOB, RS, STRANGER, T0, Mouth, after
 
 from ntmobile.keys.table import Ktun
 from ntmobile.proto.node.events import SetPath
-from ntmobile.wire.datagram import Sender
+from ntmobile.proto.node.holding import MARGIN_NS, Holding
+from ntmobile.proto.node.tunnel import Tunnel
+from ntmobile.proto.node.updates import Updates
+from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Sender, encode_control
 from ntmobile.wire.direction import Role
 from ntmobile.wire.registration import Challenge, NtmAck
-from ntmobile.wire.tunnel import PathUpdate
+from ntmobile.wire.tunnel import PathResponse, PathUpdate
 
 OTHER_RS = STRANGER
+MS = 1_000_000
 
 
-def moved() -> tuple[Rig, Mouth]:
-    """A node whose tunnel through RS has just moved, and RS."""
+def moved(rtt_s: float | None = None) -> tuple[Rig, Mouth]:
+    """A node whose tunnel through RS has just moved, and RS; the round trip to the peer."""
     rig, peer = connected(relay=(RS,))
     route = peer.route()
+    if rtt_s is not None:
+        tunnel_of(rig).rtt_ns = round(rtt_s * SECOND)
     rig.elsewhere.clear()
+    rig.commands.clear()
     rig.node.handle_links((ELSEWHERE,), rig.now)
     rig.settle()
     key = Ktun(route.ktun, route.ktun_identifier, after(rig.now, 60))
@@ -33,6 +44,96 @@ def challenge(rig: Rig, rs: Mouth) -> None:
     (punch,) = rig.elsewhere
     rig.node.handle_datagram(RS, rs.reply(punch, Challenge(bytes(16))), rig.now)
     rig.settle()
+
+
+def tunnel_of(rig: Rig) -> Tunnel:
+    tunnel = rig.node._peers.named(BOB)
+    assert tunnel is not None
+    return tunnel
+
+
+def test_the_peer_is_told_shortly_after_the_hole_punching_and_not_with_it() -> None:
+    """RS drops what comes before it led the mover in."""
+    rig, _ = moved()
+    with_it = rig.controls(PathUpdate)
+
+    rig.pass_time(MARGIN_NS / SECOND)
+
+    assert with_it == []
+    assert len(rig.controls(PathUpdate)) == 1
+    assert rig.told(SetPath)[-1].hold, "data come too early"
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_what_was_told_stands_if_its_answer_finds_the_proof_at_rs(in_time: bool) -> None:
+    """RS and the peer are as far: the answer comes as much later as the peer was told later."""
+    rig, rs = moved(0.05)
+
+    rig.pass_time(0.025 + MARGIN_NS / SECOND + (-0.001 if in_time else 0.001))
+    challenge(rig, rs)
+
+    first, again = rig.controls(PathUpdate)
+    assert (again.sequence == first.sequence) is in_time
+    assert again.challenge != first.challenge
+
+
+def test_a_copy_of_what_was_told_makes_the_peer_send_nothing_again() -> None:
+    here, there = Updates(T0), Updates(T0)
+    first, copy = here.make((), 1, again=False), here.make((), 2, again=True)
+    anew = here.make((), 3, again=False)
+
+    assert there.take(first, after(T0, 1)) == (True, True)
+    assert there.take(copy, after(T0, 1.1)) == (False, False)
+    assert there.take(anew, after(T0, 1.1)) == (True, True)
+    assert there.take(copy, after(T0, 2)) == (False, True)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_peer_is_told_anew_where_its_answer_does_not_come_after_all(answered: bool) -> None:
+    rig, rs = moved(0.05)
+    rig.pass_time(0.025)
+    challenge(rig, rs)
+    rig.pass_time(0.025)
+    rig.node.handle_datagram(RS, rs.reply(rig.elsewhere[-1], NtmAck()), rig.now)
+    rig.settle()
+    told = rig.controls(PathUpdate)
+    if answered:
+        response = encode_control(PathResponse(told[-1].challenge, ELSEWHERE.endpoint))
+        tunnel_of(rig).handle_control(0, RS, 0, response, rig.now)
+
+    rig.pass_time(0.06)
+
+    later = rig.controls(PathUpdate)[len(told) :]
+    assert any(update.sequence > told[-1].sequence for update in later) is not answered
+
+
+@given(
+    st.integers(0, 200),
+    st.integers(0, 200),
+    st.lists(st.integers(0, 30), min_size=1, max_size=6),
+)
+def test_what_stands_is_never_answered_before_the_proof_and_nobody_is_told_late(
+    to_rs: int, beyond: int, delays: list[int]
+) -> None:
+    """Milliseconds one way to RS and from there to the peer; delays of RS, move for move."""
+    holding, rtt_ns = Holding(), 2 * (to_rs + beyond) * MS
+    for number, delay in enumerate(delays):
+        holding.begin(hold=True)
+        holding.plan(rtt_ns, Instant(0))
+        challenged = Instant((2 * to_rs + delay) * MS)
+        due = holding.poll_timeout()
+        assert due is not None
+        told = due.at if due.at < challenged and holding.tells(due.at) else None
+        stands = holding.prove(rtt_ns, challenged)
+        if stands and number:
+            assert told is not None
+            answer = told + (to_rs + 2 * beyond) * MS
+            # What RS took the time before counts as its way, so the way beyond as shorter.
+            assert answer >= challenged + to_rs * MS
+        elif number and beyond >= to_rs + max(delays):
+            assert told is None or delay * MS > MARGIN_NS
+        assert holding.holds
+        assert holding.is_over(challenged), "data leave with the proof"
 
 
 def test_data_wait_until_rs_has_heard_of_the_new_address() -> None:
@@ -59,10 +160,7 @@ def test_the_peer_is_told_as_soon_as_rs_asks_for_a_proof_and_data_follow_behind_
 
 
 def test_an_answer_that_rs_had_the_proof_in_time_for_is_not_asked_for_again() -> None:
-    rig, rs = moved()
-    tunnel = rig.node._peers.named(BOB)
-    assert tunnel is not None
-    tunnel.rtt_ns = 50_000_000
+    rig, rs = moved(0.05)
     challenge(rig, rs)
     before = len(rig.controls(PathUpdate))
 
@@ -74,10 +172,7 @@ def test_an_answer_that_rs_had_the_proof_in_time_for_is_not_asked_for_again() ->
 
 
 def test_an_answer_that_may_have_come_before_the_proof_is_asked_for_again() -> None:
-    rig, rs = moved()
-    tunnel = rig.node._peers.named(BOB)
-    assert tunnel is not None
-    tunnel.rtt_ns = 10_000_000
+    rig, rs = moved(0.01)
     challenge(rig, rs)
     before = len(rig.controls(PathUpdate))
 
@@ -89,15 +184,16 @@ def test_an_answer_that_may_have_come_before_the_proof_is_asked_for_again() -> N
     assert not rig.told(SetPath)[-1].hold
 
 
-def test_where_rs_asks_for_no_proof_the_peer_heard_and_data_leave() -> None:
-    rig, rs = moved()
-    before = len(rig.controls(PathUpdate))
+@pytest.mark.parametrize("waits_s", [0, MARGIN_NS / SECOND])
+def test_where_rs_asks_for_no_proof_the_peer_is_told_once_and_data_leave(waits_s: float) -> None:
+    rig, rs = moved(0.05)
+    rig.pass_time(waits_s)
     (punch,) = rig.elsewhere
 
     rig.node.handle_datagram(RS, rs.reply(punch, NtmAck()), rig.now)
     rig.settle()
 
-    assert len(rig.controls(PathUpdate)) == before
+    assert len(rig.controls(PathUpdate)) == 1
     assert not rig.told(SetPath)[-1].hold
 
 

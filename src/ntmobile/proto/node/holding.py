@@ -1,7 +1,17 @@
-"""Whether a tunnel's data wait: on its way through RS from an address that RS was not shown yet.
+"""When a mover's data leave, and its peer is told, while RS has no proof of the new address.
 
-RS would drop them, and what comes after the proof would overtake what is sent again. So they stay
-in the log until RS leads the node in, and leave behind the Path Update and the proof.
+RS would drop data that come before it was shown the address, and what comes after the proof would
+overtake what is sent again. So they stay in the log until RS leads the node in, and leave behind
+the proof.
+
+The peer is told before that, as soon as RS leads the node in, but so late that the peer's answer
+finds the proof at RS: before it RS sends nothing to the new address.
+
+    mover             RS                  peer
+      |--Hole Punching->|                   |      d
+      |--Path Update------------------------>|     d + e, that much after the Hole Punching
+      |<-----Challenge--|                   |      2d
+      |--proof--------->|<---answer, data---|      3d;  d + 2e
 
 Ours: docs/protocol.md section 8.
 """
@@ -9,44 +19,97 @@ Ours: docs/protocol.md section 8.
 from ntmobile.proto.io import Timeout
 from ntmobile.time import Instant
 
+LEAD_NS = 4_000_000
+"""What RS takes to lead a mover in, on a busy day."""
+MARGIN_NS = 8_000_000
+"""By how much the answer is to come later to RS than the proof: both pass busy machines."""
+LATE_NS = 50_000_000
+"""An answer that is late by so much was lost."""
+
 
 class Holding:
-    """What one tunnel's path holds back."""
+    """What one tunnel's path holds back, and when its peer is told of it."""
 
     def __init__(self) -> None:
         """Nothing."""
         self.holds = False
         """Data wait."""
         self._let_go_at: Instant | None = None
+        self._shown_at: Instant | None = None
+        self._tell_at: Instant | None = None
         self._told_at: Instant | None = None
+        self._relay_ns: int | None = None
+        """The round trip to RS in the network before."""
 
     def begin(self, *, hold: bool) -> None:
         """There is another path; does it hold data?"""
-        self.holds, self._let_go_at, self._told_at = hold, None, None
+        self.holds, self._let_go_at = hold, None
+        self._shown_at = self._tell_at = self._told_at = None
+
+    def plan(self, rtt_ns: int | None, now: Instant) -> None:
+        """RS is being shown the new address: when is the peer to be told?"""
+        self._shown_at = now
+        relay_ns, beyond_ns = self._ways(rtt_ns or 0)
+        self._tell_at = Instant(now + max(LEAD_NS, MARGIN_NS + relay_ns - beyond_ns))
+
+    def tells(self, now: Instant) -> bool:
+        """Whether it is time to tell the peer; it is told then."""
+        if self._tell_at is None or now < self._tell_at:
+            return False
+        self._tell_at, self._told_at = None, now
+        return True
 
     def let_go(self) -> bool:
         """Data wait no longer; whether they did."""
         held, self.holds, self._let_go_at = self.holds, False, None
         return held
 
-    def note_told(self, now: Instant) -> None:
-        """The peer is told through an RS that has no proof yet; data may follow behind that."""
-        self._told_at = self._let_go_at = now
+    def prove(self, rtt_ns: int | None, now: Instant) -> bool:
+        """The proof leaves now; data may follow it. Whether what was told stands.
+
+        Else the answer to that comes to RS before the proof, and all is to be told anew.
+        """
+        stands = self._stands(rtt_ns, now)
+        if self._shown_at is not None:
+            self._relay_ns = now - self._shown_at
+        self._tell_at, self._let_go_at = None, now
+        if not stands:
+            self._told_at = now
+        return stands
 
     def expects_answer(self, rtt_ns: int | None, now: Instant) -> bool:
         """Whether the answer to what the peer was told comes through, now that RS acknowledges.
 
         RS had the proof before the answer could get there, or asked for none: the address is the
-        one it knew.
+        one it knew. If it does not come after all, the peer is told again.
         """
-        if self._told_at is None:
-            return self.holds
-        return now - self._told_at <= (rtt_ns or 0)
+        if self._told_at is None or now - self._told_at > (rtt_ns or 0):
+            self._tell_at = None
+            return False
+        self._tell_at = Instant(self._told_at + (rtt_ns or 0) + LATE_NS)
+        return True
+
+    def hear_answer(self) -> None:
+        """The peer knows."""
+        self._tell_at = None
 
     def is_over(self, now: Instant) -> bool:
         """Whether it is time to let go."""
         return self._let_go_at is not None and now >= self._let_go_at
 
     def poll_timeout(self) -> Timeout | None:
-        """When data need wait no longer."""
-        return None if self._let_go_at is None else Timeout(self._let_go_at, "data may leave")
+        """When data need wait no longer, or the peer is to be told."""
+        due = [at for at in (self._let_go_at, self._tell_at) if at is not None]
+        return Timeout(min(due), "a mover's data, or its Path Update") if due else None
+
+    def _stands(self, rtt_ns: int | None, now: Instant) -> bool:
+        """Whether the peer's answer to what it was told will find the proof that leaves now."""
+        if self._told_at is None or rtt_ns is None:
+            return False
+        _, beyond_ns = self._ways(rtt_ns)
+        return self._told_at + beyond_ns >= now
+
+    def _ways(self, rtt_ns: int) -> tuple[int, int]:
+        """Round trips to RS, in the network before, and from there to the peer."""
+        relay_ns = rtt_ns // 2 if self._relay_ns is None else min(self._relay_ns, rtt_ns)
+        return relay_ns, rtt_ns - relay_ns

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ntmobile.proto.journal import Journal
-from ntmobile.proto.node.control import FIRST_RETRY_NS, ControlRequests
+from ntmobile.proto.node.control import FIRST_RETRY_NS, ControlRequests, Pending
 from ntmobile.proto.node.ends import Path
 from ntmobile.proto.node.events import Command, SendControl
 from ntmobile.proto.node.purpose import Purpose
@@ -58,6 +58,13 @@ class InBand:
     def drop(self, purpose: Purpose) -> None:
         """Nobody waits for the answers to requests of this purpose any more."""
         self._requests.drop(purpose)
+
+    def repeat(self, now: Instant) -> list[Pending[Purpose]]:
+        """Send again what is due; returns what was asked often enough in vain."""
+        again, lost = self._requests.due(now)
+        for pending in again:
+            self.send(pending.message, now, pending.destination, pending.interface)
+        return lost
 
     def send(
         self,

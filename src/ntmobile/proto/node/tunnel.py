@@ -46,6 +46,7 @@ from ntmobile.proto.node.relay_watch import RelayWatch, Step
 from ntmobile.proto.node.relays import Relays
 from ntmobile.proto.node.standby import Standby
 from ntmobile.proto.node.tunnel_parts import TunnelParts
+from ntmobile.proto.node.updates import Updates
 from ntmobile.proto.node.whereabouts import candidates, offer_of
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control
@@ -86,8 +87,7 @@ class Tunnel:
         self._before: Path | None = None
         self._parked: Path | None = None
         """The path as it was when no uplink was left."""
-        self._update_sequence = self._heard_sequence = 0
-        self._resent_at = now
+        self._updates = Updates(now)
         self._requests: ControlRequests[Purpose] = ControlRequests()
         self._pings: dict[int, int] = {}
         self._activity = (0, 0)
@@ -200,11 +200,15 @@ class Tunnel:
         remote = self.relays.far_end(last, self.ends.peer.reachable, families)
         if remote is None:
             self._parked, self.path = last, None
+            self._holding.begin(hold=False)
             self._commands.append(ClearPath(self.index))
             return
         self._sizes.renew(elsewhere=True)
         self._set_path(Path(remote, last.relayed), hold=last.relayed)
-        self._send_update(now)
+        if last.relayed:
+            self._holding.plan(self.rtt_ns, now)
+        else:
+            self._send_update(now)
 
     def cross(self, old: int, now: Instant) -> None:
         """A better uplink came while that of interface `old` carries: switch once it answers."""
@@ -254,8 +258,7 @@ class Tunnel:
     def lead_in(self, relay: Endpoint, now: Instant) -> None:
         """RS carries to the peer from where this node is now; it wants a proof to carry back."""
         if self.is_moving and self.path is not None and self.path.remote == relay:
-            self._send_update(now)
-            self._holding.note_told(now)
+            self._send_update(now, again=self._holding.prove(self.rtt_ns, now))
 
     def handle_unbound(self, source: Endpoint, index: int, now: Instant) -> None:
         """A hint: RS forwards no capsule of this index from here."""
@@ -366,14 +369,13 @@ class Tunnel:
         """Ask again, check, rekey, keep alive."""
         if self.closed:
             return
-        again, lost = self._requests.due(now)
-        for pending in again:
-            self._send(pending.message, now, pending.destination, pending.interface)
-        for pending in lost:
+        for pending in self._in_band.repeat(now):
             self._give_up(pending, now)
         self._epochs.handle_timeout(now)
         if now >= self._check_at:
             self._check(now)
+        if self._holding.tells(now):
+            self._send_update(now)
         if self._holding.is_over(now):
             self._let_go()
         self._search.handle_timeout(now)
@@ -422,28 +424,24 @@ class Tunnel:
         if self.path is not None and self._sizes.current != self._told_mtu:
             self._tell_path(self.path)
 
-    def _send_update(self, now: Instant) -> None:
-        self._requests.drop(Purpose.UPDATE)
-        self._update_sequence += 1
+    def _send_update(self, now: Instant, *, again: bool = False) -> None:
+        if not again:
+            self._requests.drop(Purpose.UPDATE)
         number = self._number()
-        update = PathUpdate(self._update_sequence, self._received.states(now), number)
+        update = self._updates.make(self._received.states(now), number, again=again)
         self._ask(number, update, Purpose.UPDATE, now)
 
     def _handle_update(
         self, update: PathUpdate, source: Endpoint, interface: int, now: Instant, socket: int
     ) -> None:
-        # Copies of an update come while its answer is late: what it asks for is on its way.
-        is_newer = update.sequence > self._heard_sequence
-        fresh = is_newer or now - self._resent_at >= purpose.RESEND_AGAIN_NS
+        is_newer, asks = self._updates.take(update, now)
         if is_newer:
-            self._heard_sequence = update.sequence
             self._sizes.renew(elsewhere=False)
             self.moving.hear_update(self.path, source, now)
             self._rebind(source, interface, now, socket=socket)
         answer = PathResponse(update.challenge, source, self._received.states(now))
         self._send(answer, now, source, interface, socket)
-        if fresh:
-            self._resent_at = now
+        if asks:
             self._resend(update.received)
 
     def _resend(self, received: tuple[ReceiveState, ...]) -> None:
@@ -510,6 +508,8 @@ class Tunnel:
             self._before = None
             self._notes.extend(self.moving.carry(self.path, now))
         elif pending.purpose is Purpose.UPDATE:
+            self._requests.drop(Purpose.UPDATE)
+            self._holding.hear_answer()
             self._resend(response.received)
             self._let_go()
             self._notes.extend(self.moving.finish(self.path, now))
