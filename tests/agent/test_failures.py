@@ -6,6 +6,7 @@ from ntmobile.agent.failures import (
     name_failure,
     reach_troubles,
     registration_failure,
+    standstill,
 )
 from ntmobile.agent.records import SavedAccount
 from ntmobile.proto.node.events import LoginFailed
@@ -57,6 +58,33 @@ def test_a_domain_that_perhaps_does_not_exist_has_its_name_checked_first() -> No
 
     assert "or there is no such domain" in told.problem
     assert told.remedy.startswith("check the name")
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "next_step"),
+    [
+        (Reason.REVOKED, None, "ask the operator"),
+        (Reason.SUPERSEDED, None, "end the other one"),
+        ("", LoginRefused.REVOKED, "ask the operator"),
+        (Reason.TIMED_OUT, LoginRefused.REVOKED, "ask the operator"),
+        ("", None, None),
+        (Reason.TIMED_OUT, None, None),
+        ("", LoginRefused.CREDENTIALS, None),
+        ("", Reason.TIMED_OUT, None),
+    ],
+)
+def test_what_only_a_person_ends_is_told_apart_from_what_the_agent_tries_again(
+    reason: str, code: str | None, next_step: str | None
+) -> None:
+    failure = None if code is None else LoginFailed(code, "", None)
+
+    told = standstill(ACCOUNT, reason, failure)
+
+    if next_step is None:
+        assert told is None
+    else:
+        assert told is not None
+        assert told.remedy.startswith(next_step)
 
 
 def test_a_servers_own_words_are_shown_as_they_are() -> None:

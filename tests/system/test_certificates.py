@@ -182,6 +182,23 @@ def test_a_revoked_node_is_refused_though_its_certificate_is_good(place: Place) 
     seconds_until(lambda: lost.fqdn not in peers(place.desk), "the desk to let go")
     assert refusal(place.desk, "ping", lost.fqdn, "-c", "1")[0] == 1
     seconds_until(lambda: "revoked" in str(lost.status()["reasons"]), "the node to hear of it")
+    told_at_once = lost.ntm("status").stdout
+    code, pinged = refusal(lost, "ping", place.desk.fqdn, "-c", "1")
+    again = refusal(lost, "up")
+    told_later, view = lost.ntm("status").stdout, lost.status()
+
+    assert code == 1
+    assert "was revoked by the operator" in pinged
+    assert again[0] == 1
+    for told in (told_at_once, told_later):
+        assert "next: ask the operator, then: ntm up alice@" in told
+        assert "[ok]" not in told
+        assert "refuses this node: it was revoked" in told
+        assert "reached by" not in told
+        assert "of no use: this node was revoked" in told
+    assert (view["keepalive"], view["certificate"]["renewed"]) == (None, False)
+    after = place.desk.status()
+    assert (after["keepalive"]["now"], after["certificate"]["renewed"]) == ("udp", True)
 
 
 def test_a_node_renews_its_certificate_alone(place: Place) -> None:

@@ -264,6 +264,16 @@ def login_failure(account: SavedAccount, event: LoginFailed) -> Remedy:
     return Remedy(_fill(problem, words), remedy=_fill(remedy, words))
 
 
+def standstill(account: SavedAccount, reason: str, failure: LoginFailed | None) -> Remedy | None:
+    """Explain why a node stands still until a person does something; None: it goes on by itself.
+
+    The reason is the machine's, the failure that of its newest login.
+    """
+    if failure is not None and failure.code == LoginRefused.REVOKED:
+        return login_failure(account, failure)
+    return registration_failure(account, reason) if reason in FOR_GOOD else None
+
+
 def registration_failure(account: SavedAccount, reason: str) -> Remedy:
     """Explain why a node that logged in is not registered; reason is the machine's."""
     known = Reason(reason) if reason in set(Reason) else None

@@ -10,10 +10,10 @@ from typing import Protocol
 import msgspec
 
 from ntmobile.agent.failures import (
-    FOR_GOOD,
     login_failure,
     name_failure,
     registration_failure,
+    standstill,
 )
 from ntmobile.agent.history import Trace
 from ntmobile.agent.netcheck import netcheck
@@ -274,8 +274,7 @@ class Operations:
                 await self._changed(
                     session, lambda: self._agent.is_ready() or _has_stopped(session)
                 )
-                if _has_stopped(session):
-                    raise registration_failure(session.account, session.node.view().reason)
+                _refuse_stopped(session)
                 if name is not None:
                     await self._tunnel(session, self.full(name))
         except TimeoutError:
@@ -304,13 +303,13 @@ class Operations:
                 "     the agent goes on trying in the background",
                 remedy="check the network of this device; ntm status",
             ) from None
-        if _has_stopped(session):
-            raise registration_failure(session.account, session.node.view().reason)
+        _refuse_stopped(session)
 
     async def _tunnel(self, session: Session, fqdn: str) -> None:
         """Return when a tunnel to a peer stands; raises Remedy when none comes."""
         if fqdn == session.account.fqdn:
             raise Remedy(f"{fqdn} is this node: there is no tunnel to it", remedy="ntm status")
+        _refuse_stopped(session)
         try:
             async with asyncio.timeout(TUNNEL_S):
                 while not await self._resolved(session, fqdn):
@@ -548,7 +547,16 @@ def _flag(name: str, value: str) -> bool:
 
 def _has_stopped(session: Session) -> bool:
     """Only a person makes it go on."""
-    return session.node.view().reason in FOR_GOOD
+    return _standstill(session) is not None
+
+
+def _refuse_stopped(session: Session) -> None:
+    if (refused := _standstill(session)) is not None:
+        raise refused
+
+
+def _standstill(session: Session) -> Remedy | None:
+    return standstill(session.account, session.node.view().reason, session.login_failure)
 
 
 def _has_path(session: Session, fqdn: str) -> bool:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
+import msgspec
+
 from ntmobile import __version__
 from ntmobile.agent.certificates import (
     authority_views,
@@ -11,17 +13,17 @@ from ntmobile.agent.certificates import (
     refused_views,
 )
 from ntmobile.agent.failures import (
-    FOR_GOOD,
     login_failure,
     reach_troubles,
     reason_text,
-    registration_failure,
+    standstill,
 )
 from ntmobile.agent.history import Trace
 from ntmobile.agent.names import owner_of
 from ntmobile.agent.session import Session
 from ntmobile.agent.state import State
 from ntmobile.agent.views import (
+    CertificateView,
     HandoversView,
     KeepAliveView,
     KeyActView,
@@ -46,6 +48,7 @@ from ntmobile.proto.sequence import is_negotiation
 from ntmobile.runtime.clock import Clock, iso
 from ntmobile.time import Instant
 from ntmobile.wire.endpoint import Endpoint, Host
+from ntmobile.wire.login import LoginRefused
 from ntmobile.wire.registration import KeepAliveChoice, Reason
 
 _MILLISECOND = 1_000_000
@@ -89,10 +92,22 @@ def status_view(session: Session, state: State, troubles: Iterable[str]) -> Stat
         device_key=fingerprint(state.identity.public.device),
         version=__version__,
         identity=session.account.who,
-        certificate=certificate_view(state, wall_s),
+        certificate=_certificate(session, state, wall_s),
         refused=refused_views(session),
-        keepalive=_keepalive(session, view),
+        keepalive=None if _stands_still(session) else _keepalive(session, view),
     )
+
+
+def _stands_still(session: Session) -> bool:
+    reason = session.node.view().reason
+    return standstill(session.account, reason, session.login_failure) is not None
+
+
+def _certificate(session: Session, state: State, wall_s: float) -> CertificateView | None:
+    view = certificate_view(state, wall_s)
+    if view is None or not _is_revoked(session):
+        return view
+    return msgspec.structs.replace(view, renewed=False)
 
 
 def _keepalive(session: Session, view: NodeView) -> KeepAliveView:
@@ -137,10 +152,14 @@ def _silence(session: Session, text: str) -> str:
 
 
 def _reasons(session: Session, reason: str) -> list[str]:
+    ended = standstill(session.account, reason, session.login_failure)
     if session.login_failure is not None:
-        return [login_failure(session.account, session.login_failure).problem]
-    if reason in FOR_GOOD:
-        ended = registration_failure(session.account, reason)
+        failed = login_failure(session.account, session.login_failure)
+        # The agent's own next try needs nobody.
+        ended = failed if session.login_failure.retry_at is None else ended
+        if ended is None:
+            return [failed.problem]
+    if ended is not None:
         return [f"{ended.problem}; next: {ended.remedy}"]
     if reason in set(Reason):
         told = f"not registered: {reason_text(Reason(reason))}"
@@ -151,14 +170,7 @@ def _reasons(session: Session, reason: str) -> list[str]:
 
 
 def _servers(session: Session) -> tuple[ServerView, ...]:
-    asked, view = session.account_server, session.node.view()
-    account = ServerView(
-        role="AS",
-        name=asked.place.name if asked.place else session.account.server or session.account.domain,
-        address=_first(asked.place.endpoints) if asked.place else None,
-        healthy=asked.place is not None and asked.trouble is None,
-        detail=asked.trouble or "answered at the last login",
-    )
+    account, view = _account_server(session), session.node.view()
     if not view.coordinator:
         return (account,)
     healthy = session.registered is not None and not view.reason
@@ -184,6 +196,25 @@ def _servers(session: Session) -> tuple[ServerView, ...]:
         detail=f"holds this node's connection, one keep-alive in {view.keepalive_s} s",
     )
     return (account, coordinator, notifier, *relays)
+
+
+def _account_server(session: Session) -> ServerView:
+    asked = session.account_server
+    refuses = _is_revoked(session)
+    answered = "refuses this node: it was revoked" if refuses else "answered at the last login"
+    return ServerView(
+        role="AS",
+        name=asked.place.name if asked.place else session.account.server or session.account.domain,
+        address=_first(asked.place.endpoints) if asked.place else None,
+        healthy=asked.place is not None and asked.trouble is None and not refuses,
+        detail=asked.trouble or answered,
+    )
+
+
+def _is_revoked(session: Session) -> bool:
+    failure = session.login_failure
+    refused = failure is not None and failure.code == LoginRefused.REVOKED
+    return refused or session.node.view().reason == Reason.REVOKED
 
 
 def _relay(session: Session, distance: Distance) -> ServerView:

@@ -96,6 +96,8 @@ class CertificateView(View, frozen=True):
     ends: str
     given: bool
     """By `ntm up --certificate`; else by the AS, and renewed alone."""
+    renewed: bool = True
+    """False: the node was shut out, and gets no other."""
 
 
 class RefusedView(View, frozen=True):

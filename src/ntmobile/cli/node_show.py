@@ -127,7 +127,8 @@ def _peer_row(peer: PeerStatus) -> tuple[str, ...]:
 
 
 def _certificate(certificate: CertificateView) -> str:
-    whose = "given" if certificate.given else "renewed alone"
+    alone = "renewed alone" if certificate.renewed else "of no use: this node was revoked"
+    whose = "given" if certificate.given else alone
     return f"until {certificate.ends} by {certificate.issuer} ({whose})"
 
 

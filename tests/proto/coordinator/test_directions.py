@@ -254,6 +254,16 @@ def test_policy_decides_and_every_decision_is_written_down(
     assert ("RouteDirection" in cn.kinds()) is (reason is None)
 
 
+def test_a_name_that_nobody_has_is_not_written_down_as_allowed() -> None:
+    rig = Rig()
+    mn, _ = pair(rig)
+
+    rig.direction(mn, "nobody.dave.ntm.example.org")
+
+    assert refusal(rig, mn) is Reason.UNKNOWN_NAME
+    assert [(a.allowed, a.reason) for a in rig.audits] == [(False, Reason.UNKNOWN_NAME)]
+
+
 def test_a_node_has_only_so_many_negotiations_open() -> None:
     rig = Rig()
     mn, _ = pair(rig)

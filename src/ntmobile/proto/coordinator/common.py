@@ -146,10 +146,13 @@ class Common:
             else:
                 self.transmits.append(transmit)
 
-    def judge(self, mn: Subject, cn: Subject, now: Instant) -> Reason | None:
-        """Ask policy, and write the verdict down."""
+    def judge(
+        self, mn: Subject, cn: Subject, now: Instant, *, exists: bool = True
+    ) -> Reason | None:
+        """Ask policy, and write the verdict down: nobody is allowed what does not exist."""
         reason = self.policy.refuses(mn, cn)
-        self.events.append(Audit(now, mn.fqdn, cn.fqdn, reason is None, reason))
+        written = reason if reason is not None or exists else Reason.UNKNOWN_NAME
+        self.events.append(Audit(now, mn.fqdn, cn.fqdn, written is None, written))
         return reason
 
     def remember_partners(self, ours: str, theirs: str) -> None:

@@ -301,7 +301,8 @@ class Directions:
         mn = Subject(node.fqdn, node.stored.groups)
         cn_node = self._common.registry.named(request.fqdn)
         cn = Subject(request.fqdn, () if cn_node is None else cn_node.stored.groups)
-        return self._common.judge(mn, cn, now)
+        foreign = not is_below(request.fqdn, self._common.settings.domain)
+        return self._common.judge(mn, cn, now, exists=foreign or cn_node is not None)
 
     def _find(self, negotiation: Negotiation, now: Instant) -> None:
         call = self._common.next_id()
