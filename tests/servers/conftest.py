@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -238,6 +239,18 @@ async def organisation(tmp_path: Path) -> AsyncIterator[MakeOrganisation]:
     yield make
     for each in made:
         await each.stop()
+    await connections_ended()
+
+
+async def connections_ended() -> None:
+    """Wait for the threads of databases' connections.
+
+    One whose transaction was given up at the end says so a moment later: to a loop that is closed
+    by then, which would fail the next test.
+    """
+    for thread in threading.enumerate():
+        if thread.name.endswith("(_connection_worker_thread)"):
+            await asyncio.to_thread(thread.join, PATIENCE_S)
 
 
 @pytest.fixture
