@@ -1,13 +1,10 @@
 """A full disk at any write of the store: all or nothing, called by its name, healed by room."""
 
 import inspect
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from tests.small_disk import Seen, run_on_small_disk
 from tests.store.full_disk import OPERATIONS, TORN
 
 from ntmobile.store import audit, authorities, federation, nodes, registrations, settings, users
@@ -25,27 +22,12 @@ REPOSITORIES = (
     settings.Settings,
 )
 STARTS = ("come up", "migrate")
-Seen = dict[str, dict[str, list[str]]]
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """Every operation with room for no page, for one, and so on; see tests.store.full_disk."""
-    directory = tmp_path_factory.mktemp("disk")
-    mount = f'mount -t tmpfs -o size=2m ntm-test {directory} && exec "$@"'
-    root = str(Path(__file__).parents[2])
-    program = [sys.executable, "-W", "error", "-m", "tests.store.full_disk", str(directory)]
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mount, "sh", *program],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=root,
-    )
-    assert done.returncode == 0, done.stderr
-    found: Seen = json.loads(done.stdout)
-    return found
+    """Every operation with room for no page, for one, and so on."""
+    return run_on_small_disk("tests.store.full_disk", tmp_path_factory.mktemp("disk"))
 
 
 @pytest.mark.parametrize("name", [*OPERATIONS, *STARTS])

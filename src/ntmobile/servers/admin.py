@@ -86,13 +86,13 @@ class Admin:
         """Shut a user's nodes out, or let them in again."""
         if not await self.store.users.set_disabled(name, disabled=disabled):
             raise _no_user(name)
-        return await self._changed()
+        return await self._tell()
 
     async def remove_user(self, name: str, at: float) -> Told:
         """Remove a user, revoking its nodes."""
         if not await self.store.users.remove(name, at):
             raise _no_user(name)
-        return await self._changed()
+        return await self._tell()
 
     async def users(self) -> tuple[tuple[User, int], ...]:
         """Every user, and how many nodes each has."""
@@ -112,7 +112,7 @@ class Admin:
         """Refuse a node's device key for ever; its tunnels close within a second."""
         if not await self.store.nodes.revoke(self.fqdn(fqdn), at):
             raise self._no_node(fqdn)
-        return await self._changed()
+        return await self._tell()
 
     async def allow_rekey(self, fqdn: str) -> None:
         """Let the user of a node enrol a new device key under its name, once, by password."""
@@ -186,13 +186,13 @@ class Admin:
         if ca is not None:
             read_certificate(ca)
         await self.store.federation.add(name, at, key_pin=pin, ca=ca)
-        return await self._changed()
+        return await self._tell()
 
     async def remove_domain(self, domain: str) -> Told:
         """Take a foreign domain off the list and forget its key."""
         if not await self.store.federation.remove(_domain(domain)):
             raise Remedy(f"{domain} is not listed", remedy="ntm admin federation list")
-        return await self._changed()
+        return await self._tell()
 
     async def set_mode(self, mode: Federation) -> Told:
         """Write the federation mode into `server.toml`, leaving all else there as it is."""
@@ -203,14 +203,12 @@ class Admin:
                 f"{file} is written in a way that this command cannot edit; nothing was changed",
                 remedy=f'write mode = "{mode}" under [federation] and reload ntm serve',
             )
-        write(file, edited.encode())
-        return await self._changed()
+        return await self._replace(file, edited)
 
     async def set_policy(self, toml: str, name: str) -> Told:
         """Replace `policy.toml`; a wrong one changes nothing."""
         parse_policy(toml, name)
-        write(self.directory.policy_file, toml.encode())
-        return await self._changed()
+        return await self._replace(self.directory.policy_file, toml)
 
     async def test_policy(self, mn: str, cn: str) -> Judged:
         """Ask what the DC would say; names without the domain are meant inside it."""
@@ -258,8 +256,19 @@ class Admin:
             return Subject(fqdn, file.groups_of(user, fqdn))
         return Subject(fqdn, (*file.groups_of(node.user, fqdn), *node.tags))
 
-    async def _changed(self) -> Told:
+    async def _replace(self, file: Path, content: str) -> Told:
+        # Counted first: a generation without a change is harmless, a change without one is not.
         await self.store.settings.next(Counter.GENERATION)
+        try:
+            write(file, content.encode())
+        except OSError as error:
+            raise Remedy(
+                f"{file} cannot be written: {error.strerror}; nothing was changed",
+                remedy="make room, or run the command as the user that owns the directory",
+            ) from None
+        return await self._tell()
+
+    async def _tell(self) -> Told:
         return await asyncio.to_thread(tell, self.directory.path)
 
     def _hashed(self, password: str) -> str:

@@ -7,6 +7,7 @@ from sqlalchemy.engine import Row
 
 from ntmobile.store.database import Database, inserting, upsert
 from ntmobile.store.schema import federation
+from ntmobile.store.settings import Counter, count_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class ForeignDomain:
 
 
 class Federation:
-    """Every method raises StoreUnavailable."""
+    """Every method raises StoreUnavailable. What an operator changes counts a generation."""
 
     def __init__(self, database: Database) -> None:
         """A face of the database; several may be open."""
@@ -51,6 +52,7 @@ class Federation:
         }
         async with self._database.writing() as connection:
             await upsert(connection, federation, "domain", [row])
+            await count_up(connection, Counter.GENERATION)
 
     async def trust(self, domain: str, key: bytes, by: str, at: float) -> None:
         """Record the key that was just trusted, and how."""
@@ -88,6 +90,8 @@ class Federation:
         """Forget a domain; whether it was known."""
         async with self._database.writing() as connection:
             gone = await connection.execute(delete(federation).where(federation.c.domain == domain))
+            if gone.rowcount:
+                await count_up(connection, Counter.GENERATION)
         return gone.rowcount > 0
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ntmobile.store.database import Database
 from ntmobile.store.schema import authorities, nodes, registrations, revoked_devices, users
+from ntmobile.store.settings import Counter, count_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,10 @@ class Nodes:
             await connection.execute(query.values(seen_at=at, tunnel=tunnel))
 
     async def revoke(self, fqdn: str, at: float) -> bool:
-        """Refuse the node's device key for ever; whether there is such a node."""
+        """Refuse the node's device key for ever; whether there is such a node.
+
+        Counts a generation: running servers must know.
+        """
         async with self._database.writing() as connection:
             node = await _get(connection, fqdn)
             if node is None:
@@ -116,6 +120,7 @@ class Nodes:
                 gone = {"device": node.device, "fqdn": fqdn, "revoked_at": at}
                 await connection.execute(insert(revoked_devices).values(gone))
             await connection.execute(delete(registrations).where(registrations.c.fqdn == fqdn))
+            await count_up(connection, Counter.GENERATION)
         return True
 
     async def revoked(self) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ntmobile.store.database import Database, inserting
 from ntmobile.store.schema import settings
@@ -12,7 +13,8 @@ class Counter(StrEnum):
     """Which number."""
 
     GENERATION = "generation"
-    """Grows whenever an operator changed something that running servers must know."""
+    """Grows whenever an operator changed something that running servers must know: in the same
+    transaction, or a full disk could keep them from hearing of it for ever."""
     BOOT = "boot"
     """Grows at every start of the DC: nodes see by it that it restarted."""
     ZONE_SERIAL = "zone-serial"
@@ -35,10 +37,15 @@ class Settings:
     async def next(self, counter: Counter) -> int:
         """Count one up and return the new number, never the same twice."""
         async with self._database.writing() as connection:
-            first = inserting(connection, settings).values(name=counter, value=1)
-            grown = first.on_conflict_do_update(
-                index_elements=["name"], set_={"value": settings.c.value + 1}
-            )
-            found = await connection.execute(grown.returning(settings.c.value))
-            value: int = found.scalar_one()
-        return value
+            return await count_up(connection, counter)
+
+
+async def count_up(connection: AsyncConnection, counter: Counter) -> int:
+    """Count one up with what else is written; in a writing transaction."""
+    first = inserting(connection, settings).values(name=counter, value=1)
+    grown = first.on_conflict_do_update(
+        index_elements=["name"], set_={"value": settings.c.value + 1}
+    )
+    found = await connection.execute(grown.returning(settings.c.value))
+    value: int = found.scalar_one()
+    return value

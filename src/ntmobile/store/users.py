@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ntmobile.store.database import Database
 from ntmobile.store.schema import nodes, registrations, revoked_devices, users
+from ntmobile.store.settings import Counter, count_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class User:
 
 
 class Users:
-    """Every method raises StoreUnavailable."""
+    """Every method raises StoreUnavailable. What running servers must know counts a generation."""
 
     def __init__(self, database: Database) -> None:
         """A face of the database; several may be open."""
@@ -58,7 +59,7 @@ class Users:
 
     async def set_disabled(self, name: str, *, disabled: bool) -> bool:
         """A disabled user's nodes cannot log in; whether there is such a user."""
-        return await self._change(name, disabled=disabled)
+        return await self._change(name, told=True, disabled=disabled)
 
     async def remove(self, name: str, at: float) -> bool:
         """Remove a user with its keys and nodes, revoking those; whether there was one."""
@@ -70,12 +71,16 @@ class Users:
             await connection.execute(insert(revoked_devices).from_select(columns, devices))
             await connection.execute(delete(registrations).where(registrations.c.fqdn.in_(names)))
             gone = await connection.execute(delete(users).where(users.c.name == name))
+            if gone.rowcount:
+                await count_up(connection, Counter.GENERATION)
         return gone.rowcount > 0
 
-    async def _change(self, name: str, **values: object) -> bool:
+    async def _change(self, name: str, *, told: bool = False, **values: object) -> bool:
         async with self._database.writing() as connection:
             query = update(users).where(users.c.name == name).values(**values)
             changed = await connection.execute(query)
+            if told and changed.rowcount:
+                await count_up(connection, Counter.GENERATION)
         return changed.rowcount > 0
 
 
