@@ -53,6 +53,8 @@ class Capsule:
     counter: int
     source: Endpoint
     payload: bytes | None
+    interface: int = 0
+    """That it arrives by."""
 
 
 class Loops:
@@ -302,6 +304,7 @@ class Link:
         capsule.source = side.held.get(interface, side.place)
         if remote not in to.places() or capsule.source in side.cut:
             return
+        capsule.interface = next((each for each, at in to.held.items() if at == remote), 0)
         copies = 0 if self.random.random() < self.loss else 1
         copies += copies and self.random.random() < self.double
         for _ in range(copies):
@@ -316,9 +319,11 @@ class Link:
         newest = capsule.counter > to.loops.newest
         to.loops.newest = max(to.loops.newest, capsule.counter)
         if newest and path is not None and path.remote != capsule.source:
-            to.tunnel.handle_moved(capsule.source, 0, self.now)
+            to.tunnel.handle_moved(capsule.source, capsule.interface, self.now)
         if capsule.payload is not None:
-            to.tunnel.handle_control(capsule.epoch, capsule.source, 0, capsule.payload, self.now)
+            to.tunnel.handle_control(
+                capsule.epoch, capsule.source, capsule.interface, capsule.payload, self.now
+            )
         self.settle()
 
     def _opens(self, to: Side, capsule: Capsule) -> bool:

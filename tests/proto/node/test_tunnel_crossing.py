@@ -1,6 +1,7 @@
 """A better uplink comes while the old one carries. Ours: docs/protocol.md section 8."""
 
 from ipaddress import IPv4Address
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,36 @@ def test_once_the_better_one_answers_both_ends_use_it_and_the_move_cost_nothing(
     assert link.b.path() == BETTER
     [move] = link.a.handovers()
     assert move.outage_ns == 0
+
+
+def test_answers_by_the_old_uplink_do_not_take_the_peer_back_to_it() -> None:
+    """Data go by the old one until the better one has answered: meanwhile the peer asks both."""
+    link = connected()
+    link.random, link.jitter_ns = Random(22), 1_000_000
+    link.a.held[OLD], link.a.place = link.a.place, BETTER
+    link.a.tunnel.cross(OLD, link.now)
+
+    for _ in range(250):
+        link.talk(link.a)
+        link.wait(0.002)
+
+    assert interface(link) == 0
+    assert link.b.path() == BETTER
+
+
+@pytest.mark.parametrize(("after_s", "follows"), [(0.2, False), (3.0, True)])
+def test_after_an_update_the_peer_follows_nothing_else_for_two_seconds(
+    after_s: float, *, follows: bool
+) -> None:
+    """Later it follows again: a NAT may have another mapping."""
+    link = crossing()
+    link.wait(after_s)
+    assert link.b.path() == BETTER
+
+    link.b.tunnel.handle_moved(HERE, 0, link.now)
+    link.settle()
+
+    assert link.b.path() == (HERE if follows else BETTER)
 
 
 @pytest.mark.parametrize("seconds", [1.0, 12.0, 60.0])

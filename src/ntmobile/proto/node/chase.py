@@ -12,6 +12,9 @@ MOST_STEPS = 3
 PAUSE_NS = 30 * SECOND
 """The way as it is carries, or the tunnel's liveness finds another."""
 
+TOLD_NS = 2 * SECOND
+"""After a Path Update; what it overtook, or what the old uplink answers, says nothing new."""
+
 
 class Chase:
     """Judges one tunnel's steps."""
@@ -25,6 +28,11 @@ class Chase:
     def pause(self, until: Instant) -> None:
         """Follow nothing before that."""
         self._paused_until = max(self._paused_until, until)
+
+    def note_told(self, now: Instant, *, moved: bool) -> None:
+        """The peer itself told where it is; elsewhere than it was, or than it seemed just now."""
+        if moved or (self._steps and now - self._first < SECOND):
+            self.pause(Instant(now + TOLD_NS))
 
     def follows(self, now: Instant) -> bool:
         """Whether to take one more step."""

@@ -438,6 +438,8 @@ class Tunnel:
         if is_newer:
             self._sizes.renew(elsewhere=False)
             self.moving.hear_update(self.path, source, now)
+            moved = self.path is not None and self.path.remote != source
+            self._chase.note_told(now, moved=moved)
             self._rebind(source, interface, now, socket=socket)
         answer = PathResponse(update.challenge, source, self._received.states(now))
         self._send(answer, now, source, interface, socket)
