@@ -109,9 +109,8 @@ class Port:
 class Relay:
     """A UDP port that forwards capsules and queues all else, as Port does.
 
-    A capsule from a source goes, unopened and unchanged, to where its receiver
-    index is bound; without a binding it is dropped and counted, and nothing
-    answers. After close every method but close raises ValueError.
+    A capsule from a source goes, unopened and unchanged, to where its receiver index is bound;
+    else it is dropped and counted, unanswered. After close all but close raise ValueError.
 
     Source: paper, Fig. 7. Ours: docs/protocol.md section 7.
     """
@@ -190,9 +189,8 @@ class HandshakeError(ValueError):
 class Noise:
     """One side of one Noise handshake of two messages; no randomness of its own.
 
-    The initiator calls write, then read; the responder read, then write. Then
-    split and hash. A message that fails changes nothing, so a forged answer
-    cannot end the exchange with the true peer. Keys are erased on deletion.
+    The initiator calls write, then read; the responder read, then write. Then split and hash. What
+    fails changes nothing, so no forged answer ends the exchange. Keys are erased on deletion.
 
     Source: Noise revision 34. Ours: Kmncn agreed this way, docs/protocol.md section 4.
     """
@@ -306,7 +304,7 @@ class Control:
     def interface(self) -> int: ...
     @property
     def socket(self) -> int:
-        """What it came to: 0 is the engine's port, others are of open_sockets."""
+        """What it came to: 0 is the engine's port, 1 << 31 its second one, else of open_sockets."""
 
     @property
     def payload(self) -> bytes: ...
@@ -421,7 +419,12 @@ class Engine:
     ) -> list[Datagram | Control | Moved | Wanted | Woken | RekeyDue | SendFailed]:
         """Takes what waits, oldest first; never blocks."""
 
-    def send(self, host: bytes, port: int, payload: bytes, interface: int = 0) -> None:
+    def open_spare(self) -> int:
+        """Opens the second port, of IPv4, socket 1 << 31; its descriptor is for protect()."""
+
+    def send(
+        self, host: bytes, port: int, payload: bytes, interface: int = 0, socket: int = 0
+    ) -> None:
         """Sends one datagram that is not a capsule; a refusal is a SendFailed."""
 
     def attach_tun(self, fd: int, *, offload: bool) -> None:
@@ -450,9 +453,8 @@ class Engine:
     ) -> None:
         """Makes a tunnel without keys and path; packets to the peer wait.
 
-        Arriving packets get these addresses, whatever they carry: the peer's (or
-        its local alias) as the source, our own as the destination. ValueError
-        when index or a peer address is in use.
+        Arriving packets get these addresses, whatever they carry: the peer's (or its alias here) as
+        the source, our own as the destination. ValueError when index or a peer address is in use.
         """
 
     def close_tunnel(self, index: int) -> None:
@@ -481,9 +483,8 @@ class Engine:
     def open_sockets(self, index: int, first: int, count: int) -> list[int]:
         """Opens IPv4 sockets of the tunnel's own, numbered from first (not 0) on.
 
-        Returns their descriptors, which stay the engine's: for protect(). Fewer
-        where the process has no descriptors left. Capsules of other tunnels, and
-        what is no capsule, are not taken there.
+        Returns their descriptors, which stay the engine's: for protect(). Fewer where the process
+        has none left. Capsules of other tunnels, and what is no capsule, are not taken there.
         """
 
     def close_sockets(self, index: int, keep: Sequence[int]) -> None:

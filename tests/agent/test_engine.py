@@ -10,7 +10,9 @@ from ntmobile.agent.detours import Detours
 from ntmobile.agent.engine import PacketLoops
 from ntmobile.proto.io import Transmit
 from ntmobile.proto.node.events import (
+    OTHER_PORT,
     ActivateKeys,
+    ChangePort,
     ClearPath,
     CloseSockets,
     CloseTunnel,
@@ -44,11 +46,18 @@ class End:
     def __init__(self) -> None:
         self.engine = Engine()
         self.protected: list[int] = []
-        self.loops = PacketLoops(self.engine, Clock(), Detours(), protect=self.protected.append)
+        self.refuses = False
+        """The system protects no further socket."""
+        self.loops = PacketLoops(self.engine, Clock(), Detours(), protect=self.protect)
         self.heard: list[tuple[object, ...]] = []
         self.sockets: list[int] = []
         """Which each control message came to."""
         self.endpoint = Endpoint("127.0.0.1", self.engine.port)
+
+    def protect(self, descriptor: int) -> None:
+        if self.refuses:
+            raise OSError(EPERM, "the system does not protect a socket of the node")
+        self.protected.append(descriptor)
 
     def handle_datagram(
         self, source: Endpoint, data: bytes, now: Instant, *, interface: int = 0
@@ -209,6 +218,64 @@ def test_the_port_of_a_path_is_that_of_the_socket_that_carries_it(ends: tuple[En
     assert (by_the_node, here.loops.own_port("pc.bob.ntm.example.net")) == (None, source.port)
     here.do(SetPath(HERE, there.endpoint, 0, 1400), CloseSockets(HERE, ()))
     assert here.loops.own_port("pc.bob.ntm.example.net") is None
+
+
+def test_after_a_change_of_ports_what_was_proven_goes_as_before_and_the_rest_by_the_other(
+    ends: tuple[End, End],
+) -> None:
+    here, there = ends
+    tunnel(here, there)
+    here.do(ChangePort(), SendControl(HERE, b"along the path"))
+    *_, before, payload = heard_control(there)
+    assert (before, payload) == (here.endpoint, b"along the path")
+
+    here.do(SendControl(HERE, b"challenge", there.endpoint))
+    *_, second, payload = heard_control(there)
+    assert isinstance(second, Endpoint)
+    assert payload == b"challenge"
+    assert second.port != here.endpoint.port
+    assert len(here.protected) == 1
+
+    there.do(SendControl(THERE, b"answer", second), SendControl(THERE, b"late", before))
+    assert {heard_control(here)[-1], heard_control(here)[-1]} == {b"answer", b"late"}
+    assert sorted(here.sockets) == [0, OTHER_PORT]
+
+    here.do(SetPath(HERE, there.endpoint, 0, 1400), SendControl(HERE, b"along the new one"))
+    assert heard_control(there)[-2:] == (second, b"along the new one")
+    assert here.loops.own_port("pc.bob.ntm.example.net") == second.port
+    here.do(ChangePort(), SetPath(HERE, there.endpoint, 0, 1400), SendControl(HERE, b"and back"))
+    assert heard_control(there)[-2:] == (before, b"and back")
+
+
+def test_signalling_leaves_from_the_port_that_sends_and_is_taken_at_both(
+    ends: tuple[End, End],
+) -> None:
+    here, there = ends
+    here.do(ChangePort())
+    here.loops.transmit(Transmit(there.endpoint, b"\x01request"))
+    _, second, _ = there.listen()
+    assert isinstance(second, Endpoint)
+    assert second.port != here.endpoint.port
+
+    for to in (second, here.endpoint):
+        there.loops.transmit(Transmit(to, b"\x01answer"))
+        assert here.listen()[-1] == b"\x01answer"
+
+
+def test_a_node_that_gets_no_second_port_goes_on_with_its_first(ends: tuple[End, End]) -> None:
+    """The negative twin."""
+    here, there = ends
+    tunnel(here, there)
+    here.refuses = True
+    here.do(ChangePort())
+    here.do(SendControl(HERE, b"challenge", there.endpoint, 0, OTHER_PORT))
+    assert heard_control(there)[-2:] == (here.endpoint, b"challenge")
+    here.loops.transmit(Transmit(there.endpoint, b"\x01request"))
+    here.do(ChangePort())
+    here.loops.transmit(Transmit(there.endpoint, b"\x01request"))
+
+    for _ in range(2):
+        assert there.listen()[1:] == (here.endpoint, b"\x01request")
 
 
 def test_sockets_that_are_not_protected_are_closed_again(ends: tuple[End, End]) -> None:

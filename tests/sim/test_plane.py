@@ -188,6 +188,9 @@ class End:
     def handle_woken(self, index: int) -> None:
         self.woken.append(index)
 
+    def handle_signal(self, source: Endpoint, data: bytes, interface: int) -> None:
+        raise AssertionError("there is one port")
+
     def handle_wanted(self, address: Host) -> None:
         self.wanted.append(address)
 

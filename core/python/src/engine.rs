@@ -66,11 +66,24 @@ impl Engine {
             .collect()
     }
 
-    #[pyo3(signature = (host, port, payload, interface=0))]
-    fn send(&self, host: &[u8], port: u16, payload: &[u8], interface: u32) -> PyResult<()> {
+    fn open_spare(&self) -> PyResult<i32> {
+        self.0
+            .with(ntmobile_tunnel::Engine::open_spare)?
+            .map_err(PyErr::from)
+    }
+
+    #[pyo3(signature = (host, port, payload, interface=0, socket=0))]
+    fn send(
+        &self,
+        host: &[u8],
+        port: u16,
+        payload: &[u8],
+        interface: u32,
+        socket: u32,
+    ) -> PyResult<()> {
         let destination = address::from_python(host, port)?;
         self.0
-            .with(|engine| engine.send(destination, payload, interface))
+            .with(|engine| engine.send(destination, payload, interface, socket))
     }
 
     #[pyo3(signature = (fd, *, offload))]

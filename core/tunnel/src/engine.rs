@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -99,9 +99,23 @@ impl Engine {
         self.shared.inbox.drain(most)
     }
 
-    /// Sends a datagram of Python's; a refusal comes back as a signal.
-    pub fn send(&self, destination: SocketAddr, payload: &[u8], interface: u32) {
-        if let Err(error) = self.shared.pair.send_to(destination, payload, interface) {
+    /// Opens the second port, of IPv4, which the socket number [`crate::SPARE`]
+    /// means from now on; returns its descriptor, which stays the engine's. A
+    /// second time does nothing.
+    pub fn open_spare(&self) -> io::Result<RawFd> {
+        if self.shared.spare.get().is_none() {
+            // Of two callers at once one's socket is closed again.
+            let _ = self.shared.spare.set(Socket::another()?);
+            self.shared.kick.set();
+        }
+        let spare = self.shared.spare.get().ok_or(io::ErrorKind::NotFound)?;
+        Ok(spare.as_fd().as_raw_fd())
+    }
+
+    /// Sends a datagram of Python's, from the second port if `socket` is its
+    /// number; a refusal comes back as a signal.
+    pub fn send(&self, destination: SocketAddr, payload: &[u8], interface: u32, socket: u32) {
+        if let Err(error) = self.shared.send(destination, payload, interface, socket) {
             add(&self.shared.counters.send_failed);
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             self.shared

@@ -11,7 +11,7 @@ use ntmobile_port::{Buffers, Received, Socket};
 
 use crate::counters::add;
 use crate::early::Kept;
-use crate::own::Own;
+use crate::own::{Own, SPARE};
 use crate::rebuild::{Arrival, Rebuild, Sink};
 use crate::shared::Shared;
 use crate::signal::Signal;
@@ -50,6 +50,9 @@ pub(crate) fn run(shared: &Shared) {
         if let Some(v6) = shared.pair.v6.as_ref().filter(|_| ready.v6) {
             drain.socket(v6, &mut rooms);
         }
+        if let Some(spare) = shared.spare.get().filter(|_| ready.spare) {
+            drain.spare(spare, &mut rooms);
+        }
         for own in view.own.iter().filter(|own| ready.own.contains(&own.fd())) {
             drain.own(own, &mut rooms);
         }
@@ -65,6 +68,7 @@ struct Ready {
     again: bool,
     v4: bool,
     v6: bool,
+    spare: bool,
     device: bool,
     /// Those of the tunnels' own sockets that have something.
     own: Vec<RawFd>,
@@ -74,16 +78,18 @@ fn wait(shared: &Shared, view: &View) -> io::Result<Ready> {
     let kick = shared.kick.as_fd();
     // What is not there has its place filled by the kick.
     let v6 = shared.pair.v6.as_ref().map(AsFd::as_fd);
+    let spare = shared.spare.get().map(AsFd::as_fd);
     let device = view.device.as_ref().and_then(|device| device.watched());
     let descriptors = [
         kick,
         shared.pair.v4.as_fd(),
         v6.unwrap_or(kick),
+        spare.unwrap_or(kick),
         device.unwrap_or(kick),
     ];
     let own: Vec<_> = view.own.iter().map(|own| own.socket.as_fd()).collect();
     let (ready, own) = watch_also(descriptors, &own)?;
-    let [kicked, v4_ready, v6_ready, device_ready] = ready;
+    let [kicked, v4_ready, v6_ready, spare_ready, device_ready] = ready;
     if kicked {
         shared.kick.clear();
     }
@@ -91,6 +97,7 @@ fn wait(shared: &Shared, view: &View) -> io::Result<Ready> {
         again: kicked,
         v4: v4_ready,
         v6: v6_ready && v6.is_some(),
+        spare: spare_ready && spare.is_some(),
         device: device_ready && device.is_some(),
         own,
     })
@@ -104,8 +111,10 @@ struct Drain<'a> {
     sink: Sink<'a>,
     /// The last capsule's tunnel: most likely the next one's too.
     tunnel: Option<&'a Tunnel>,
-    /// The tunnel's own socket that is worked off; none for the engine's port.
+    /// The tunnel's own socket that is worked off; none for the engine's ports.
     own: Option<(u32, u32)>,
+    /// It is the engine's second port.
+    at_spare: bool,
     now_ns: u64,
 }
 
@@ -122,6 +131,7 @@ impl<'a> Drain<'a> {
             sink,
             tunnel: None,
             own: None,
+            at_spare: false,
             now_ns: shared.now_ns(),
         }
     }
@@ -143,6 +153,13 @@ impl<'a> Drain<'a> {
         self.rebuild.finish(self.sink);
     }
 
+    /// The engine's second port.
+    fn spare(&mut self, socket: &Socket, rooms: &mut [Buffers; 2]) {
+        self.at_spare = true;
+        self.socket(socket, rooms);
+        self.at_spare = false;
+    }
+
     /// A socket of one tunnel's own.
     fn own(&mut self, own: &Own, rooms: &mut [Buffers; 2]) {
         self.own = Some((own.index, own.number));
@@ -155,10 +172,13 @@ impl<'a> Drain<'a> {
         for capsule in kept {
             let received = capsule.received();
             let index = Header::decode(received.bytes).map_or(0, |header| header.index);
-            self.own = (capsule.socket != 0).then_some((index, capsule.socket));
+            self.at_spare = capsule.socket == SPARE;
+            let own = capsule.socket != 0 && !self.at_spare;
+            self.own = own.then_some((index, capsule.socket));
             self.take(received.bytes, &received, false);
         }
         self.own = None;
+        self.at_spare = false;
         self.rebuild.finish(self.sink);
     }
 
@@ -224,7 +244,8 @@ impl<'a> Drain<'a> {
 
     /// The number of the socket that is worked off.
     fn number(&self) -> u32 {
-        self.own.map_or(0, |(_, number)| number)
+        let port = if self.at_spare { SPARE } else { 0 };
+        self.own.map_or(port, |(_, number)| number)
     }
 
     fn find(&mut self, index: u32) -> Option<&'a Tunnel> {

@@ -11,7 +11,7 @@
 //! | `device` | who reads the packets: one thread for all, or one of its own |
 //! | `outgoing` | packets to capsules |
 //! | `incoming`, `rebuild` | capsules to packets, super-packets put together again |
-//! | `own` | sockets of one tunnel, beside the engine's port |
+//! | `own` | sockets of one tunnel, beside the two ports of the engine |
 //! | `waiting` | packets whose tunnel is not there yet |
 //! | `early` | capsules whose keys are not there yet |
 
@@ -40,6 +40,7 @@ pub use divided::Divided;
 pub use engine::{Engine, EngineError};
 pub use networks::Network;
 pub use ntmobile_capsule::{Addresses, Cipher, Epoch, KEY, ReceiveState};
+pub use own::SPARE;
 pub use packets::{Capability, Left, Packets};
 pub use signal::Signal;
 pub use tun::{Opened, Tun, open};

@@ -4,9 +4,13 @@
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 
-use ntmobile_port::{Pair, Socket};
+use ntmobile_port::Socket;
 
+use crate::shared::Shared;
 use crate::tunnel::Path;
+
+/// The number of the engine's second port, which takes turns with the first one.
+pub const SPARE: u32 = 1 << 31;
 
 /// One of them; only capsules of its tunnel are taken from it.
 #[derive(Debug)]
@@ -27,9 +31,13 @@ impl Own {
 
 /// The socket that a path leads through; none where there is no such family, or
 /// it was closed.
-pub(crate) fn through<'a>(pair: &'a Pair, own: &'a [Arc<Own>], path: &Path) -> Option<&'a Socket> {
-    if path.socket == 0 {
-        return pair.toward(&path.destination);
+pub(crate) fn through<'a>(
+    shared: &'a Shared,
+    own: &'a [Arc<Own>],
+    path: &Path,
+) -> Option<&'a Socket> {
+    if matches!(path.socket, 0 | SPARE) {
+        return shared.toward(&path.destination, path.socket);
     }
     let own = own.iter().find(|own| own.number == path.socket)?;
     path.destination.is_ipv4().then_some(&own.socket)

@@ -97,7 +97,7 @@ impl<'a> Sender<'a> {
             return;
         };
         let leaves = sending.gate == Gate::Open;
-        let socket = through(&self.shared.pair, &sending.own, path);
+        let socket = through(self.shared, &sending.own, path);
         let result = leaves.then(|| send_run(socket, path, run, sending.ecn));
         sending.log.close_run();
         sending.held = match result {
@@ -128,7 +128,7 @@ impl<'a> Sender<'a> {
         self.sending.traffic.count(payload.len(), self.now_ns);
         let stride = capsule.len();
         let bytes = &capsule;
-        let socket = through(&self.shared.pair, &self.sending.own, &path);
+        let socket = through(self.shared, &self.sending.own, &path);
         let result = send_run(socket, &path, Missing { bytes, stride }, NOT_CAPABLE);
         self.note(result);
         true
@@ -156,7 +156,7 @@ impl<'a> Sender<'a> {
             .collect();
         self.sending.gate = Gate::Open;
         self.sending.held = None;
-        let socket = through(&self.shared.pair, &self.sending.own, &path);
+        let socket = through(self.shared, &self.sending.own, &path);
         let missing = self.sending.log.missing(&told);
         let count = missing
             .iter()

@@ -1,15 +1,17 @@
 //! What the two loops and Python's thread share.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use ntmobile_capsule::Budget;
-use ntmobile_port::{Datagram, Inbox, LONGEST, Pair, Wake};
+use ntmobile_port::{Address, Datagram, Inbox, LONGEST, Pair, Socket, Wake};
 
 use crate::counters::{Counters, add};
 use crate::early::Kept;
+use crate::own::SPARE;
 use crate::signal::Signal;
 use crate::view::Present;
 use crate::waiting::Waiting;
@@ -21,6 +23,8 @@ const REKEY_AFTER: u64 = 1 << 40;
 
 pub(crate) struct Shared {
     pub pair: Pair,
+    /// The second port, of IPv4, once it is wanted.
+    pub spare: OnceLock<Socket>,
     pub present: Present,
     pub inbox: Inbox<Signal>,
     pub counters: Counters,
@@ -38,6 +42,7 @@ impl Shared {
     pub(crate) fn new(pair: Pair, queue: usize) -> std::io::Result<Self> {
         Ok(Self {
             pair,
+            spare: OnceLock::new(),
             present: Present::default(),
             inbox: Inbox::new(queue)?,
             counters: Counters::default(),
@@ -49,6 +54,29 @@ impl Shared {
             ripe: Mutex::default(),
             start: Instant::now(),
         })
+    }
+
+    /// The socket of the engine's own that reaches `destination`, from the second
+    /// port if that is `number` and there is one of the family.
+    pub(crate) fn toward(&self, destination: &SocketAddr, number: u32) -> Option<&Socket> {
+        if number == SPARE && destination.is_ipv4() {
+            return self.spare.get();
+        }
+        self.pair.toward(destination)
+    }
+
+    /// Sends a datagram of Python's from port `number`.
+    pub(crate) fn send(
+        &self,
+        destination: SocketAddr,
+        payload: &[u8],
+        interface: u32,
+        number: u32,
+    ) -> io::Result<()> {
+        let socket = self
+            .toward(&destination, number)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+        socket.send(&mut Address::new(destination, interface, 0), payload)
     }
 
     /// Nanoseconds since the engine was started.

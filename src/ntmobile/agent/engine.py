@@ -6,6 +6,7 @@ The machine speaks of addresses and Instants, the loops of bytes and ages; nothi
 import socket
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, Protocol, assert_never
 
 import structlog
@@ -16,7 +17,9 @@ from ntmobile.agent.detours import Detours
 from ntmobile.agent.traffic import DataTraffic
 from ntmobile.proto.io import Transmit
 from ntmobile.proto.node.events import (
+    OTHER_PORT,
     ActivateKeys,
+    ChangePort,
     ClearPath,
     CloseSockets,
     CloseTunnel,
@@ -112,6 +115,11 @@ class PacketLoops:
         self._ports: dict[int, dict[int, int]] = {}
         """By a tunnel's index, of its own sockets by their numbers."""
         self._resent: deque[tuple[Instant, str, int]] = deque(maxlen=MOST_RESENDS)
+        self._spare_sends = False
+        """The engine's second port is the node's port now."""
+        self._spare_port: int | None = None
+        self._spare_fails = False
+        """There is no second port, and both numbers are the first one's."""
 
     def peers(self) -> list[Host]:
         """The virtual addresses that tunnels are open to."""
@@ -124,7 +132,11 @@ class PacketLoops:
     def own_port(self, fqdn: str) -> int | None:
         """Return the port that capsules to a peer leave from, where it is not the node's own."""
         path = self._paths.get(fqdn)
-        return None if path is None else self._ports.get(path.index, {}).get(path.socket)
+        if path is None:
+            return None
+        if self._numbered(path.socket) == OTHER_PORT and path.remote.version == 4:
+            return self._spare_port
+        return self._ports.get(path.index, {}).get(path.socket)
 
     def resent(self, fqdn: str, since: Instant) -> int:
         """Return how many capsules were sent again to a peer since then."""
@@ -159,7 +171,11 @@ class PacketLoops:
         way = self._detours.translate if asks_udp else self._detours.outward
         destination = way(transmit.destination)
         self._engine.send(
-            destination.host.packed, destination.port, transmit.payload, transmit.interface
+            destination.host.packed,
+            destination.port,
+            transmit.payload,
+            transmit.interface,
+            self._numbered(0),
         )
 
     def carry_out(self, command: Command) -> None:
@@ -190,6 +206,8 @@ class PacketLoops:
                 engine.close_sockets(index, keep)
                 ports = self._ports.pop(index, {})
                 self._ports[index] = {number: ports[number] for number in keep if number in ports}
+            case ChangePort():
+                self._change_port()
             case Resend(index, told):
                 sent = engine.resend(index, *map(astuple, told))
                 self.counters["resent"] += sent
@@ -228,10 +246,11 @@ class PacketLoops:
                     *self._origin(signal),
                     signal.payload,
                     now,
-                    signal.socket,
+                    self._came_to(signal),
                 )
             case Moved():
-                receiver.handle_moved(signal.index, *self._origin(signal), now, signal.socket)
+                socket = self._came_to(signal)
+                receiver.handle_moved(signal.index, *self._origin(signal), now, socket)
             case Wanted():
                 receiver.handle_wanted(Endpoint.of(signal.destination, 0).host, now)
             case Woken():
@@ -255,8 +274,35 @@ class PacketLoops:
             path.interface,
             mtu=path.mtu,
             hold=path.hold,
-            socket=path.socket,
+            socket=self._numbered(path.socket),
         )
+
+    def _numbered(self, socket: int) -> int:
+        """Return the engine's number of what the machine calls so, and the other way round."""
+        if self._spare_fails and socket == OTHER_PORT:
+            return 0
+        swaps = self._spare_sends and socket in (0, OTHER_PORT)
+        return OTHER_PORT - socket if swaps else socket
+
+    def _came_to(self, signal: Control | Moved) -> int:
+        # There is one port of IPv6.
+        ipv4 = Endpoint.of(signal.source_host, 0).version == 4
+        return self._numbered(signal.socket) if ipv4 else signal.socket
+
+    def _change_port(self) -> None:
+        try:
+            descriptor = self._engine.open_spare()
+            self._protect(descriptor)
+            self._spare_port = _port_of(descriptor)
+        except OSError as error:
+            # The DC sees the node where it was, and the machine leaves it at that.
+            self._spare_fails = not self._spare_sends
+            _LOG.warning("no second port", why=str(error))
+            return
+        self._spare_sends, self._spare_fails = not self._spare_sends, False
+        for fqdn, path in self._paths.items():
+            if path.remote.version == 4 and path.socket in (0, OTHER_PORT):
+                self._paths[fqdn] = replace(path, socket=OTHER_PORT - path.socket)
 
     def _handle_detour(self, remote: Endpoint) -> None:
         for path in self._paths.values():
@@ -314,7 +360,7 @@ class PacketLoops:
             host=there.host.packed if there else None,
             port=there.port if there else None,
             interface=command.interface,
-            socket=command.socket,
+            socket=self._numbered(command.socket),
         )
         self.counters["controls_sent" if sent else "controls_not_sent"] += 1
         if sent:

@@ -81,6 +81,8 @@ TUNNEL_S = 40.0
 """A tunnel that does not stand by then does not come: longer than any negotiation."""
 ASK_AGAIN_S = 3.0
 """For a tunnel whose name is known; a question while it is being built asks nobody."""
+MAPPING_AGES = range(3, 86_401)
+"""Seconds; below, a NAT would be of no use to anybody."""
 _MILLISECOND = 1_000_000
 _YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
 
@@ -454,6 +456,8 @@ def changed_choice(choices: Choices, name: str, value: str) -> Choices:
             return msgspec.structs.replace(choices, seek_direct=_flag(name, value))
         case "map-port":
             return msgspec.structs.replace(choices, map_port=_flag(name, value))
+        case "mapping-age":
+            return msgspec.structs.replace(choices, mapping_age_s=_mapping_age(value))
         case "authentication":
             return msgspec.structs.replace(choices, authentication=_authentication(value))
         case "routes":
@@ -477,6 +481,7 @@ def shown_choices(choices: Choices) -> dict[str, str]:
         "operator": choices.operator or "",
         "accept-dns": "yes" if choices.accept_dns else "no",
         "map-port": "yes" if choices.map_port else "no",
+        "mapping-age": _shown_age(choices.mapping_age_s),
         "seek-direct": "yes" if choices.seek_direct else "no",
         "relay-only": "yes" if choices.relay_only else "no",
         # Without the password.
@@ -486,6 +491,24 @@ def shown_choices(choices: Choices) -> dict[str, str]:
         "advertise-routes": choices.advertised,
         "trusted-ca": " ".join(map(authority_name, trusted_authorities(choices.trusted_ca))),
     }
+
+
+def _mapping_age(value: str) -> int | None:
+    if value in ("auto", "never"):
+        return None if value == "auto" else 0
+    if not (value.isascii() and value.isdigit() and int(value) in MAPPING_AGES):
+        raise Remedy(
+            f"mapping-age is auto, never or seconds from {MAPPING_AGES[0]} to {MAPPING_AGES[-1]}, "
+            f"not {value!r}",
+            remedy="ntm set mapping-age=auto",
+        )
+    return int(value)
+
+
+def _shown_age(age_s: int | None) -> str:
+    if age_s is None:
+        return "auto"
+    return str(age_s) if age_s else "never"
 
 
 def otherwise_reached(account: SavedAccount, value: str) -> SavedAccount:

@@ -221,11 +221,13 @@ class Presence:
             "relay-only": session.relay_only,
             "accept-dns": session.accept_dns,
             "seek-direct": session.node.settings.optimise,
+            "mapping-age": session.node.settings.mapping_age_s,
         }
         wanted = {
             "relay-only": choices.relay_only,
             "accept-dns": choices.accept_dns,
             "seek-direct": choices.seek_direct,
+            "mapping-age": choices.mapping_age_s,
         }
         late = [name for name in wanted if wanted[name] != began[name]]
         return tuple(f"{name} takes effect at the next ntm down, ntm up" for name in late)

@@ -123,6 +123,8 @@ class Choices(msgspec.Struct, frozen=True):
     """Search a direct path where the first one goes through the relay."""
     map_port: bool = True
     """Ask the router to let others in at the node's UDP port (PCP, NAT-PMP, UPnP)."""
+    mapping_age_s: int | None = None
+    """The age at which the NAT drops mappings, in seconds; None: find out; 0: never mind."""
     proxy: str | None = None
     """URL of an HTTP proxy, perhaps with a password; None: that of HTTPS_PROXY."""
     authentication: Authentication = Authentication.DEVICE_KEY

@@ -353,6 +353,7 @@ class Session:
             device_token=account.device_token,
             relay_only=self.relay_only,
             optimise=state.choices.seek_direct,
+            mapping_age_s=state.choices.mapping_age_s,
             aes=has_aes(),
             avoid=self._real,
             taken=self.taken,

@@ -10,6 +10,7 @@ SETTINGS: Final = MappingProxyType(
         "accept-dns": "accept-dns=yes|no",
         "map-port": "map-port=yes|no",
         "seek-direct": "seek-direct=yes|no",
+        "mapping-age": "mapping-age=auto|never|SECONDS: when the NAT drops UDP mappings",
         "relay-only": "relay-only=yes|no",
         "proxy": "proxy=http://HOST:PORT: where only an HTTP proxy leads out (proxy= ends it)",
         "authentication": "authentication=certificate|device-key: what to ask of peers",

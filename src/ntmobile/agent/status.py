@@ -135,7 +135,9 @@ def _notices(session: Session) -> Iterator[str]:
     if session.node.view().udp_blocked:
         yield "UDP is blocked here: signalling and relay by WebSocket"
     if (age_s := session.node.view().mapping_age_s) is not None:
-        yield f"the NAT here drops UDP mappings after {age_s} s, busy or not: mended at once"
+        never = session.node.settings.mapping_age_s == 0
+        cure = "mended at once" if never else "the node changes its port before that"
+        yield f"the NAT here drops UDP mappings after {age_s} s, busy or not: {cure}"
     if (prefix := session.detours.prefix) is not None:
         yield f"this network has IPv6 only: IPv4 addresses are reached by NAT64 ({prefix.network})"
 

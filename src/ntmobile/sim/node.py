@@ -98,6 +98,7 @@ class NodeOptions:
     optimise: bool = True
     aes: bool = True
     idle_s: int = 600
+    mapping_age_s: int | None = None
     keepalive: KeepAliveChoice = KeepAliveChoice.UDP
     avoid: tuple[IPv4Network | IPv6Network, ...] = ()
     trusted: tuple[bytes, ...] = ()
@@ -245,6 +246,10 @@ class SimNode(Process):
         """Satisfies plane.Upward."""
         self.call(lambda now: self.machine.handle_moved(index, source, interface, now, socket))
 
+    def handle_signal(self, source: Endpoint, data: bytes, interface: int) -> None:
+        """Satisfies plane.Upward; the port has called into the machine already."""
+        self.machine.handle_datagram(source, data, self.now, interface=interface)
+
     def handle_wanted(self, address: Host) -> None:
         """Satisfies plane.Upward."""
         self.call(lambda now: self.machine.handle_wanted(address, now))
@@ -282,6 +287,7 @@ class SimNode(Process):
             optimise=self.options.optimise,
             aes=self.options.aes,
             idle_s=self.options.idle_s,
+            mapping_age_s=self.options.mapping_age_s,
             avoid=self.options.avoid,
         )
         pins = [
@@ -329,6 +335,15 @@ class SimNode(Process):
             self.plane.receive(source, data, interface)
         else:
             self.machine.handle_datagram(source, data, now, interface=interface)
+
+    def _transmit(self, transmit: Transmit) -> None:
+        port = self.plane.two_ports.sending(transmit.destination)
+        if port is None:
+            return super()._transmit(transmit)
+        self.recorder.departed(self.host.name, transmit.payload, self.now)
+        to, payload = transmit.destination, transmit.payload
+        self.host.send(Transport.UDP, port, to, payload, transmit.interface)
+        return None
 
     def _poll_transmit(self) -> Transmit | None:
         return self.machine.poll_transmit()

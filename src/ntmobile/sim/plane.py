@@ -15,7 +15,9 @@ from msgspec.structs import astuple
 
 from ntmobile._core import CapsuleError, Capsules
 from ntmobile.proto.node.events import (
+    OTHER_PORT,
     ActivateKeys,
+    ChangePort,
     ClearPath,
     CloseSockets,
     CloseTunnel,
@@ -31,7 +33,9 @@ from ntmobile.proto.node.events import (
     Traffic,
 )
 from ntmobile.sim.inner import Inner
+from ntmobile.sim.two_ports import TwoPorts
 from ntmobile.time import SECOND, Instant
+from ntmobile.wire.datagram import Kind
 from ntmobile.wire.endpoint import Endpoint, Host
 from ntmobile.wire.tunnel import ReceiveState
 
@@ -62,6 +66,10 @@ class Upward(Protocol):
 
     def handle_moved(self, index: int, source: Endpoint, interface: int, socket: int = 0) -> None:
         """The newest capsule came from another source than the path's."""
+        ...
+
+    def handle_signal(self, source: Endpoint, data: bytes, interface: int) -> None:
+        """A datagram that is no capsule came to the node's second port."""
         ...
 
     def handle_wanted(self, address: Host) -> None:
@@ -141,6 +149,7 @@ class Plane:
         self._tunnels: dict[int, _Tunnel] = {}
         self._waiting: dict[Host, deque[tuple[Instant, Inner]]] = {}
         self._asked: dict[Host, Instant] = {}
+        self.two_ports = TwoPorts()
 
     def __len__(self) -> int:
         return len(self._tunnels)
@@ -153,6 +162,8 @@ class Plane:
             case RefuseAddress(address):
                 self._waiting.pop(address, None)
                 self._upward.refuse(address)
+            case ChangePort():
+                self._change_port()
             case CloseTunnel(index):
                 if (closed := self._tunnels.pop(index, None)) is not None:
                     self._close_sockets(closed, ())
@@ -188,9 +199,13 @@ class Plane:
         capsule: bytes,
         interface: int,
         owner: int | None = None,
-        own: int = 0,
+        own: int | None = None,
     ) -> None:
-        """Take a capsule from the network, perhaps from a socket of the owner's own."""
+        """Take a capsule from the network, perhaps from a socket of the owner's own.
+
+        Without the number of a socket it came to the node's first port.
+        """
+        own = self.two_ports.number(source, spare=False) if own is None else own
         index = int.from_bytes(capsule[CAPSULE_INDEX])
         tunnel = self._tunnels.get(index)
         if tunnel is None or owner not in (None, index):
@@ -260,6 +275,22 @@ class Plane:
             case _:
                 assert_never(command)
 
+    def _change_port(self) -> None:
+        if self._ports is None:
+            return
+        spare = self.two_ports.spare
+        self.two_ports.change(self._ports.open(self._receive_at_spare) if spare is None else spare)
+        for tunnel in self._tunnels.values():
+            path = tunnel.path
+            if path is not None and path.remote.version == 4 and path.socket in (0, OTHER_PORT):
+                tunnel.path = replace(path, socket=OTHER_PORT - path.socket)
+
+    def _receive_at_spare(self, source: Endpoint, data: bytes, interface: int) -> None:
+        if data[:1] == bytes((Kind.CAPSULE,)):
+            self.receive(source, data, interface, own=self.two_ports.number(source, spare=True))
+        else:
+            self._upward.handle_signal(source, data, interface)
+
     def _open_sockets(self, tunnel: _Tunnel, command: OpenSockets) -> None:
         for number in range(command.first, command.first + command.count):
             if self._ports is not None:
@@ -275,8 +306,11 @@ class Plane:
     def _send_by(
         self, tunnel: _Tunnel, socket: int, destination: Endpoint, capsule: bytes, interface: int
     ) -> None:
+        is_node_port = socket in (0, OTHER_PORT)
         port = tunnel.sockets.get(socket)
-        if not socket:
+        if is_node_port:
+            port = self.two_ports.sending(destination, socket)
+        if is_node_port and port is None:
             self._send(destination, capsule, interface)
         elif port is None or self._ports is None:
             self.drops["no socket"] += 1

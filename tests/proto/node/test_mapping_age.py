@@ -129,6 +129,58 @@ def test_another_network_or_another_outer_address_is_begun_anew() -> None:
         assert nat.age.next_at(nat.now) is None
 
 
+def test_a_mapping_is_to_be_left_a_while_before_it_is_as_old_as_those_before_became() -> None:
+    nat = Nat(lambda _: 150)
+    nat.run(3)
+    assert nat.age.leave_at() is not None
+
+    born = nat.now
+    nat.age.leave(nat.now)
+    nothing_yet = nat.age.leave_at()
+    nat.age.see(Endpoint(HERE.host, 50000), nat.now)
+    at = nat.age.leave_at()
+
+    assert nothing_yet is None
+    assert at is not None
+    assert after(born, 90) < at <= after(born, 140)
+
+
+@pytest.mark.parametrize("lives_s", [lambda _: 1e9, lambda number: 200 + 333 * (number % 3)])
+def test_where_no_two_became_as_old_none_is_left(lives_s: Callable[[int], float]) -> None:
+    """The negative twin."""
+    nat = Nat(lives_s)
+
+    nat.run(9, most=500)
+
+    assert nat.age.leave_at() is None
+
+
+def test_what_was_left_goes_on_ageing_when_the_node_is_still_seen_there() -> None:
+    """The other port was of no use."""
+    nat = Nat(lambda _: 150)
+    nat.run(3)
+    before = nat.age.leave_at()
+    seen = Endpoint(HERE.host, 40003)
+    nat.age.see(seen, nat.now)
+    before = nat.age.leave_at()
+
+    nat.age.leave(nat.now)
+    same, other = nat.age.is_elsewhere(seen), nat.age.is_elsewhere(STRANGER)
+    nat.age.see(seen, after(nat.now, 1))
+
+    assert (same, other) == (False, True)
+    assert nat.age.leave_at() == before
+
+
+def test_an_age_that_the_person_tells_counts_from_the_first_mapping_on_and_after_moves() -> None:
+    age = MappingAge(told_s=40)
+    for begins in (T0, after(T0, 500)):
+        age.move()
+        age.see(HERE, begins)
+
+        assert age.leave_at() == after(begins, 30)
+
+
 @given(st.lists(st.floats(1, 2000), min_size=1, max_size=12), st.floats(0.001, 0.4))
 def test_whatever_dies_when_more_than_usual_is_asked_for_so_long_at_most(
     lives_s: list[float], rtt_s: float

@@ -1,5 +1,6 @@
 """Source: paper, Fig. 3. Ours: docs/protocol.md section 3."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import hypothesis.strategies as st
@@ -55,16 +56,20 @@ SEEN = {4: HERE, 6: HERE6}
 class Rig:
     """A registration whose DC is played by hand."""
 
-    def __init__(self, local: tuple[Endpoint, ...] = (HERE,)) -> None:
+    def __init__(self, local: tuple[Endpoint, ...] = (HERE,), *, age_s: int | None = 0) -> None:
+        """age_s is at which age its NAT drops mappings, as the person says; 0: never mind."""
         self.now = T0
         self.local = local
         self.coordinators = (DC, DC6)
-        self.registration = Registration(SETTINGS, self.reachable)
+        self.registration = Registration(
+            replace(SETTINGS, mapping_age_s=age_s), self.reachable, opened=lambda: self.opened
+        )
         self.conversation = conversation(Sender.NODE)
         self.registration.begin(self.conversation)  # type: ignore[arg-type]
         self.dc = Mouth(Sender.DC, key())
         self.seen = dict(SEEN)
         self.boot = BOOT
+        self.opened: tuple[Endpoint, ...] = ()
         self.silent: set[int] = set()
         """Families in which the DC is not heard."""
         self.heard: list[tuple[int, Signal]] = []

@@ -28,6 +28,8 @@ class Cause(StrEnum):
     """This machine slept."""
     NAT_REBOOTED = "nat-rebooted"
     """The NAT of either end maps it elsewhere, though nobody moved."""
+    MAPPING_AGED = "mapping-aged"
+    """A mapping was about to die of age, and the peer did not answer by the next one."""
     PATH_DIED = "path-died"
     """Nothing came through any more; the peer was asked for by the servers, or RS took over."""
     RELAY_DIED = "relay-died"
@@ -38,6 +40,7 @@ class Cause(StrEnum):
 
 OWN = frozenset(Cause) - {
     Cause.NAT_REBOOTED,
+    Cause.MAPPING_AGED,
     Cause.PATH_DIED,
     Cause.RELAY_DIED,
     Cause.PEER_MOVED,

@@ -1,9 +1,10 @@
 """The two ends of a tunnel, and a path between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from ntmobile.keys.identity import Identity
+from ntmobile.proto.node.events import OTHER_PORT
 from ntmobile.proto.node.handshake import Terms
 from ntmobile.wire.direction import Action, Cipher, Mode, NodeInformation, Role, RouteDirection
 from ntmobile.wire.endpoint import Endpoint
@@ -20,7 +21,18 @@ class Path:
     hears: Endpoint | None = None
     """Where the peer's capsules come from, when its NAT maps each way anew."""
     socket: int = 0
-    """One of the tunnel's own that it leads through; 0: the node's port."""
+    """One of the tunnel's own that it leads through; 0: the node's port; OTHER_PORT."""
+
+    @property
+    def by_other_port(self) -> bool:
+        """Whether it leads through the port that the node sends nothing else from."""
+        return self.socket == OTHER_PORT
+
+    def turned(self) -> "Path":
+        """Return this path with the numbers that the node's two ports have after a change."""
+        if self.remote.version != 4 or self.socket not in (0, OTHER_PORT):
+            return self
+        return replace(self, socket=OTHER_PORT - self.socket)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from ntmobile.wire.registration import KeepAliveChoice, Reason, RelayPlace
 from ntmobile.wire.tunnel import CloseReason, ReceiveState
 from ntmobile.wire.web import WebPlace
 
+OTHER_PORT = 1 << 31
+"""The number of the second of the node's two ports, among sockets."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenTunnel:
@@ -113,6 +116,15 @@ class CloseSockets:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangePort:
+    """The node's two ports change their numbers, also in paths that were set: 0 and OTHER_PORT.
+
+    What goes from 0 goes from the other one now, which is opened at the first time, in IPv4. Where
+    that is not to be had nothing changes, and both numbers are the one port's. Both receive.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Resend:
     """Send again, unchanged, the kept capsules that the peer's receive states lack."""
 
@@ -145,6 +157,7 @@ Command = (
     | SendControl
     | OpenSockets
     | CloseSockets
+    | ChangePort
     | Resend
     | CloseTunnel
     | RefuseAddress

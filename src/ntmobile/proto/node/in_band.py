@@ -4,14 +4,14 @@ from collections import deque
 from collections.abc import Callable
 
 from ntmobile.proto.journal import Journal
-from ntmobile.proto.node.control import FIRST_RETRY_NS, ControlRequests, Pending
+from ntmobile.proto.node.control import FIRST_RETRY_NS, TRIES, ControlRequests, Pending
 from ntmobile.proto.node.ends import Path
 from ntmobile.proto.node.events import Command, SendControl
 from ntmobile.proto.node.purpose import Purpose
 from ntmobile.time import Instant
 from ntmobile.wire.datagram import encode_control
 from ntmobile.wire.endpoint import Endpoint
-from ntmobile.wire.tunnel import Control, EchoReply, EchoRequest, TunnelKeepAlive
+from ntmobile.wire.tunnel import Control, EchoReply, EchoRequest, PathChallenge, TunnelKeepAlive
 
 
 class InBand:
@@ -66,6 +66,19 @@ class InBand:
             self.send(pending.message, now, pending.destination, pending.interface)
         return lost
 
+    def challenge(
+        self,
+        number: int,
+        to: Endpoint | None,
+        purpose: Purpose,
+        now: Instant,
+        tries: int = TRIES,
+        wait_ns: int = FIRST_RETRY_NS,
+    ) -> None:
+        """Ask who is there for a Path Response of this number."""
+        ask = PathChallenge(number)
+        self.ask(number, ask, purpose, now, destination=to, tries=tries, wait_ns=wait_ns)
+
     def send(
         self,
         message: Control,
@@ -76,13 +89,15 @@ class InBand:
     ) -> None:
         """Send along the path, or to an explicit address, through a socket of the tunnel's own.
 
-        Without one what goes to the path's far end goes as the path does.
+        Without one what goes to the path's far end goes as the path does, unless that is by the
+        node's other port: then it asks for the far end's answer by this one.
         """
         if not isinstance(message, EchoRequest | EchoReply | TunnelKeepAlive):
             self._journal.note(now, message, self._fqdn, sent=True)
         path = self._path()
         if socket is None:
-            socket = path.socket if path is not None and path.remote == destination else 0
+            same = path is not None and path.remote == destination and not path.by_other_port
+            socket = path.socket if path is not None and same else 0
         self.post(message, destination, interface, socket)
 
     def post(

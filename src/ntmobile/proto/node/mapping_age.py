@@ -10,12 +10,14 @@ States::
 A mapping's death is seen late, by the first answer that tells another one, so ages are intervals;
 asking often while one is expected to die makes them narrow. That mapping is gone before anybody
 misses it: what the node sends then makes the next, and its tunnels show the peers where it is.
+Better still, once the age is known, the node leaves a mapping before it dies: see `rotation`.
 Source: RFC 4787, section 4.3 (which forbids such NATs). Ours: docs/protocol.md section 8.
 """
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from ntmobile.proto.node.rotation import lead_ns
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.endpoint import Endpoint
 
@@ -50,11 +52,15 @@ class _Mapping:
 class MappingAge:
     """Of one address family, in the network where the node is."""
 
-    def __init__(self) -> None:
-        """Nothing is known."""
+    def __init__(self, told_s: int | None = None) -> None:
+        """Nothing is known, but for what the person told, in seconds."""
+        self._told = None if told_s is None else Span(told_s * SECOND, told_s * SECOND)
         self._mapping: _Mapping | None = None
+        self._left: _Mapping | None = None
+        """The one that was left for another one, which has not been seen yet."""
+        self._left_at = Instant(0)
         self._guess: Span | None = None
-        self._age: Span | None = None
+        self._age = self._told
 
     @property
     def is_learning(self) -> bool:
@@ -68,12 +74,32 @@ class MappingAge:
 
     def move(self) -> None:
         """Another network, another NAT."""
-        self._mapping = self._guess = self._age = None
+        self._mapping = self._left = self._guess = None
+        self._age = self._told
+
+    def leave_at(self) -> Instant | None:
+        """When to make another mapping, because this one is going to die; None: not yet."""
+        if self._mapping is None or self._age is None:
+            return None
+        least = self._age.least
+        return Instant(self._mapping.born.least + least - lead_ns(least))
+
+    def leave(self, now: Instant) -> None:
+        """From now the node shows itself by another mapping."""
+        self._mapping, self._left, self._left_at = None, self._mapping or self._left, now
+
+    def is_elsewhere(self, mapped: Endpoint) -> bool:
+        """Whether that is not where the node was seen before it left a mapping."""
+        return self._left is None or self._left.seen != mapped
 
     def see(self, mapped: Endpoint, now: Instant) -> None:
         """The DC tells where it sees the node."""
-        before = self._mapping
-        if before is None:
+        before, left = self._mapping, self._left
+        self._left = None
+        if before is None and left is not None:
+            made = _Mapping(mapped, Span(self._left_at, now), now)
+            self._mapping = left if left.seen == mapped else made
+        elif before is None:
             self._mapping = _Mapping(mapped, Span(now, now), now)
         elif before.seen == mapped:
             self._confirm(before, now)

@@ -34,11 +34,13 @@ from ntmobile.proto.node.finding import Finding
 from ntmobile.proto.node.introductions import Introductions
 from ntmobile.proto.node.knocks import Knocks
 from ntmobile.proto.node.login import Granted, Login, Proof, after_doubts
+from ntmobile.proto.node.loop_signals import LoopSignals
 from ntmobile.proto.node.notification import LinkWanted, NotificationLink
 from ntmobile.proto.node.peers import Peers
 from ntmobile.proto.node.queries import Queries
 from ntmobile.proto.node.reach import Reach
 from ntmobile.proto.node.registration import Overtaken, Registration, RegistrationStood
+from ntmobile.proto.node.rotation import Turn
 from ntmobile.proto.node.round_trips import Measured
 from ntmobile.proto.node.settings import NodeSettings, NodeView, PeerView, Pin
 from ntmobile.proto.node.standing import node_view
@@ -81,7 +83,7 @@ FINAL = {Reason.NOT_ALLOWED, Reason.REVOKED, Reason.UNKNOWN_NAME, Reason.FOREIGN
 """Refusals that also end a tunnel that stands."""
 
 
-class Node:
+class Node(LoopSignals):
     """The sans-I/O machine of one NTM node. See proto.io for how it is driven."""
 
     def __init__(
@@ -305,41 +307,6 @@ class Node:
         for held in released or ():
             self._take_route(held.asked, held.route, now, patient=False)
         self._drain(now)
-
-    def handle_control(
-        self,
-        index: int,
-        epoch: int,
-        source: Endpoint,
-        interface: int,
-        payload: bytes,
-        now: Instant,
-        socket: int = 0,
-    ) -> None:
-        """Take the opened plaintext of a control capsule; socket as in Path."""
-        if (tunnel := self._peers.indexed(index)) is not None:
-            tunnel.handle_control(epoch, source, interface, payload, now, socket)
-            self._drain(now)
-
-    def handle_moved(
-        self, index: int, source: Endpoint, interface: int, now: Instant, socket: int = 0
-    ) -> None:
-        """An authentic capsule, newer than all before, came from elsewhere than the path."""
-        if (tunnel := self._peers.indexed(index)) is not None:
-            tunnel.handle_moved(source, interface, now, socket)
-            self._drain(now)
-
-    def handle_woken(self, index: int, now: Instant) -> None:
-        """A packet left through a tunnel that had sent none for a while."""
-        if (tunnel := self._peers.indexed(index)) is not None:
-            tunnel.wake(now)
-            self._drain(now)
-
-    def handle_rekey_due(self, index: int, now: Instant) -> None:
-        """An epoch is used up by count."""
-        if (tunnel := self._peers.indexed(index)) is not None:
-            tunnel.rekey(now)
-            self._drain(now)
 
     def handle_finding(self, finding: Finding | None, now: Instant) -> None:
         """Answers NatWanted, first with a glimpse perhaps; None: it could not be examined."""
@@ -648,6 +615,12 @@ class Node:
                     self._stop(Reason.SUPERSEDED, now)
                 case RoundTripsWanted():
                     self._events.append(event)
+                case Turn.CHANGE:
+                    self._peers.turn(now)
+                case Turn.SHOW:
+                    self._registration.show_port(now)
+                    for tunnel in self._peers:
+                        tunnel.show_port(now)
                 case RegistrationLost(reason):
                     self._trouble = str(reason)
                     self._events.append(event)

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from ntmobile.proto.io import Entropy, Timeout
+from ntmobile.proto.node.events import OTHER_PORT
 from ntmobile.proto.node.guessing import Guess, Occasion, Shot, Turns, opening, seeking
 from ntmobile.proto.oracle import WINDOW, NatKind, Verdict, Way, oracle
 from ntmobile.time import SECOND, Instant
@@ -290,7 +291,8 @@ class Optimisation:
         The caller answers it, this end probes back.
         """
         way, learned = Shot(source, socket), self._attempt.learned
-        unknown = self._own is None or self._peer is None
+        # What the peer sends to the port that is being left says nothing of the other.
+        unknown = self._own is None or self._peer is None or socket == OTHER_PORT
         if unknown or way in learned or len(learned) >= MOST_LEARNED:
             return
         learned.append(way)

@@ -20,6 +20,7 @@ from ntmobile.proto.node.causes import Cause
 from ntmobile.proto.node.credentials import Credentials
 from ntmobile.proto.node.ends import Ends, terms_of
 from ntmobile.proto.node.events import (
+    ChangePort,
     CloseWeb,
     Command,
     Event,
@@ -269,6 +270,14 @@ class Peers:
     def is_web(self, remote: Endpoint) -> bool:
         """Whether datagrams to there go by WebSocket."""
         return self._webs is not None and remote in self._webs
+
+    def turn(self, now: Instant) -> None:
+        """Send from the node's other port, what is proven by this one excepted."""
+        for tunnel in self:
+            self._drain_tunnel(tunnel, now)
+            tunnel.turn()
+        self._commands.append(ChangePort())
+        self.whereabouts.turn()
 
     def _move(self, tunnel: Tunnel, now: Instant, old: int = 0) -> None:
         if old:

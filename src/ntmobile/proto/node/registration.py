@@ -20,6 +20,7 @@ from ntmobile.proto.io import Timeout
 from ntmobile.proto.node.distances import Distances
 from ntmobile.proto.node.events import RegistrationLost, RoundTripsWanted
 from ntmobile.proto.node.mapping_age import SEEK_NS, MappingAge
+from ntmobile.proto.node.rotation import Rotation, Turn
 from ntmobile.proto.node.round_trips import Measured
 from ntmobile.proto.node.settings import NodeSettings
 from ntmobile.proto.node.tags import DCTag, KeptAlive, Registering
@@ -98,7 +99,8 @@ class Registration:
         """To the domain's RS; the DC is told by a keep-alive."""
         self._told: tuple[int, RoundTrips] | None = None
         """Which of them the DC of which boot id was told."""
-        self._ages = {4: MappingAge(), 6: MappingAge()}
+        self._ages = {4: MappingAge(settings.mapping_age_s or None), 6: MappingAge()}
+        self._rotation = Rotation()
         self._seek_at: Instant | None = None
         """When to look whether the NAT has dropped the mapping, as it is expected to."""
         self._events: deque[RegistrationStood | RegistrationLost | Overtaken] = deque()
@@ -123,6 +125,11 @@ class Registration:
         """At which age the NAT drops mappings, in seconds; None where none is known to."""
         age = self._ages[4].age
         return None if age is None else round(age.most / SECOND)
+
+    def show_port(self, now: Instant) -> None:
+        """The node sends from another port: show it to the DC."""
+        self._ages[4].leave(now)
+        self.register(self._local, now)
 
     def heed(self, content: Callable[[], bytes | None]) -> None:
         """content gives the identifier of the Kntmns that the node is content with."""
@@ -159,6 +166,7 @@ class Registration:
             for coordinator in self._coordinators():
                 self._conversation.tell(farewell, coordinator, now)
         self._keepalive_at = self._retry_at = self._seek_at = self.silent_since = None
+        self._rotation.move()
         self._stood.clear()
 
     def reset(self) -> None:
@@ -167,6 +175,7 @@ class Registration:
             self._cancel(self._conversation)
         self._conversation = None
         self._keepalive_at = self._retry_at = self._seek_at = self.silent_since = None
+        self._rotation.move()
         self._stood.clear()
         self._events.clear()
 
@@ -188,6 +197,7 @@ class Registration:
         if moved:
             self.distances.move()
             self._seek_at = None
+            self._rotation.move()
             for age in self._ages.values():
                 age.move()
         if self._conversation is None:
@@ -218,6 +228,8 @@ class Registration:
                 self._retry_at = Instant(now + RETRY_NS)
             case Registering(), Refusal(reason):
                 self._lose(reason, now)
+            case KeptAlive(4), KeepAliveAnswer() if self._rotation.is_under_way:
+                pass  # The question may have left by the other port.
             case KeptAlive(family), KeepAliveAnswer(mapped, boot, relays):
                 if relays:
                     self.distances.learn(relays, self._families())
@@ -253,12 +265,15 @@ class Registration:
             self._keep_alive(now)
         if self._seek_at is not None and now >= self._seek_at:
             self._seek(now)
+        self._rotation.handle_timeout(now)
 
     def poll_event(
         self,
-    ) -> RegistrationStood | RegistrationLost | Overtaken | RoundTripsWanted | None:
+    ) -> RegistrationStood | RegistrationLost | Overtaken | RoundTripsWanted | Turn | None:
         """Next thing that happened."""
-        return self._events.popleft() if self._events else self.distances.poll_want()
+        if self._events:
+            return self._events.popleft()
+        return self._rotation.poll_turn() or self.distances.poll_want()
 
     def answering(self, usable: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """Return the DC over the families where it answers, IPv6 first; else all there are."""
@@ -268,8 +283,9 @@ class Registration:
     def poll_timeout(self) -> Timeout | None:
         """When handle_timeout wants to be called."""
         due = self._retry_at, self._keepalive_at, self._seek_at
-        times = [at for at in due if at is not None]
-        return Timeout(min(times), "UDP Keep Alive") if times else None
+        times = [Timeout(at, "UDP Keep Alive") for at in due if at is not None]
+        rotation = self._rotation.poll_timeout()
+        return min((*times, *([] if rotation is None else [rotation])), default=None)
 
     def _cancel(self, conversation: Conversation[DCTag]) -> None:
         for transactions in self._open.values():
@@ -312,12 +328,15 @@ class Registration:
         self._events.append(RegistrationStood(response, family, changed))
         if moved:
             self._told = None
+        if family == 4:
+            self._rotation.prove(elsewhere=self._ages[4].is_elsewhere(response.mapped))
         self._see(family, response.mapped, now)
         self.distances.learn(response.relays, self._families())
         self._tell(now)
 
     def _lose(self, reason: Reason, now: Instant) -> None:
         self._keepalive_at = self._seek_at = None
+        self._rotation.plan(None)
         self._retry_at = Instant(now + RETRY_NS)
         self._events.append(RegistrationLost(reason))
 
@@ -364,6 +383,8 @@ class Registration:
         times = [age.next_at(now) for age in self._ages.values()]
         kept = self._keepalive_at is not None
         self._seek_at = min((at for at in times if at is not None and kept), default=None)
+        rotates = kept and self._settings.mapping_age_s != 0 and not self._opened()
+        self._rotation.plan(self._ages[4].leave_at() if rotates else None)
 
     def _tell(self, now: Instant) -> None:
         """Tell the DC how far its RS are, if that is news to it."""

@@ -32,6 +32,8 @@ class NodeSettings:
     optimise: bool = True
     """Search a direct path where the first one is relayed."""
     aes: bool = True
+    mapping_age_s: int | None = None
+    """The age at which the NAT drops mappings; None: find out; 0: do nothing against it."""
     idle_s: int = IDLE_S
     """Silence after which a tunnel closes."""
     avoid: tuple[IPv4Network | IPv6Network, ...] = ()

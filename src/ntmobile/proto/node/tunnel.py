@@ -39,6 +39,7 @@ from ntmobile.proto.node.notes import Note, PathDead, PathDoubted
 from ntmobile.proto.node.optimisation import ATTEMPT_NS, Optimisation
 from ntmobile.proto.node.own_sockets import OwnSockets
 from ntmobile.proto.node.path_mtu import PathMtu
+from ntmobile.proto.node.pings import Pings
 from ntmobile.proto.node.purpose import Purpose
 from ntmobile.proto.node.received import Received
 from ntmobile.proto.node.rekeying import Rekeying
@@ -47,6 +48,7 @@ from ntmobile.proto.node.relays import Relays
 from ntmobile.proto.node.standby import Standby
 from ntmobile.proto.node.tunnel_parts import TunnelParts
 from ntmobile.proto.node.updates import Updates
+from ntmobile.proto.node.use import Use
 from ntmobile.proto.node.whereabouts import candidates, offer_of
 from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import decode_control
@@ -89,14 +91,13 @@ class Tunnel:
         """The path as it was when no uplink was left."""
         self._updates = Updates(now)
         self._requests: ControlRequests[Purpose] = ControlRequests()
-        self._pings: dict[int, int] = {}
-        self._activity = (0, 0)
-        self._active_at = self._kept_alive_at = now
+        self._pings = Pings()
+        self._use = Use(now)
+        self._kept_alive_at = self._port_shown_at = now
         self._liveness = Liveness()
         self._relay_watch = RelayWatch()
         self._standby = Standby()
         self._suspect_since: Instant | None = None
-        self._conversed_at = now
         self._doubted_at: Instant | None = None
         self._check_at = Instant(now + STALL_NS)
         self._commands: deque[Command] = deque()
@@ -104,6 +105,7 @@ class Tunnel:
             index, self.fqdn, self._requests, parts.journal, self._commands, lambda: self.path
         )
         self._send, self._ask = self._in_band.send, self._in_band.ask
+        self._challenge = self._in_band.challenge
         self._epochs = Epochs(
             index, ends.cipher.value, parts.keyring, self._commands, leads=ends.leads
         )
@@ -111,6 +113,7 @@ class Tunnel:
         self._rekeying = Rekeying(
             ends, index, parts.entropy, self._epochs, self._in_band, self._received
         )
+        self.rekey = self._rekeying.begin
         self._notes: deque[Note] = deque()
         self._sizes = PathMtu(parts.entropy)
         self._search = Optimisation(parts.entropy, leads=ends.leads, turns=parts.surroundings.turns)
@@ -163,15 +166,16 @@ class Tunnel:
         self._liveness.renew()
         self._relay_watch.rest()
         self._standby.keep(None, now)
-        self._active_at = self.adopted_at = now
+        self.adopted_at = now
+        self._use.renew(now)
         self._notes.extend(self.moving.carry(self.path, now))
         if agreed.sent_request or self.is_moving:
             self._send_update(now)
         self.offer(now)
 
     def offer(self, now: Instant) -> None:
-        """Where the path is relayed, tell the peer where this node may be reached directly."""
-        if self.path is None or not self.path.relayed:
+        """Tell the peer where this node may be reached, if the path is relayed or a port's last."""
+        if self.path is None or not (self.path.relayed or self.path.by_other_port):
             return
         if (own := self._parts.surroundings.own()) is not None:
             self._search.begin(own, now)
@@ -216,12 +220,36 @@ class Tunnel:
         self._set_path(replace(self.path, interface=old))
         self._try_uplink(self.path.remote, now, TRIES, FIRST_RETRY_NS)
 
+    def turn(self) -> None:
+        """The node's two ports change their numbers; this tunnel goes as before."""
+        self.path, self._before, self._parked, self._standby.path = (
+            None if path is None else path.turned()
+            for path in (self.path, self._before, self._parked, self._standby.path)
+        )
+
+    def show_port(self, now: Instant) -> None:
+        """Go by the port that the node sends from now, once the far end answers there."""
+        self._port_shown_at = now
+        if (standby := self._standby.path) is not None and standby.by_other_port:
+            self._standby.path = standby.turned()
+        if self.relay is not None and self.relay.version == 4:
+            self._notes.append(PathDoubted(self.fqdn))
+        if self.path is not None and self.path.by_other_port and not self.path.relayed:
+            self._try_uplink(self.path.remote, now, TRIES, FIRST_RETRY_NS)
+
+    def _take_port(self, now: Instant) -> None:
+        """The far end answers at the port that sends now: nothing was lost, nobody waited."""
+        if self.path is not None and self.path.by_other_port:
+            self._requests.drop(Purpose.CROSS)
+            if not self.path.relayed:
+                self._search.stop(now)
+            self._set_path(self.path.turned())
+            self._send_update(now)
+
     def _try_uplink(self, to: Endpoint, now: Instant, tries: int, wait_ns: int) -> None:
         """Ask the peer by the better uplink, as the system routes."""
         self._requests.drop(Purpose.CROSS)
-        number = self._number()
-        ask = PathChallenge(number)
-        self._ask(number, ask, Purpose.CROSS, now, destination=to, tries=tries, wait_ns=wait_ns)
+        self._challenge(self._number(), to, Purpose.CROSS, now, tries, wait_ns)
 
     def _finish_crossing(self, now: Instant, relay: Endpoint | None = None) -> None:
         """The better uplink carries, perhaps only through RS: nothing was lost, nobody waited."""
@@ -244,12 +272,13 @@ class Tunnel:
             self._finish_crossing(now, relay)
         if self.path is None or not self.path.relayed:
             if self._standby.is_asked:
-                self._ask_standby(now)
+                self._challenge(self._number(), self.relay, Purpose.STANDBY, now, tries=4)
             return
         if self.path.remote != relay and relay in self.relays.at(self.path.remote):
             self._set_path(Path(relay, True))
         is_news = self.is_moving or self._doubted_at is not None
         if relay == self.path.remote:
+            self._take_port(now)
             if is_news and not self._holding.expects_answer(self.rtt_ns, now):
                 self._send_update(now)
             self._doubted_at = None
@@ -257,6 +286,8 @@ class Tunnel:
 
     def lead_in(self, relay: Endpoint, now: Instant) -> None:
         """RS carries to the peer from where this node is now; it wants a proof to carry back."""
+        if self.path is not None and self.path.remote == relay:
+            self._take_port(now)
         if self.is_moving and self.path is not None and self.path.remote == relay:
             self._send_update(now, again=self._holding.prove(self.rtt_ns, now))
 
@@ -350,14 +381,8 @@ class Tunnel:
     def ping(self, sequence: int, now: Instant) -> None:
         """Send an Echo Request; its answer is a Pong, and silence starts the search for a path."""
         number = self._number()
-        self._pings[number] = sequence
-        if len(self._pings) > 64:
-            self._pings.pop(next(iter(self._pings)))
+        self._pings.add(number, sequence)
         self._ask(number, EchoRequest(number), Purpose.PING, now, tries=1, wait_ns=purpose.PONG_NS)
-
-    def rekey(self, now: Instant) -> None:
-        """Agree on the next epoch inside the tunnel."""
-        self._rekeying.begin(now)
 
     def close(self, reason: CloseReason, now: Instant) -> None:
         """Tell the peer and forget the tunnel; a second time does nothing."""
@@ -497,8 +522,7 @@ class Tunnel:
             self._standby.keep(None, now)
             self._search.lose(now)
         self._set_path(Path(source, source in self.relays, hears=hears, socket=socket))
-        number = self._number()
-        self._ask(number, PathChallenge(number), Purpose.REBIND, now, destination=source)
+        self._challenge(self._number(), source, Purpose.REBIND, now)
 
     def _handle_path_response(self, response: PathResponse, now: Instant) -> None:
         pending = self._requests.close(response.challenge)
@@ -515,18 +539,21 @@ class Tunnel:
             self._resend(response.received)
             self._let_go()
             self._notes.extend(self.moving.finish(self.path, now))
-        elif pending.purpose is Purpose.STANDBY and self._standby.leaves(self._activity[1]):
+        elif pending.purpose is Purpose.STANDBY and self._standby.leaves(self._use.rx_bytes):
             self._leave_direct(now)
         elif pending.purpose is Purpose.CROSS:
+            self._take_port(now)
             self._finish_crossing(now)
 
-    def _leave_direct(self, now: Instant) -> None:
+    def _leave_direct(self, now: Instant, cause: Cause = Cause.PATH_DIED) -> None:
         """RS carries and the direct path does not: go by RS, and look again later."""
         self._requests.drop(Purpose.STANDBY)
         if (standby := self._standby.path) is not None:
-            self.moving.notice(Cause.PATH_DIED, self.path, now)
+            self.moving.notice(cause, self.path, now)
             self._rebind(standby.remote, standby.interface, now)
             self._send_update(now)
+        elif cause is Cause.MAPPING_AGED:
+            self._notes.append(PathDead(self.fqdn))
 
     def _handle_echo(self, number: int, source: Endpoint, now: Instant) -> None:
         pending = self._requests.close(number)
@@ -534,7 +561,7 @@ class Tunnel:
             return
         self.rtt_ns = now - pending.began
         self._mend(pending.began, now)
-        if (sequence := self._pings.pop(number, None)) is not None:
+        if (sequence := self._pings.take(number)) is not None:
             relayed = source in self.relays
             self._notes.append(Pong(self.fqdn, sequence, self.rtt_ns, source, relayed))
 
@@ -558,6 +585,8 @@ class Tunnel:
                 self._notes.append(PathDead(self.fqdn))
             case Purpose.PING if self._heard() < pending.began:
                 self._declare_dead(now, Cause.PATH_DIED)
+            case Purpose.CROSS if self.path is not None and self.path.by_other_port:
+                self._leave_direct(now, Cause.MAPPING_AGED)
             case Purpose.CROSS if self.path is not None and self.path.interface:
                 self._notes.append(PathDoubted(self.fqdn))
                 self._try_uplink(self.path.remote, now, 1, purpose.CROSS_AGAIN_NS)
@@ -565,16 +594,11 @@ class Tunnel:
     def _check(self, now: Instant) -> None:
         """Once a second while busy: is the peer there, are the keys young, is anyone using it?"""
         seen = self._parts.observations.traffic(self.index)
-        activity = (seen.tx_bytes, seen.rx_bytes)
-        if seen.rx_bytes != self._activity[1]:
-            self._conversed_at = now
-        if activity != self._activity:
-            self._activity, self._active_at = activity, now
-        quiet_ns = now - self._active_at
+        quiet_ns = self._use.look(seen, now)
         if not quiet_ns and self.path is not None and self.path.relayed:
             self._search.note_use(now)
             self._go_direct(now)
-        if seen.last_tx is not None and seen.last_tx - self._conversed_at >= SECOND:
+        if seen.last_tx is not None and seen.last_tx - self._use.conversed_at >= SECOND:
             self._sizes.check(now)
         elif quiet_ns < SECOND:
             self._sizes.review(now)
@@ -588,6 +612,9 @@ class Tunnel:
         due_ns = purpose.REKEY_NS + (0 if self.ends.leads else GLARE_NS)
         if quiet_ns < purpose.KEEPALIVE_NS and now - current.born >= due_ns:
             self.rekey(now)
+        lags = self.path is not None and self.path.by_other_port
+        if lags and now - self._port_shown_at >= purpose.CROSS_AGAIN_NS:
+            self.show_port(now)
         if quiet_ns >= purpose.KEEPALIVE_PATIENCE_NS:
             return
         if now - self._kept_alive_at >= purpose.KEEPALIVE_NS:
@@ -631,24 +658,19 @@ class Tunnel:
             self._suspect_relay(self.path, now)
         elif self._standby.suspect(seen.rx_bytes, now, self._liveness.patience_ns):
             self._notes.append(PathDoubted(self.fqdn))
-            self._ask_standby(now)
+            self._challenge(self._number(), self.relay, Purpose.STANDBY, now, tries=4)
         if verdict is Verdict.DEAD:
             self._declare_dead(now, Cause.PATH_DIED)
         if verdict is Verdict.WELL:
             self._mend(heard, now)
         elif self.path is not None:
             # Where data comes back, the sender waits for it; a one-way flow wants nothing late.
-            if self._suspect_since is None and now - self._conversed_at <= purpose.CONVERSED_NS:
+            if self._suspect_since is None and self._use.is_conversation(now):
                 self._suspect_since = now
             echo = EchoRequest(number := self._number())
             self._ask(number, echo, Purpose.PROBE, now, tries=1, wait_ns=purpose.PONG_NS)
         idle = verdict is Verdict.WELL and quiet_ns >= 10 * SECOND
         return purpose.IDLE_CHECK_NS if idle else self._liveness.again_ns(verdict, heard, now)
-
-    def _ask_standby(self, now: Instant) -> None:
-        number = self._number()
-        challenge = PathChallenge(number)
-        self._ask(number, challenge, Purpose.STANDBY, now, destination=self.relay, tries=4)
 
     def _end(self, reason: CloseReason, now: Instant) -> None:
         if not self.closed:

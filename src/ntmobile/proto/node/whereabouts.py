@@ -94,6 +94,10 @@ class Whereabouts:
         before, self._seen[mapped.version] = self._seen.get(mapped.version), mapped
         return before is not None and before != mapped
 
+    def turn(self) -> None:
+        """The node sends from another port, and is seen elsewhere for that."""
+        self._seen.pop(4, None)
+
     def show_opened(self, external: Endpoint | None) -> bool:
         """The router lets anybody in there to the node's port; None: nowhere. Whether that is new:
         then the DC should be told, by a registration."""
