@@ -11,7 +11,7 @@ from tests.proto.node.rig import ELSEWHERE, Peer, Rig, connected
 from tests.proto.parts import BOB, RS, STRANGER, T0, Mouth, after
 
 from ntmobile.keys.table import Ktun
-from ntmobile.proto.node.events import SetPath
+from ntmobile.proto.node.events import SetPath, Traffic
 from ntmobile.proto.node.holding import MARGIN_NS, Holding
 from ntmobile.proto.node.tunnel import Tunnel
 from ntmobile.proto.node.updates import Updates
@@ -19,7 +19,7 @@ from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Sender, encode_control
 from ntmobile.wire.direction import Role
 from ntmobile.wire.registration import Challenge, NtmAck
-from ntmobile.wire.tunnel import PathResponse, PathUpdate
+from ntmobile.wire.tunnel import EchoReply, EchoRequest, PathResponse, PathUpdate
 
 OTHER_RS = STRANGER
 MS = 1_000_000
@@ -44,6 +44,11 @@ def challenge(rig: Rig, rs: Mouth) -> None:
     (punch,) = rig.elsewhere
     rig.node.handle_datagram(RS, rs.reply(punch, Challenge(bytes(16))), rig.now)
     rig.settle()
+
+
+def echoes(rig: Rig) -> list[EchoRequest]:
+    """Those that look for no larger packets."""
+    return [echo for echo in rig.controls(EchoRequest) if not echo.padding]
 
 
 def tunnel_of(rig: Rig) -> Tunnel:
@@ -105,6 +110,41 @@ def test_the_peer_is_told_anew_where_its_answer_does_not_come_after_all(answered
 
     later = rig.controls(PathUpdate)[len(told) :]
     assert any(update.sequence > told[-1].sequence for update in later) is not answered
+
+
+def test_a_tunnel_through_rs_that_is_used_learns_once_how_far_its_peer_is() -> None:
+    """Else nobody could tell when the first move's answer comes."""
+    rig, _ = connected(relay=(RS,))
+    tunnel = tunnel_of(rig)
+    tunnel.rtt_ns = None
+    before = len(echoes(rig))
+
+    for second in range(1, 8):
+        rig.loops.seen = Traffic(second, second, rig.now, rig.now)
+        rig.pass_time(0.97)
+        for asked in echoes(rig)[before : before + 1]:
+            rig.now = after(rig.now, 0.03)
+            reply = encode_control(EchoReply(asked.sequence, b""))
+            tunnel.handle_control(0, RS, 0, reply, rig.now)
+
+    assert len(echoes(rig)) == before + 1
+    assert tunnel.rtt_ns is not None
+
+
+@pytest.mark.parametrize(("first_ms", "told_ms"), [(20, 4), (30, 8), (40, 28), (70, 8)])
+def test_the_set_up_told_how_far_rs_is_and_if_rs_was_not_ready_it_is_thought_to_be_half_way(
+    first_ms: int, told_ms: int
+) -> None:
+    """Of 60 ms to the peer and back."""
+    holding = Holding()
+    holding.learn(first_ms * MS)
+    holding.begin(hold=True)
+
+    holding.plan(60 * MS, Instant(0))
+
+    due = holding.poll_timeout()
+    assert due is not None
+    assert due.at == told_ms * MS
 
 
 @given(

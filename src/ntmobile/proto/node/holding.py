@@ -40,6 +40,12 @@ class Holding:
         self._told_at: Instant | None = None
         self._relay_ns: int | None = None
         """The round trip to RS in the network before."""
+        self._first_ns: int | None = None
+        """How long RS took to ask for the first proof, if it did."""
+
+    def learn(self, relay_ns: int | None) -> None:
+        """The tunnel was set up, and RS took so long to ask for the first proof, if it did."""
+        self._first_ns = relay_ns
 
     def begin(self, *, hold: bool) -> None:
         """There is another path; does it hold data?"""
@@ -49,6 +55,9 @@ class Holding:
     def plan(self, rtt_ns: int | None, now: Instant) -> None:
         """RS is being shown the new address: when is the peer to be told?"""
         self._shown_at = now
+        # RS may have heard of the tunnel long after the first Hole Punching.
+        if self._relay_ns is None and (self._first_ns or 0) <= (rtt_ns or 0):
+            self._relay_ns = self._first_ns
         relay_ns, beyond_ns = self._ways(rtt_ns or 0)
         self._tell_at = Instant(now + max(LEAD_NS, MARGIN_NS + relay_ns - beyond_ns))
 

@@ -64,6 +64,8 @@ class Agreed:
     relayed: bool
     sent_request: bool
     """This end sent the Tunnel Request, so the peer has proven itself already."""
+    relay_ns: int | None = None
+    """From the first datagram to RS until it asked for a proof, where it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ class Negotiation:
         self._outcomes: deque[Outcome] = deque()
         self._punched: Endpoint | None = None
         self._punching = False
+        self._shown_at: Instant | None = None
+        self._relay_ns: int | None = None
         self._undirected_since: Instant | None = None
         self._doubt_at: Instant | None = None
         self._is_late = False
@@ -229,7 +233,7 @@ class Negotiation:
         relay = self._parts.usable(self.route.relay)
         if relay:
             self._sequence += 1
-            self._punching = True
+            self._punching, self._shown_at = True, now
             message = HolePunching(self.route.role, self._sequence, self._index)
             self._conversation.ask(
                 message,
@@ -250,6 +254,8 @@ class Negotiation:
             self._doubt_at = None
         heard = self._conversation.handle_datagram(header, source, data, now, interface=interface)
         while (challenged := self._conversation.poll_challenged()) is not None:
+            if challenged[1] in self.route.relay and self._shown_at is not None:
+                self._relay_ns, self._shown_at = now - self._shown_at, None
             if isinstance(challenged[0], _Punch):
                 self._outcomes.append(LedIn(self.route.negotiation, challenged[1]))
         match heard:
@@ -336,6 +342,7 @@ class Negotiation:
             self._fail(Reason.NO_COMMON_PATH, relay_next=not self.route.relay)
             return
         self._sequence += 1
+        self._shown_at = now
         request = TunnelRequest(
             self.route.negotiation,
             self.route.role,
@@ -407,6 +414,7 @@ class Negotiation:
                 (self._punched or source) if relayed else source,
                 relayed,
                 self.route.action is Action.SEND,
+                self._relay_ns,
             )
         )
 

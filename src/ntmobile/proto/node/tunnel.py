@@ -162,6 +162,7 @@ class Tunnel:
         keys = agreed.epoch, agreed.secrets, agreed.remote_index
         self._epochs.learn(*keys, now, proven=agreed.sent_request)
         self._set_path(Path(agreed.remote, agreed.relayed))
+        self._holding.learn(agreed.relay_ns)
         self._before = self._doubted_at = None
         self._liveness.renew()
         self._relay_watch.rest()
@@ -609,6 +610,8 @@ class Tunnel:
         current = self._epochs.current
         if current is None:
             return
+        if self.rtt_ns is None and not quiet_ns and self.path is not None and self.path.relayed:
+            self._probe(now)  # A move through RS wants to know how far the peer is.
         due_ns = purpose.REKEY_NS + (0 if self.ends.leads else GLARE_NS)
         if quiet_ns < purpose.KEEPALIVE_NS and now - current.born >= due_ns:
             self.rekey(now)
@@ -667,10 +670,14 @@ class Tunnel:
             # Where data comes back, the sender waits for it; a one-way flow wants nothing late.
             if self._suspect_since is None and self._use.is_conversation(now):
                 self._suspect_since = now
-            echo = EchoRequest(number := self._number())
-            self._ask(number, echo, Purpose.PROBE, now, tries=1, wait_ns=purpose.PONG_NS)
+            self._probe(now)
         idle = verdict is Verdict.WELL and quiet_ns >= 10 * SECOND
         return purpose.IDLE_CHECK_NS if idle else self._liveness.again_ns(verdict, heard, now)
+
+    def _probe(self, now: Instant) -> None:
+        number = self._number()
+        wait_ns = purpose.PONG_NS
+        self._ask(number, EchoRequest(number), Purpose.PROBE, now, tries=1, wait_ns=wait_ns)
 
     def _end(self, reason: CloseReason, now: Instant) -> None:
         if not self.closed:
