@@ -75,6 +75,12 @@ demo: system-tools install ## two organisations, two NATs, a download that survi
 bench: system-tools install ## measure against peers
 	@$(USE)/bin/python bench/run.py $(ARGS)
 
+.PHONY: tables
+tables: system-tools install ## measure all of docs/handover.md and docs/paths.md anew (hours)
+	@$(USE)/bin/python bench/handover.py --runs $(or $(RUNS),20) --write
+	@for ports in random sequential; do $(USE)/bin/python bench/paths.py --ports $$ports --write; done
+	@$(USE)/bin/python bench/paths.py --guessed --runs $(or $(RUNS),20) --write
+
 .PHONY: lock
 lock: ## renew the lock files
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev pyproject.toml -o requirements.lock
