@@ -5,13 +5,12 @@ import os
 import resource
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.small_disk import on_small_disk
 
 from ntmobile.store import Store, StoreUnavailable
 from ntmobile.store.database import Database
@@ -188,16 +187,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system of its own")
 def test_a_full_disk_is_named_and_healed_by_making_room(tmp_path: Path) -> None:
-    mount = f'mount -t tmpfs -o size=2m ntm-test {tmp_path} && exec "$@"'
-    inside = [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path)]
-
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mount, "sh", *inside],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = on_small_disk(tmp_path, "-c", FULL_DISK)
 
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["the disk is full", "['alice']", "['alice', 'bob']"]
