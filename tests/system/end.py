@@ -3,8 +3,9 @@
 ``end.py sockets`` uses the machine's own sockets: the system type, the VpnService type.
 ``end.py node STATE`` is a node itself: the framework built-in type.
 
-It serves on the ports below. Each line of its standard input is a JSON array, a verb and its
-arguments; each is answered by a JSON object on a line of its standard output.
+It serves on the ports below. Each line of its standard input is a question, a JSON array of its
+number, a verb and its arguments; a line of its standard output is an answer, a JSON array of that
+number and an object. A further question ends the work on the one before it.
 """
 
 import asyncio
@@ -13,8 +14,11 @@ import json
 import socket
 import struct
 import sys
+import traceback
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Any, Protocol
 
 import ntmobile
@@ -27,6 +31,7 @@ AGAIN_S = 0.5
 """A datagram that is not echoed by then is sent again."""
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Say = Callable[[dict[str, Any]], None]
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -138,12 +143,12 @@ async def send(writer: asyncio.StreamWriter, amount: int, pace_s: float = 0.0) -
 
 async def take(reader: asyncio.StreamReader, tell: Callable[[int], None]) -> tuple[int, str]:
     """Read to the end; returns how much it was and its SHA-256. tell is told how much so far."""
-    count, digest = 0, hashlib.sha256()
+    size, digest = 0, hashlib.sha256()
     while part := await reader.read(PIECE):
-        count += len(part)
+        size += len(part)
         digest.update(part)
-        tell(count)
-    return count, digest.hexdigest()
+        tell(size)
+    return size, digest.hexdigest()
 
 
 class Echo(asyncio.DatagramProtocol):
@@ -169,13 +174,21 @@ class Heard(asyncio.DatagramProtocol):
         self.queue.put_nowait(exc)
 
 
+class Flood:
+    """What was sent to somebody who does not read."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.begun = asyncio.Event()
+
+
 class End:
     """Services, and verbs by the names of its methods."""
 
-    def __init__(self, shapes: Shapes) -> None:
+    def __init__(self, shapes: Shapes, say: Say) -> None:
         self._shapes = shapes
-        self._flooded = 0
-        self._flooding = asyncio.Event()
+        self._say = say
+        self._floods: defaultdict[int, Flood] = defaultdict(Flood)
         self._held: Streams | None = None
 
     async def serve(self) -> None:
@@ -191,14 +204,14 @@ class End:
         writer.write(f"{amount} {pace_s}\n".encode())
         quarter = [amount // 4]
 
-        def tell(count: int) -> None:
-            if quarter and count >= quarter[0]:
+        def tell(size: int) -> None:
+            if quarter and size >= quarter[0]:
                 quarter.clear()
-                say({"quarter": count})
+                self._say({"quarter": size})
 
-        count, digest = await take(reader, tell)
+        size, digest = await take(reader, tell)
         writer.close()
-        return {"bytes": count, "sha256": digest}
+        return {"bytes": size, "sha256": digest}
 
     async def upload(self, host: str, family: int, amount: int) -> dict[str, Any]:
         """Send so much, end the sending half, and return what the peer says then."""
@@ -253,18 +266,21 @@ class End:
         except OSError:
             return {"found": []}
 
-    async def hold(self, host: str, family: int) -> dict[str, Any]:
-        """Connect to who sends without end, and do not read."""
+    async def hold(self, host: str, family: int, flood: int) -> dict[str, Any]:
+        """Connect to who sends without end, and do not read; `flood` is a number of its own."""
+        if self._held is not None:
+            self._held[1].transport.abort()
         self._held = await self._shapes.connect(host, FLOOD, family)
+        self._held[1].write(f"{flood}\n".encode())
         return {}
 
-    async def stalled(self) -> dict[str, Any]:
-        """Return how much the flood had sent when it got no further."""
-        await self._flooding.wait()
-        self._flooding.clear()
+    async def stalled(self, flood: int) -> dict[str, Any]:
+        """Return how much that flood had sent when it got no further."""
+        to = self._floods[flood]
+        await to.begun.wait()
         before = -1
-        while before != (now := self._flooded):
-            before = now
+        while before != to.sent:
+            before = to.sent
             await asyncio.sleep(STALL_S)
         return {"bytes": before}
 
@@ -284,8 +300,8 @@ class End:
         writer.close()
 
     async def _sink(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        count, digest = await take(reader, lambda _: None)
-        writer.write(json.dumps({"bytes": count, "sha256": digest}).encode())
+        size, digest = await take(reader, lambda _: None)
+        writer.write(json.dumps({"bytes": size, "sha256": digest}).encode())
         writer.close()
 
     async def _reset(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -296,14 +312,13 @@ class End:
         writer.transport.abort()
 
     async def _flood(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._flooded = number = 0
         with suppress(ConnectionError):
-            while True:
+            to = self._floods[int(await reader.readline())]
+            for number in count():
                 writer.write(piece(number))
                 await writer.drain()
-                number += 1
-                self._flooded = number * PIECE
-                self._flooding.set()
+                to.sent += PIECE
+                to.begun.set()
 
 
 async def echoed(transport: asyncio.DatagramTransport, heard: Heard, sent: bytes) -> bool:
@@ -327,9 +342,37 @@ async def told(transport: asyncio.DatagramTransport, heard: Heard) -> bytes | Ex
                 return await heard.queue.get()
 
 
-def say(answer: dict[str, Any]) -> None:
-    """Write a line."""
-    print(json.dumps(answer), flush=True)
+class Obeying:
+    """Does what it is asked, one thing at a time: the last."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.end = End(shapes, self._say)
+        self._number = 0
+        self._work: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Serve, and say so."""
+        await self.end.serve()
+        self._say({"ready": True})
+
+    async def ask(self, line: bytes) -> None:
+        """Begin to do what a line says."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait([self._work])
+        self._number, verb, *arguments = json.loads(line)
+        work = self._do(getattr(self.end, verb)(*arguments))
+        self._work = asyncio.get_running_loop().create_task(work)
+
+    async def _do(self, work: Awaitable[dict[str, Any]]) -> None:
+        try:
+            answer = await work
+        except Exception:
+            answer = {"failed": traceback.format_exc()}
+        self._say(answer)
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        print(json.dumps([self._number, answer]), flush=True)
 
 
 @asynccontextmanager
@@ -348,12 +391,10 @@ async def main() -> None:
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     async with shapes() as made:
-        end = End(made)
-        await end.serve()
-        say({"ready": True})
+        obeying = Obeying(made)
+        await obeying.begin()
         while line := await commands.readline():
-            verb, *arguments = json.loads(line)
-            say(await getattr(end, verb)(*arguments))
+            await obeying.ask(line)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,15 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ntmobile.lab.host import Host
 from ntmobile.lab.network import Network
@@ -19,9 +23,11 @@ from ntmobile.lab.ntm import PASSWORD, NtmNode, Organisation, World, together
 from tests.system import end
 from tests.system.phones import EXAMPLES, POWERLESS, Phone
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 """Of a test for the program; only what is broken takes so long."""
 MODELS = ("system", "framework", "vpn")
+NUMBERS = count(1)
+"""Of questions."""
 
 
 @dataclass
@@ -36,6 +42,8 @@ class Machine:
     state: Path
     process: "subprocess.Popen[str] | None" = None
     _said: "queue.Queue[str]" = field(default_factory=queue.Queue)
+    _question: list[object] = field(default_factory=lambda: [0, "serve"])
+    """The last, with its number."""
 
     @property
     def fqdn(self) -> str:
@@ -61,18 +69,35 @@ class Machine:
         return self.answer()
 
     def begin_asking(self, verb: str, *arguments: object) -> None:
-        """Say what to do; `answer` waits for it."""
+        """Say what to do instead of all before it; `answer` waits for it."""
         assert self.process is not None
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([verb, *arguments]) + "\n")
+        self._question = [next(NUMBERS), verb, *arguments]
+        self.process.stdin.write(json.dumps(self._question) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
-        """Wait for the next line of the program; an end without one fails."""
-        line = self._said.get(timeout=PATIENCE_S)
-        assert line, f"the program on {self.name} has ended"
-        told: dict[str, Any] = json.loads(line)
-        return told
+        """Wait for the next answer to the last question; fails if there is none, or a failure.
+
+        What comes to a question before it, which a test gave up, is passed over.
+        """
+        ends_at = time.perf_counter() + PATIENCE_S
+        while True:
+            number, told = self._next(ends_at - time.perf_counter())
+            if number == self._question[0]:
+                assert "failed" not in told, f"{self._question} on {self.name}:\n{told['failed']}"
+                return told
+
+    def _next(self, timeout_s: float) -> tuple[int, dict[str, Any]]:
+        try:
+            line = self._said.get(timeout=max(0.0, timeout_s))
+        except queue.Empty:
+            pytest.fail(f"{self._question} on {self.name}: no answer in {PATIENCE_S} s")
+        if not line:
+            self._said.put(line)
+            pytest.fail(f"the program on {self.name} has ended")
+        number, told = json.loads(line)
+        return number, told
 
     def _listen(self) -> None:
         assert self.process is not None

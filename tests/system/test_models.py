@@ -5,6 +5,7 @@ built-in type through its own. Source: paper, Abstract; paper, Implementation mo
 """
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import pytest
@@ -25,6 +26,8 @@ LOSSY = 2 * PIECE
 """Little, because the framework built-in type recovers from each loss slowly."""
 MOST_HELD = 32 << 20
 """What both ends buffer at most before a writer has to wait; a flood has no end."""
+FLOODS = count()
+"""Numbers that tell one from the other."""
 SIZES = [1, 512, 1200, 3000]
 """Of datagrams; the last is larger than any packet."""
 
@@ -106,8 +109,9 @@ def test_datagrams_come_back_whole_and_a_port_of_nobody_is_told(pair: Pair, fami
 
 
 def test_who_does_not_read_holds_the_writer_back_and_loses_nothing(pair: Pair) -> None:
-    pair.ask("hold", 6)
-    held = pair.there.ask("stalled")["bytes"]
+    flood = next(FLOODS)
+    pair.ask("hold", 6, flood)
+    held = pair.there.ask("stalled", flood)["bytes"]
     pieces = held // PIECE + 64
 
     assert 0 < held < MOST_HELD
@@ -121,8 +125,10 @@ def test_a_transfer_survives_a_move(pair: Pair) -> None:
     assert "quarter" in pair.here.answer()
 
     pair.here.host.move(elsewhere)
-    arrived = pair.here.answer()
-    pair.here.host.move(home)
+    try:
+        arrived = pair.here.answer()
+    finally:
+        pair.here.host.move(home)
 
     assert arrived == {"bytes": MOVING, "sha256": expected(MOVING)}
 
