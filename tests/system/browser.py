@@ -22,7 +22,7 @@ from ntmobile.lab.waiting import wait_until
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 PACE_MS = 50
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 PAGE = """<!doctype html><title>hello</title><script>
 const say = text => console.log('page: ' + text);
 say('loaded ' + document.title + ' from ' + location.host);

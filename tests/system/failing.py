@@ -18,6 +18,7 @@ from ntmobile.lab.host import Host
 from ntmobile.lab.namespace import Namespace
 from ntmobile.lab.ntm import NTM, NtmNode, Organisation
 from tests.system import stream
+from tests.system.programs import PATIENCE_S as CONNECT_S
 from tests.system.programs import await_listening
 
 SYMMETRIC = Behaviour(
@@ -25,7 +26,7 @@ SYMMETRIC = Behaviour(
 )
 """Two ends behind such NATs stay on the relay."""
 STREAM_PORT = 8080
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """For what must come at all, on a machine that does other things too."""
 STEP_S = 0.02
 FLOW_S = 1.0
@@ -68,7 +69,7 @@ class Download:
         """Starts it, and returns when bytes come; raises AssertionError if none do."""
         self.blocks = int(seconds / stream.PACE_S)
         url = f"http://{cn.fqdn}:{STREAM_PORT}/{self.blocks}"
-        command = ["curl", "-sS", "-N", "--noproxy", "*", "--connect-timeout", "20", url]
+        command = ["curl", "-sS", "-N", "--noproxy", "*", "--connect-timeout", str(CONNECT_S), url]
         self._curl = mn.host.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._data = bytearray()
         self._arrivals: list[float] = []

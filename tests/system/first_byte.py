@@ -11,7 +11,7 @@ import sys
 import time
 
 PORT = 7
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Echo(socketserver.BaseRequestHandler):

@@ -63,7 +63,7 @@ class Phone:
         return [*POWERLESS, sys.executable, str(program), str(self.directory), str(self.socket)]
 
     def curl(self, url: str, *options: str, check: bool = True) -> str:
-        command = ["curl", "-sS", "--fail", "--noproxy", "*", "--max-time", "20", *options, url]
+        command = ["curl", "-sS", "--fail", "--noproxy", "*", "--max-time", "60", *options, url]
         return self.host.run(command, check=check).stdout
 
     def _await(self, command: list[str], line: str) -> "subprocess.Popen[str]":

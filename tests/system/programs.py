@@ -17,7 +17,7 @@ from ntmobile.lab.waiting import wait_until
 from tests.system import paced_web
 
 WEB, PACED, SSH, IPERF = 80, 8081, 22, 5201
-PATIENCE_S = 25
+PATIENCE_S = 60
 """Of a program that connects: far more than any path here needs, also on a busy machine, and less
 than a machine of the lab gives a command."""
 HELLO = "hello from the other end\n"
@@ -99,7 +99,7 @@ def await_listening(host: Namespace, port: int) -> None:
         with host.socket(kind=socket.SOCK_STREAM) as client:
             return client.connect_ex(("127.0.0.1", port)) == 0
 
-    wait_until(answers, f"port {port} of {host.name}", timeout_s=60)
+    wait_until(answers, f"port {port} of {host.name}", timeout_s=120)
 
 
 def fetch(mn: NtmNode, cn: NtmNode, family: str, *, patience_s: float = PATIENCE_S) -> str:

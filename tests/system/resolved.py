@@ -102,7 +102,7 @@ class Resolved:
         daemon = self._host.popen([str(self._place / DAEMON)], env=environment)
         asked = [str(self._place / CONTROL), "--no-pager", "status"]
         wait_until(
-            lambda: self._host.run(asked, check=False).returncode == 0, "systemd-resolved", 30
+            lambda: self._host.run(asked, check=False).returncode == 0, "systemd-resolved", 120
         )
         return daemon
 

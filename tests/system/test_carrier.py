@@ -119,4 +119,4 @@ def test_after_a_move_behind_the_carrier_what_nobody_uses_steps_aside(scene: Sce
 
 
 def _await(condition: Callable[[], bool], what: str) -> None:
-    wait_until(condition, what, timeout_s=60.0)
+    wait_until(condition, what, timeout_s=120.0)

@@ -203,7 +203,7 @@ def test_a_revoked_node_is_refused_though_its_certificate_is_good(place: Place) 
 
 def test_a_node_renews_its_certificate_alone(place: Place) -> None:
     """Last, so that nobody waits for it."""
-    seconds_until(lambda: ends(place.desk) > place.first, "a new certificate", 120)
+    seconds_until(lambda: ends(place.desk) > place.first, "a new certificate", 240)
 
 
 def ends(node: NtmNode) -> str:

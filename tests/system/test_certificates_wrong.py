@@ -262,7 +262,7 @@ def test_a_certificate_that_ran_out_while_the_as_was_away_is_named_and_renewed_w
     seconds_until(
         lambda: all("peers refuse it" in told(node) for node in nodes),
         "the certificates to run out",
-        LIFE_S + 30,
+        LIFE_S + 120,
         step_s=1.0,
     )
     code, said = refusal(place.laptop, "ping", place.desk.fqdn, "-c", "1")

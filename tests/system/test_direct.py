@@ -53,7 +53,7 @@ def test_two_easy_nats_let_a_direct_path_through(nodes: Nodes) -> None:
 def test_what_applications_send_goes_the_direct_way(nodes: Nodes) -> None:
     nodes.laptop.ntm("ping", nodes.pc.fqdn, "--until-direct", "-i", "0.2", "-c", "100")
 
-    pinged = nodes.laptop.host.run(["ping", "-c", "5", "-i", "0.2", "-W", "5", nodes.pc.fqdn])
+    pinged = nodes.laptop.host.run(["ping", "-c", "5", "-i", "0.2", "-W", "30", nodes.pc.fqdn])
 
     assert "5 received" in pinged.stdout
     assert nodes.laptop.peer(nodes.pc)["path"]["kind"] == "direct"

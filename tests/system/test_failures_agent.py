@@ -148,6 +148,7 @@ def test_a_full_disk_under_the_state_stops_no_tunnel_and_is_told(place: Place) -
         with full_disk(laptop.host, laptop.state):
             # A peer never met before: its pin is to be written down.
             done = laptop.ntm("ping", box.fqdn, "-c", "1")
+            seconds_until(lambda: laptop.status()["state"] != "up", "the full disk to be met")
             suffering = laptop.status()
             download.await_flow()
         download.finish()
@@ -185,7 +186,6 @@ def test_of_two_copies_of_a_state_the_newer_wins_and_the_older_does_not_fight(
     newer.ntm("up")
 
     seconds_until(lambda: older.status()["state"] == "degraded", "the older one to give way")
-    registered = registrations(older), registrations(newer)
     [reason] = older.status()["reasons"]
     assert "a newer copy of this node's state runs elsewhere; this one gave way" in reason
     assert "next: end the other one, then here: ntm down, ntm up; or log in under" in reason
@@ -194,9 +194,11 @@ def test_of_two_copies_of_a_state_the_newer_wins_and_the_older_does_not_fight(
         assert (code, "next: end the other one" in said) == (1, True)
     assert "pong from" in place.pc.ntm("ping", older.fqdn, "-c", "1").stdout
     assert newer.peer(place.pc)["fqdn"] == place.pc.fqdn
-    # Either would try again within seconds if it fought.
+    # Either would try again within seconds if it fought; the newer one asks now and then anyway.
+    registered = registrations(older), registrations(newer)
     time.sleep(QUIET_S)
-    assert (registrations(older), registrations(newer)) == registered
+    assert registrations(older) == registered[0]
+    assert registrations(newer) - registered[1] <= 1
     assert (older.status()["state"], newer.status()["state"]) == ("degraded", "up")
 
     newer.ntm("down")

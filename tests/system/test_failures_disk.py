@@ -107,7 +107,7 @@ def test_a_download_and_a_move_go_on_while_the_disk_is_full(place: Place) -> Non
             download.await_flow()
             place.laptop.host.move(place.cafe)
             seconds_until(lambda: NO_ROOM in newest(place.org), "the server to meet the full disk")
-            assert place.laptop.status()["state"] == "up"
+            seconds_until(lambda: place.laptop.status()["state"] == "up", "the laptop to be up")
         download.finish()
 
 

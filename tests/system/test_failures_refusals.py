@@ -74,7 +74,7 @@ def look_up(node: NtmNode, name: str) -> str:
     Undecided for 4 s, it is SERVFAIL: then the application asks again.
     """
     for _ in range(QUERIES):
-        said = node.host.run(["dig", "+tries=1", "+time=10", name, "A"], check=False).stdout
+        said = node.host.run(["dig", "+tries=1", "+time=60", name, "A"], check=False).stdout
         found = re.search(r"status: (\w+)", said)
         assert found is not None, said
         if found[1] != "SERVFAIL":

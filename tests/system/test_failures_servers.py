@@ -28,7 +28,7 @@ DOWNLOAD_S = 5.0
 UNTIL_IT_WAITS_S = 1.0
 OUTAGE_S = 6.0
 """Where a server needs longer to start, who waits may be told to try again instead."""
-STUCK_S = 15.0
+STUCK_S = 25.0
 """The bounds are 1 s for data and 3 s for a set-up, and held in virtual time
 (tests/scenarios/test_killed_at_any_moment.py). Here a busy machine adds its own; nothing that waits
 for one of our long timers, or is given up, ends within this."""
@@ -138,7 +138,7 @@ def test_a_tunnel_being_built_when_a_server_is_killed_stands_soon_after_it_is_ba
     forget_tunnels(place.laptop)
 
     waiting = die_while(
-        victim, place, lambda: command(place.laptop, "wait", place.pc.fqdn, "--timeout", "40")
+        victim, place, lambda: command(place.laptop, "wait", place.pc.fqdn, "--timeout", "90")
     )
     died = time.perf_counter()
     time.sleep(UNTIL_IT_WAITS_S)
@@ -149,10 +149,10 @@ def test_a_tunnel_being_built_when_a_server_is_killed_stands_soon_after_it_is_ba
     soon(f"set-up under way as {victim} dies", ready, figure)
     if code != 0 and ready - died > OUTAGE_S:
         assert "next:" in said
-        place.laptop.ntm("wait", place.pc.fqdn, "--timeout", "30")
+        place.laptop.ntm("wait", place.pc.fqdn, "--timeout", "90")
     else:
         assert code == 0, said
-    assert place.laptop.host.run(["ping", "-c", "1", "-W", "5", place.pc.fqdn])
+    assert place.laptop.host.run(["ping", "-c", "1", "-W", "30", place.pc.fqdn])
 
 
 @pytest.mark.parametrize("victim", [AS, GIVEN_A_KEY], ids=str)
@@ -162,7 +162,7 @@ def test_a_login_under_way_when_a_server_is_killed_ends_soon_after_it_is_back(
     place.laptop.ntm("down")
 
     coming_up = die_while(victim, place, lambda: command(place.laptop, "up"))
-    waiting = command(place.laptop, "wait", "--timeout", "40")
+    waiting = command(place.laptop, "wait", "--timeout", "90")
     time.sleep(UNTIL_IT_WAITS_S)
     assert waiting.poll() is None, "it needs no server, so nothing is tested here"
     ready = restart(victim.of(place), victim.roles)
@@ -197,7 +197,7 @@ def downloads(place: Place) -> Iterator[tuple[Download, Download]]:
 def keys_shared(place: Place) -> None:
     """See to it that the servers share keys: a tunnel has been built since they started."""
     forget_tunnels(place.laptop)
-    place.laptop.ntm("wait", place.pc.fqdn, "--timeout", "20")
+    place.laptop.ntm("wait", place.pc.fqdn, "--timeout", "90")
 
 
 def die_while(

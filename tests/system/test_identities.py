@@ -162,11 +162,12 @@ def test_a_move_keeps_the_connections_of_both(lives: TwoLives) -> None:
         lives.laptop.host.move(lives.world.lab.machines["cafe"])
         assert (one.finish(), other.finish()) == (lives.digest, lives.digest)
 
-    moves = lives.laptop.handovers()
-    assert {(move["identity"], move["fqdn"]) for move in moves} == {
-        (WORK, lives.pc.fqdn),
-        (HOME, lives.shop.fqdn),
-    }
+    both = {(WORK, lives.pc.fqdn), (HOME, lives.shop.fqdn)}
+    wait_until(lambda: moved(lives) == both, "both tunnels to have moved")
+
+
+def moved(lives: TwoLives) -> set[tuple[str, str]]:
+    return {(move["identity"], move["fqdn"]) for move in lives.laptop.handovers()}
 
 
 def test_an_agent_that_was_killed_brings_both_back_without_a_password(lives: TwoLives) -> None:

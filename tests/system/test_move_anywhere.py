@@ -16,7 +16,7 @@ from tests.system.programs import Programs
 
 pytestmark = pytest.mark.lab
 
-GUARD_S = 60.0
+GUARD_S = 120.0
 """Until the session answers again, however busy the machine; how soon is a figure."""
 A_MOMENT_S = 2.0
 HOLE_S = 3.0

@@ -11,12 +11,13 @@ import pytest
 
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.ntm import NtmNode, World
+from ntmobile.lab.waiting import wait_until
 from tests.system.conftest import Figure
 from tests.system.programs import HELLO, Programs, fetch, ping
 
 pytestmark = pytest.mark.lab
 
-GUARD_S = 60.0
+GUARD_S = 120.0
 SAYS = "IPv4 addresses are reached by NAT64 (2001:db8:64:ff9b::/96)"
 
 
@@ -109,7 +110,8 @@ def test_a_session_goes_on_out_of_and_into_the_network(
     scene.laptop.host.move(place)
     took_s = answer(session, f"{step}")
 
-    assert (SAYS in scene.laptop.ntm("status").stdout) is (MOVES[step] == "six")
+    told = MOVES[step] == "six"
+    wait_until(lambda: (SAYS in scene.laptop.ntm("status").stdout) is told, "status to say so")
     figure(f"ssh, a move to {MOVES[step]} (six is IPv6 only)", f"answers after {took_s:.1f} s")
 
 

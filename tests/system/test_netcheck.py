@@ -76,7 +76,7 @@ def test_what_netcheck_says_of_a_nat_is_what_the_nat_is(
         ("DC", f"{DC}:4330"),
         ("RS", f"{RS}:4331"),
     ]
-    assert all(0 < server["rtt_ms"] < 2000 for server in found["servers"])
+    assert all(server["rtt_ms"] > 0 for server in found["servers"])
 
 
 def test_without_a_nat_none_is_found(traveller: Traveller) -> None:

@@ -134,7 +134,7 @@ def test_the_internet_by_an_exit_node_and_no_capsule_loops(place: Place, version
     assert place.laptop.ntm("ping", "-c", "2", gateway.fqdn).returncode == 0
     assert place.laptop.status()["state"] == "up"
     router = place.laptop.host.uplink.ipv4.network[1]  # type: ignore[union-attr]
-    laptop.host.run(["ping", "-c", "1", "-W", "5", str(router)])
+    laptop.host.run(["ping", "-c", "1", "-W", "30", str(router)])
     laptop.ntm("set", "routes=")
     assert place.ask(place.site_page(version)) == directly
 

@@ -24,7 +24,7 @@ table ip vault {
   }
 }
 """
-LONG_S = 60.0
+LONG_S = 120.0
 STRICT = 3129
 
 

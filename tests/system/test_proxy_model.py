@@ -35,7 +35,7 @@ class Place:
 
     def curl(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run curl on the laptop."""
-        command = [*POWERLESS, "curl", "-sS", "--max-time", "20", *words]
+        command = [*POWERLESS, "curl", "-sS", "--max-time", "60", *words]
         return self.laptop.host.run(command, check=check)
 
 
@@ -84,7 +84,7 @@ def test_a_node_that_is_not_there_is_a_bad_gateway_that_says_why(place: Place) -
 
 def test_an_exposed_port_is_reached_by_name_until_it_is_taken_back(place: Place) -> None:
     Programs(place.world.directory / "exposed").serve_web(place.laptop.host)
-    command = ["curl", "-sS", "--max-time", "10", f"http://{place.laptop.fqdn}/hello.txt"]
+    command = ["curl", "-sS", "--max-time", "30", f"http://{place.laptop.fqdn}/hello.txt"]
     assert place.pc.host.run(command, check=False).returncode != 0
 
     said = place.ntm("expose", "80").stdout

@@ -31,6 +31,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("openssl") is None, reason="not installed: openssl"),
 ]
 SERVICES = ("fcm", "apns", "web")
+AGAIN = ["--retry", "5", "--retry-all-errors", "--retry-delay", "1"]
+"""On a busy machine an app starts later than the C library waits for a name: people try again."""
 AWAKE_S = 6.0
 """A DC takes a node for awake for 5 s after it was heard."""
 LISTENER = """
@@ -255,7 +257,7 @@ def asked(place: Place, service: str) -> str:
 def reach(place: Place, service: str) -> str:
     """Fetch a page from a node by its name."""
     url = f"http://{place.nodes[service].fqdn}/hello.txt"
-    command = ["curl", "-sS", "--noproxy", "*", "--max-time", "20", url]
+    command = ["curl", "-sS", "--noproxy", "*", "--max-time", "60", *AGAIN, url]
     fetched = place.laptop.host.run(command).stdout
     place.awake[service] = time.perf_counter()
     return fetched

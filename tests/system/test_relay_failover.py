@@ -21,7 +21,7 @@ FAR = Impairment(delay_ms=40)
 DOWNLOAD_S = 12.0
 STALLED_S = 1.0
 """No byte for so long, where one comes every few milliseconds."""
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 @dataclass

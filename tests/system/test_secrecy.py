@@ -106,7 +106,7 @@ def test_the_same_search_finds_everything_in_a_plain_transfer(
 
 
 def transfer(node: NtmNode, peer: str) -> None:
-    command = ["curl", "-sS", "--fail", "--max-time", "20", f"http://{peer}/secrets"]
+    command = ["curl", "-sS", "--fail", "--max-time", "60", f"http://{peer}/secrets"]
     assert len(node.host.run([*command, "-o", "/dev/null", "-w", "%{size_download}"]).stdout) > 4
 
 

@@ -54,7 +54,7 @@ def place(world: World) -> Iterator[Place]:
     laptop = world.machine("laptop", "alice", org, home)
     pc = world.machine("pc", "bob", net, office)
     world.bring_up(laptop, pc)
-    laptop.host.run(["ping", "-c", "1", "-W", "10", pc.fqdn])
+    laptop.host.run(["ping", "-c", "1", "-W", "30", pc.fqdn])
     program = [sys.executable, "-I", "-S", FLOW, "serve", str(PORT)]
     server = pc.host.popen(program, stdout=subprocess.PIPE)
     assert server.stdout is not None
@@ -96,6 +96,7 @@ def test_a_better_uplink_takes_over_and_the_old_one_goes_without_a_datagram_lost
     before = len(place.laptop.handovers())
     with datagrams(place) as seen:
         place.laptop.host.move(place.cafe, keep_old=True, interface="wlan0")
+        wait_until(lambda: len(place.laptop.handovers()) > before, "the better uplink to carry")
         time.sleep(TOGETHER_S)
         place.laptop.host.drop_uplink("eth0")
         time.sleep(TOGETHER_S)
@@ -109,7 +110,7 @@ def test_a_better_uplink_takes_over_and_the_old_one_goes_without_a_datagram_lost
 
 def test_a_better_uplink_that_leads_nowhere_carries_nothing(place: Place) -> None:
     place.laptop.host.move(place.home, interface="eth0")
-    wait_until(lambda: place.laptop.status()["state"] == "up", "the registration", 30)
+    wait_until(lambda: place.laptop.status()["state"] == "up", "the registration", 120)
     with datagrams(place) as seen:
         place.laptop.host.move(place.portal, keep_old=True, interface="wlan0")
         time.sleep(GAP_S + TOGETHER_S)
@@ -125,7 +126,7 @@ def test_the_only_uplink_that_leads_nowhere_carries_nothing_at_all(place: Place)
         place.laptop.host.move(place.portal, interface="eth0")
         time.sleep(GAP_S + TOGETHER_S)
         place.laptop.host.move(place.home, interface="eth0")
-        wait_until(lambda: place.laptop.status()["state"] == "up", "the registration", 30)
+        wait_until(lambda: place.laptop.status()["state"] == "up", "the registration", 120)
         time.sleep(TOGETHER_S)
 
     assert longest_pause_s(seen) > GAP_S

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.lab
 BLOCKED = Behaviour(block_udp=True)
 PAIRS = (("blocked", "open"), ("open", "blocked"), ("blocked", "blocked"))
 SAYS = "UDP is blocked here: signalling and relay by WebSocket"
-GUARD_S = 60.0
+GUARD_S = 120.0
 """Until a session answers again, however busy the machine; how soon is a figure."""
 NO_TCP = """
 table ip shut {

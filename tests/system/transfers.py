@@ -12,10 +12,11 @@ from typing import Self
 
 from ntmobile.lab.ntm import NtmNode
 from ntmobile.lab.waiting import wait_until
+from tests.system.programs import PATIENCE_S as CONNECT_S
 from tests.system.programs import WEB
 
 CHUNK = 1 << 16
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def make_file(path: Path, size: int) -> str:
@@ -37,7 +38,15 @@ class Transfer:
 
     def __init__(self, receiver: NtmNode, sender: NtmNode, file: str, *, port: int = WEB) -> None:
         """Start; returns when the first bytes are there, or raises LabError."""
-        options = ["-sS", "--fail", "--no-buffer", "--noproxy", "*", "--connect-timeout", "20"]
+        options = [
+            "-sS",
+            "--fail",
+            "--no-buffer",
+            "--noproxy",
+            "*",
+            "--connect-timeout",
+            str(CONNECT_S),
+        ]
         command = ["curl", *options, f"http://{sender.fqdn}:{port}/{file}"]
         pipe = subprocess.PIPE
         self._curl = receiver.host.popen(command, stdout=pipe, stderr=pipe)

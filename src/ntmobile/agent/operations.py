@@ -73,7 +73,7 @@ from ntmobile.runtime.proxy import Proxy
 from ntmobile.wire.identity import Authentication
 from ntmobile.wire.registration import Reason
 
-PONG_S = 2.0
+PONG_S = 5.0
 """A ping unanswered for that long is lost."""
 WAKE_S = 20.0
 """A phone lets an app that was woken run for about half a minute."""

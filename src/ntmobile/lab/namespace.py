@@ -30,6 +30,8 @@ SETTINGS = {
 """Duplicate address detection would keep an address unusable for a second or two. An address that
 is exchanged for another of its network must not take that along."""
 
+PATIENCE_S = 180.0
+"""What a command takes on a machine that is slow and does much else; more, and it hangs."""
 HOLD = """
 set -e
 mount -t sysfs sysfs /sys
@@ -98,7 +100,7 @@ class Namespace:
         *,
         check: bool = True,
         input: str | None = None,
-        timeout: float | None = 90.0,
+        timeout: float | None = PATIENCE_S,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -236,7 +238,7 @@ def checked(
     *,
     check: bool = True,
     input: str | None = None,
-    timeout: float | None = 90.0,
+    timeout: float | None = PATIENCE_S,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; raises LabError with its own words if it fails and `check`."""

@@ -28,6 +28,7 @@ from ntmobile.lab.addresses import AUTO
 from ntmobile.lab.errors import LabError
 from ntmobile.lab.host import Host
 from ntmobile.lab.lab import Lab
+from ntmobile.lab.namespace import PATIENCE_S
 from ntmobile.lab.network import Network
 
 PASSWORD = "correct horse battery staple"
@@ -150,7 +151,7 @@ class NtmNode:
         *words: str,
         input: str | None = None,
         check: bool = True,
-        timeout: float = 90.0,
+        timeout: float = PATIENCE_S,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run an `ntm` command on this node's state, with these variables besides the others."""

@@ -8,7 +8,7 @@ from ntmobile.lab.errors import LabError
 STEP_S = 0.005
 TRIES = 50
 """How often to look at least: on a loaded machine a deadline may pass without a single look."""
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
