@@ -156,7 +156,7 @@ class Port(asyncio.DatagramProtocol):
 
 
 def command(*arguments: str, check: bool = True) -> str:
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=180, check=False)
     assert not check or done.returncode == 0, f"{arguments}: {done.stderr}"
     return done.stdout
 

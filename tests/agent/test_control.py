@@ -120,7 +120,7 @@ async def test_what_was_asked_ends_when_the_client_goes(tmp_path: Path) -> None:
 
     async with serving(tmp_path, agent.operations):
         assert await asyncio.to_thread(three) == [0, 1, 2]
-        await asyncio.wait_for(agent.ended.wait(), 10)
+        await asyncio.wait_for(agent.ended.wait(), 60)
 
 
 async def test_stopping_ends_what_is_being_answered_and_removes_the_socket(tmp_path: Path) -> None:

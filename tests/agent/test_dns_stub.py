@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PC = "pc.bob.ntm.example.net"
 ADDRESSES = Answer(IPv4Address("100.64.0.9"), IPv6Address("fd12:3456::9"))
-GUARD_S = 30
+GUARD_S = 60
 OWN = "ntm.example.org"
 LAPTOP = f"laptop.alice.{OWN}"
 

@@ -12,7 +12,7 @@ from ntmobile.agent.dns_stub_listener import Listener, Query
 from ntmobile.runtime.tasks import Tasks
 
 BOTH = ("127.0.0.1", "::1")
-GUARD_S = 30
+GUARD_S = 60
 ONE = b"\x00\x01" + bytes(10)
 
 

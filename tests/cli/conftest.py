@@ -14,7 +14,7 @@ from ntmobile.lab import Host, Internet, Lab, unavailable
 DOMAIN = "ntm.example.org"
 PASSWORD = "correct horse battery staple"
 NTM = [sys.executable, "-c", "from ntmobile.cli.main import main; main()"]
-GUARD_S = 60.0
+GUARD_S = 180.0
 
 
 class World:

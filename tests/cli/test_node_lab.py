@@ -21,7 +21,7 @@ DOMAIN = "ntm.example.org"
 PC = f"pc.bob.{DOMAIN}"
 LAPTOP = f"laptop.alice.{DOMAIN}"
 PASSWORD = "correct horse battery staple"
-GUARD_S = 60
+GUARD_S = 180
 
 Pair = tuple["NodeHost", "NodeHost"]
 NewNode = Callable[..., "NodeHost"]

@@ -17,7 +17,7 @@ from tests.ports import free_ports
 NTM = [sys.executable, "-c", "from ntmobile.cli.main import main; main()"]
 DOMAIN = "ntm.example.org"
 LOOPBACK = "127.0.0.1"
-PATIENCE_S = 60
+PATIENCE_S = 180
 """For a machine that does other things too."""
 
 

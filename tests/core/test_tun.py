@@ -101,7 +101,7 @@ def test_datagrams_sent_by_the_batch_arrive_whole_and_in_order(
     payload = bytes(number % 251 for number in range(40 * size + size // 2))
     with ends.b.socket(family) as receiver, ends.a.socket(family) as sender:
         receiver.bind((address, INNER_PORT))
-        receiver.settimeout(5)
+        receiver.settimeout(60)
         sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
 
         sender.sendto(payload, (address, INNER_PORT))
@@ -124,7 +124,7 @@ def test_the_path_is_found_out_by_the_answer_to_a_packet_too_big(ends: Ends, add
 
 def test_an_unreachable_port_is_told_across_the_tunnel(ends: Ends) -> None:
     with ends.a.socket() as sender:
-        sender.settimeout(5)
+        sender.settimeout(60)
         sender.connect((IPV4, 9))
         sender.send(b"anybody?")
 
@@ -133,7 +133,7 @@ def test_an_unreachable_port_is_told_across_the_tunnel(ends: Ends) -> None:
 
 
 def ping(ends: Ends, address: str, *options: str) -> str:
-    command = ["ping", "-n", "-c", "1", "-W", "2", *options, address]
+    command = ["ping", "-n", "-c", "1", "-W", "30", *options, address]
     done = ends.a.run(command, check=False)
     return done.stdout + done.stderr
 

@@ -130,7 +130,7 @@ def test_the_simulated_story_keeps_the_download_whole_and_says_what_is_simulated
 def test_the_demo_tells_its_whole_story_in_plain_lines_where_there_is_no_terminal() -> None:
     need_lab()
 
-    done = subprocess.run(DEMO, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(DEMO, capture_output=True, text=True, timeout=500)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\x1b" not in done.stdout
@@ -156,7 +156,7 @@ def test_an_interrupt_leaves_nothing_behind() -> None:
 
 
 def test_a_word_that_is_no_option_is_answered_by_the_usage() -> None:
-    done = subprocess.run([*DEMO, "--fast"], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([*DEMO, "--fast"], capture_output=True, text=True, timeout=180)
 
     assert done.returncode == 2
     assert "usage:" in done.stderr

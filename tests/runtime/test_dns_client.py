@@ -70,7 +70,7 @@ async def asked(host: str) -> dns.message.Message:
             wire = dns.message.make_response(QUERY).to_wire()
             await loop.sock_sendto(listening, wire, source)
 
-        _, answered = await asyncio.gather(answer(), ask(resolver, QUERY, timeout_s=5))
+        _, answered = await asyncio.gather(answer(), ask(resolver, QUERY, timeout_s=60))
     return answered
 
 

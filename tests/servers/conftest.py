@@ -47,7 +47,7 @@ from ntmobile.wire.registration import Reason
 from ntmobile.wire.tunnel import ReceiveState
 
 PASSWORD = "correct horse battery staple"
-PATIENCE_S = 60
+PATIENCE_S = 120
 LOOPBACK = "127.0.0.1"
 
 

@@ -115,7 +115,7 @@ def test_a_mount_point_can_become_the_directory(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=180,
     )
 
     assert done.stdout.split() == [
@@ -146,7 +146,7 @@ def test_on_a_full_disk_it_asks_for_room_and_not_for_another_place(
         ["unshare", "--mount", "sh", "-c", mount, "sh", *program, *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

@@ -77,7 +77,7 @@ def databases(data: Path) -> Callable[[], str]:
     def new_database() -> str:
         name = f"ntm{next(numbers)}"
         command = ["psql", "-h", str(data), "-U", "ntm", "-d", "postgres", "-qc"]
-        subprocess.run([*command, f"CREATE DATABASE {name}"], check=True, timeout=60)
+        subprocess.run([*command, f"CREATE DATABASE {name}"], check=True, timeout=180)
         return f"postgresql+asyncpg://ntm@/{name}?host={data}"
 
     return new_database
@@ -90,4 +90,4 @@ def as_owner(data: Path, program: Path, *words: str) -> None:
         shutil.chown(data, "postgres", "postgres")
         drop = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     command = [*drop, str(program), "-D", str(data), *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60, cwd="/")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=180, cwd="/")
