@@ -22,8 +22,8 @@ LARGE = 256 * PIECE
 MOVING, PACE_S = 64 * PIECE, 0.02
 """Four megabytes in a second and a quarter."""
 DATAGRAMS = 20
-LOSSY = 2 * PIECE
-"""Little, because the framework built-in type recovers from each loss slowly."""
+LOSSY = 16 * PIECE
+"""A second of time-outs would be the exception: some forty segments of it are lost."""
 MOST_HELD = 32 << 20
 """What both ends buffer at most before a writer has to wait; a flood has no end."""
 FLOODS = count()

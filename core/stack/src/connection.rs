@@ -12,6 +12,7 @@ use crate::events::Event;
 use crate::failure::Failure;
 use crate::memory::Memory;
 use crate::packet::Pair;
+use crate::recovery::Recovery;
 use crate::rest::interface;
 use crate::stack::Buffers;
 use crate::wire::{Leaving, Wire};
@@ -25,6 +26,9 @@ const LEAVE: Duration = Duration::from_secs(60);
 const UNANSWERED: Duration = Duration::from_secs(15 * 60);
 /// Delayed acknowledgements: RFC 1122 section 4.2.3.2 allows 500 ms.
 const ACK_DELAY: Duration = Duration::from_millis(10);
+
+/// So many duplicate acknowledgements are a loss to smoltcp (RFC 5681 section 3.2).
+const COMPLAINTS: usize = 3;
 
 /// What reading gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,7 @@ pub(crate) struct Connection {
     handle: SocketHandle,
     wire: Wire,
     acks: Acks,
+    recovery: Recovery,
     seed: u64,
     stood: bool,
     /// Its application has let go of it.
@@ -122,6 +127,7 @@ impl Connection {
             handle,
             wire,
             acks: Acks::default(),
+            recovery: Recovery::new(),
             seed,
             stood: false,
             left: false,
@@ -140,8 +146,10 @@ impl Connection {
     /// Takes a packet of the peer's; `resets` says that it breaks the
     /// connection off.
     pub(crate) fn take(&mut self, packet: Vec<u8>, resets: bool, now: Instant) {
-        self.acknowledge(&packet, now);
-        self.wire.put(packet);
+        if !self.is_withheld(&packet, now) {
+            self.acknowledge(&packet, now);
+            self.wire.put(packet);
+        }
         if self.stood && !self.left {
             self.deadline = None;
         }
@@ -154,6 +162,31 @@ impl Connection {
             };
             self.failure.get_or_insert(refused);
         }
+    }
+
+    /// Hears what the peer has got; smoltcp is to learn only of some acknowledgements.
+    fn is_withheld(&mut self, packet: &[u8], now: Instant) -> bool {
+        let (Some([newest, _]), Ok(inner)) = (self.wire.sent(), Inner::parse(packet)) else {
+            return false;
+        };
+        let segment = &packet[inner.upper..inner.total];
+        self.recovery.hear(segment, newest, now)
+    }
+
+    /// Tells smoltcp that something was lost, as peers do: it narrows its window.
+    fn tell_of_loss(&mut self, now: Instant) {
+        let Some((segment, number)) = self.recovery.complaint() else {
+            return;
+        };
+        for _ in 0..COMPLAINTS {
+            let Some(packet) = acknowledgement(&segment, self.known, number) else {
+                return;
+            };
+            self.wire.put_known(packet);
+            let (wire, sockets) = (&mut self.wire, &mut self.sockets);
+            self.interface.poll_ingress_single(now, wire, sockets);
+        }
+        self.interface.poll(now, &mut self.wire, &mut self.sockets);
     }
 
     /// Tells smoltcp of much that is acknowledged in steps, while its window
@@ -180,6 +213,8 @@ impl Connection {
     /// Lets smoltcp do what there is to do.
     pub(crate) fn poll(&mut self, now: Instant) {
         self.interface.poll(now, &mut self.wire, &mut self.sockets);
+        self.recovery.expire(now);
+        self.tell_of_loss(now);
         self.stood |= matches!(self.state(), State::Established | State::CloseWait);
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.give_up(now);
@@ -196,11 +231,22 @@ impl Connection {
     /// When to poll next.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Instant> {
         let next = self.interface.poll_at(now, &self.sockets);
-        [next, self.deadline].into_iter().flatten().min()
+        let recovery = self.recovery.next().filter(|_| !self.is_over());
+        [next, recovery, self.deadline].into_iter().flatten().min()
     }
 
-    pub(crate) fn leaving(&mut self) -> std::vec::Drain<'_, Leaving> {
-        self.wire.take()
+    /// What leaves now: all that smoltcp has to say for the first time, and what was lost.
+    pub(crate) fn leaving(&mut self, now: Instant) -> Vec<Leaving> {
+        let packets = self.wire.take();
+        if self.pair.is_own() {
+            return packets.collect();
+        }
+        let leaving: Vec<_> = packets.collect();
+        if self.is_over() {
+            return leaving;
+        }
+        let most = self.wire.segment() as u32;
+        self.recovery.leave(leaving, most, now)
     }
 
     /// Takes over from `data` what there is room for.

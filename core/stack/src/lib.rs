@@ -11,6 +11,12 @@
 //! | [`Running`] | the same as the packet device of an engine, with a thread for the timers |
 //! | `connection` | one TCP connection |
 //! | `acks` | acknowledgements of much, told to smoltcp in steps |
+//! | `recovery` | what was lost leaves again: RFC 8985 over smoltcp |
+//! | `scoreboard` | what left, and what of it arrived |
+//! | `rack` | which segment arrived that left last |
+//! | `patience` | how long to wait for an answer |
+//! | `heard` | what a segment that arrives says about those that left |
+//! | `resend` | a segment that leaves again |
 //! | `listener` | connections that wait to be accepted |
 //! | `datagrams` | one UDP port |
 //! | `fragments` | datagrams in several packets |
@@ -27,13 +33,19 @@ mod datagrams;
 mod events;
 mod failure;
 mod fragments;
+mod heard;
 mod home;
 mod listener;
 mod memory;
 mod outbox;
 mod packet;
+mod patience;
+mod rack;
+mod recovery;
+mod resend;
 mod rest;
 mod running;
+mod scoreboard;
 mod stack;
 mod table;
 mod timers;

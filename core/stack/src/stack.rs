@@ -251,7 +251,7 @@ impl Stack {
         let packet = build(Pair { local, remote }, payload)?;
         for bytes in cut(packet, mtu, self.random() as u32) {
             let left = Left::Nothing;
-            self.depart(Leaving { bytes, left });
+            self.depart(Leaving::new(bytes, left));
         }
         self.turn_around(now);
         Ok(())
@@ -429,7 +429,8 @@ impl Stack {
     fn depart(&self, packet: Leaving) {
         let own = |host| self.read().addresses.contains(&host);
         if destination(&packet.bytes).is_some_and(own) {
-            self.home.put(std::iter::once(packet.bytes));
+            let bytes = Arc::unwrap_or_clone(packet.bytes);
+            self.home.put(std::iter::once(bytes));
         } else {
             self.outbox.put_datagram(packet);
         }
@@ -467,10 +468,11 @@ impl Stack {
         let result = change(connection);
         let own = connection.pair().is_own();
         if own {
+            let leaving = connection.leaving(now).into_iter();
             self.home
-                .put(connection.leaving().map(|packet| packet.bytes));
+                .put(leaving.map(|packet| Arc::unwrap_or_clone(packet.bytes)));
         } else {
-            self.outbox.put(connection.leaving());
+            self.outbox.put(connection.leaving(now).into_iter());
         }
         self.events.tell(entry.id, connection.news());
         if let Some(next) = connection.next(now)

@@ -12,6 +12,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use ntmobile_capsule::checksum::{pseudo, put};
 use ntmobile_capsule::{Inner, Kind, Super};
@@ -41,8 +42,16 @@ const LONGEST: NonZeroUsize = NonZeroUsize::new(65_000).expect("it is not zero")
 /// A packet that leaves, and what is left to do on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaving {
-    pub bytes: Vec<u8>,
+    /// Shared with who keeps it until it is acknowledged.
+    pub bytes: Arc<Vec<u8>>,
     pub left: Left,
+}
+
+impl Leaving {
+    pub(crate) fn new(bytes: Vec<u8>, left: Left) -> Self {
+        let bytes = Arc::new(bytes);
+        Self { bytes, left }
+    }
 }
 
 /// The ends of a connection over IPv6: this node's, the peer's.
@@ -192,7 +201,7 @@ impl TxToken for Tx<'_> {
             undisguise(&mut bytes, ends);
         }
         let left = leave(&mut bytes, self.size, self.newest, self.latest);
-        self.leaving.push(Leaving { bytes, left });
+        self.leaving.push(Leaving::new(bytes, left));
         result
     }
 

@@ -4,6 +4,7 @@ use std::collections::BinaryHeap;
 use std::net::{IpAddr, SocketAddr};
 
 use ntmobile_stack::{Buffers, Duration, Event, Instant, Pair, Received, Stack};
+use ntmobile_tunnel::Left;
 
 pub const V4: [IpAddr; 2] = [
     IpAddr::V4(std::net::Ipv4Addr::new(100, 64, 0, 1)),
@@ -40,9 +41,20 @@ pub struct Network {
     flying: BinaryHeap<Flying>,
     sent: u64,
     buffer: Vec<u8>,
+    /// One way.
+    pub latency: Duration,
+    /// Super-packets leave as the segments that they stand for, as through a tunnel.
+    pub cuts: bool,
+    /// Nothing comes through.
+    pub hole: bool,
+    /// Both ends take each other for one without selective acknowledgements.
+    pub plain: bool,
+    /// Bytes of the longest packet that left.
+    pub longest: usize,
 }
 
 impl Network {
+    #[allow(dead_code, reason = "not every test has small buffers")]
     pub fn new(weather: Weather) -> Self {
         Self::with_buffers(weather, 1 << 16)
     }
@@ -66,6 +78,11 @@ impl Network {
             flying: BinaryHeap::new(),
             sent: 0,
             buffer: vec![0; 1 << 16],
+            latency: LATENCY,
+            cuts: false,
+            hole: false,
+            plain: false,
+            longest: 0,
         }
     }
 
@@ -139,9 +156,18 @@ impl Network {
 
     fn collect(&mut self) {
         for from in 0..2 {
-            while let Some((_, place)) = self.stacks[from].take(&mut self.buffer) {
+            while let Some((left, place)) = self.stacks[from].take(&mut self.buffer) {
                 let packet = self.buffer[place].to_vec();
-                self.launch(1 - from, packet);
+                match left {
+                    Left::Segments(whole) if self.cuts => {
+                        let headers = usize::from(whole.headers);
+                        for at in (headers..packet.len()).step_by(usize::from(whole.size)) {
+                            let end = packet.len().min(at + usize::from(whole.size));
+                            self.launch(1 - from, segment(&packet, headers, at, end));
+                        }
+                    }
+                    _ => self.launch(1 - from, packet),
+                }
             }
         }
     }
@@ -158,7 +184,14 @@ impl Network {
         (mixed ^ (mixed >> 31)) % 100
     }
 
-    fn launch(&mut self, to: usize, packet: Vec<u8>) {
+    fn launch(&mut self, to: usize, mut packet: Vec<u8>) {
+        if self.plain {
+            hide_sack(&mut packet);
+        }
+        self.longest = self.longest.max(packet.len());
+        if self.hole {
+            return;
+        }
         let weather = self.weather;
         let delays: &[u32] = match self.chance() {
             chance if chance < weather.lost => &[],
@@ -169,10 +202,51 @@ impl Network {
         self.sent += 1;
         for (copy, delay) in delays.iter().enumerate() {
             self.flying.push(Flying {
-                at: std::cmp::Reverse((self.now + LATENCY * *delay, 2 * self.sent + copy as u64)),
+                at: std::cmp::Reverse((
+                    self.now + self.latency * *delay,
+                    2 * self.sent + copy as u64,
+                )),
                 to,
                 packet: packet.clone(),
             });
+        }
+    }
+}
+
+/// What of a super-packet lies between `at` and `end`, as a packet.
+fn segment(packet: &[u8], headers: usize, at: usize, end: usize) -> Vec<u8> {
+    const FIN_PSH: u8 = 0x09;
+    let mut cut = [&packet[..headers], &packet[at..end]].concat();
+    let total = cut.len() as u16;
+    let (field, length, tcp) = if cut[0] >> 4 == 4 {
+        (2, total, 20)
+    } else {
+        (4, total - 40, 40)
+    };
+    cut[field..field + 2].copy_from_slice(&length.to_be_bytes());
+    let number = u32::from_be_bytes([cut[tcp + 4], cut[tcp + 5], cut[tcp + 6], cut[tcp + 7]]);
+    let number = number.wrapping_add((at - headers) as u32);
+    cut[tcp + 4..tcp + 8].copy_from_slice(&number.to_be_bytes());
+    if end < packet.len() {
+        cut[tcp + 13] &= !FIN_PSH;
+    }
+    cut
+}
+
+/// Makes padding of the option "SACK permitted" in a SYN.
+fn hide_sack(packet: &mut [u8]) {
+    const SYN: u8 = 0x02;
+    let tcp = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    if packet[tcp + 13] & SYN == 0 {
+        return;
+    }
+    let mut at = tcp + 20;
+    while at < packet.len() {
+        match packet[at] {
+            0 => return,
+            1 => at += 1,
+            4 => packet[at..at + 2].fill(1),
+            _ => at += usize::from(packet[at + 1]),
         }
     }
 }
@@ -189,6 +263,7 @@ pub fn read(stack: &Stack, id: u64, now: Instant, into: &mut Vec<u8>) -> bool {
     }
 }
 
+#[allow(dead_code, reason = "not every test waits for them")]
 pub fn events(stack: &Stack, id: u64) -> u8 {
     let all: Vec<Event> = stack.drain(64);
     all.iter()
