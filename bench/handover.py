@@ -12,8 +12,9 @@ use none, and are best measured so.
 As root: `build/venv/bin/python bench/handover.py [--runs N] [--rows PART,...] [--delay MS,...]
 [--systems NAME,...] [--carries down,up,udp] [--peers relayed,punched,direct] [--json FILE]
 [--add FILE ...] [--keep FOLDER] [--write]`. `--write` makes docs/handover.md of this run and of
-those added; `--keep` keeps what the nodes report of runs with long gaps, or with losses. The
-neighbours need Go, and are left out without it; `without resend` is NTMobile that repeats nothing.
+those added; `--keep` keeps what the nodes report of runs with long gaps, or with losses, and where
+in the lab packets were dropped meanwhile. The neighbours need Go, and are left out without it;
+`without resend` is NTMobile that repeats nothing.
 """
 
 import argparse
@@ -23,11 +24,13 @@ import re
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
+from moves.drops import drops
 from moves.measure import Outcome, measure
 from moves.neighbours import available
 from moves.ntmobile_stage import ntmobile, without_resend
@@ -114,20 +117,22 @@ def run(system: str, stage: Stage, options: argparse.Namespace) -> Iterator[Outc
                 if carries not in options.carries.split(","):
                     continue
                 for _ in range(options.runs):
+                    before = drops(stage.lab) if options.keep else Counter()
                     outcome = measure(system, stage, row, peer, carries, options.rate * 1e6)
                     is_long = outcome.gap_ms > REMARKABLE_MS + outcome.delay_ms
                     if options.keep and (is_long or (row.lossless and outcome.lost)):
-                        keep(stage, outcome, options.keep)
+                        keep(stage, outcome, options.keep, drops(stage.lab) - before)
                     yield outcome
                     time.sleep(0.2)
 
 
-def keep(stage: Stage, outcome: Outcome, folder: Path) -> None:
-    """Write down what the nodes say of a run that they have just made."""
+def keep(stage: Stage, outcome: Outcome, folder: Path, dropped: Counter[str]) -> None:
+    """Write down what the nodes say of a run that they have just made, and what was dropped."""
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^a-z0-9]+", "-", f"{outcome.row} {outcome.peer} {outcome.carries}".lower())
     path = folder / f"{name}-{outcome.delay_ms:g}-{os.getpid()}-{len(list(folder.iterdir()))}.txt"
-    path.write_text(f"{outcome.line()}\n\n{stage.report()}")
+    places = "".join(f"{place}: {count}\n" for place, count in sorted(dropped.items()))
+    path.write_text(f"{outcome.line()}\n\ndropped meanwhile\n{places}\n{stage.report()}")
 
 
 if __name__ == "__main__":

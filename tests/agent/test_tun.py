@@ -1,3 +1,5 @@
+import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -10,7 +12,7 @@ import pytest
 from ntmobile.agent.links import local_addresses
 from ntmobile.agent.links_netlink import read_snapshot
 from ntmobile.agent.routes import SystemRefused
-from ntmobile.agent.tun import Tun
+from ntmobile.agent.tun import QUEUE, Tun
 
 if TYPE_CHECKING:
     from conftest import Namespace
@@ -73,6 +75,35 @@ async def test_the_source_of_a_packet_to_a_peer_is_the_virtual_address(
             with socket.socket(family, socket.SOCK_DGRAM) as sock:
                 sock.connect((str(peer), 9))
                 assert sock.getsockname()[0] == str(own)
+
+
+async def waiting(tun: Tun, sent: int) -> int:
+    """How many of `sent` datagrams to a peer the device keeps while nobody reads it."""
+    await tun.set_addresses([IPV4])
+    tun.routes.set_peer(PEER4, 1400)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(sent):
+            sock.sendto(bytes(1200), (str(PEER4), 9))
+    os.set_blocking(tun.fd, False)
+    found = 0
+    with contextlib.suppress(BlockingIOError):
+        while packet := os.read(tun.fd, 1 << 16):
+            found += PEER4.packed in packet and len(packet) > 1200
+    return found
+
+
+@lab
+async def test_the_device_keeps_half_a_second_of_50_mbit_until_a_loop_gets_a_processor(
+    inside: "Namespace",
+) -> None:
+    async with Tun() as tun:
+        assert await waiting(tun, 2604) == 2604
+
+
+@lab
+async def test_the_device_keeps_no_more_than_its_queue(inside: "Namespace") -> None:
+    async with Tun() as tun:
+        assert QUEUE - 100 < await waiting(tun, QUEUE + 1000) <= QUEUE
 
 
 @lab
