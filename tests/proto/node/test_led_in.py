@@ -12,7 +12,7 @@ from tests.proto.parts import BOB, RS, STRANGER, T0, Mouth, after
 
 from ntmobile.keys.table import Ktun
 from ntmobile.proto.node.events import SetPath, Traffic
-from ntmobile.proto.node.holding import MARGIN_NS, Holding
+from ntmobile.proto.node.holding import COPIES, MARGIN_NS, Holding
 from ntmobile.proto.node.tunnel import Tunnel
 from ntmobile.proto.node.updates import Updates
 from ntmobile.time import SECOND, Instant
@@ -91,6 +91,26 @@ def test_a_copy_of_what_was_told_makes_the_peer_send_nothing_again() -> None:
     assert there.take(copy, after(T0, 1.1)) == (False, False)
     assert there.take(anew, after(T0, 1.1)) == (True, True)
     assert there.take(copy, after(T0, 2)) == (False, True)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_copies_follow_the_proof_until_the_peer_answers_one(answered: bool) -> None:
+    """A peer that moves too hears only what comes to RS behind its own proof."""
+    rig, rs = moved(0.05)
+    rig.pass_time(0.025)
+    challenge(rig, rs)
+    told = rig.controls(PathUpdate)
+    rig.pass_time(0.007)
+    if answered:
+        response = encode_control(PathResponse(told[-1].challenge, ELSEWHERE.endpoint))
+        tunnel_of(rig).handle_control(0, RS, 0, response, rig.now)
+    rig.pass_time(0.025)
+
+    copies = rig.controls(PathUpdate)[len(told) :]
+
+    assert len(copies) == (1 if answered else COPIES)
+    assert {copy.sequence for copy in copies} == {told[-1].sequence}
+    assert len({copy.challenge for copy in copies}) == len(copies)
 
 
 @pytest.mark.parametrize("answered", [True, False])

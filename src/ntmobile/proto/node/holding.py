@@ -13,6 +13,9 @@ finds the proof at RS: before it RS sends nothing to the new address.
       |<-----Challenge--|                   |      2d
       |--proof--------->|<---answer, data---|      3d;  d + 2e
 
+A peer that moves too is where RS has no proof yet, and hears none of that. So a few copies follow
+the proof: the first that comes to RS behind the peer's own proof gets through.
+
 Ours: docs/protocol.md section 8.
 """
 
@@ -25,6 +28,9 @@ MARGIN_NS = 8_000_000
 """By how much the answer is to come later to RS than the proof: both pass busy machines."""
 LATE_NS = 50_000_000
 """An answer that is late by so much was lost."""
+COPIES = 5
+"""Of what the peer was told, evenly in the time that RS took to ask for the proof, as it takes a
+peer that moves a little later to be led in itself; they are LEAD_NS apart at least."""
 
 
 class Holding:
@@ -38,6 +44,9 @@ class Holding:
         self._shown_at: Instant | None = None
         self._tell_at: Instant | None = None
         self._told_at: Instant | None = None
+        self._copy_at: Instant | None = None
+        self._copies = 0
+        self._copy_ns = LEAD_NS
         self._relay_ns: int | None = None
         """The round trip to RS in the network before."""
         self._first_ns: int | None = None
@@ -50,7 +59,7 @@ class Holding:
     def begin(self, *, hold: bool) -> None:
         """There is another path; does it hold data?"""
         self.holds, self._let_go_at = hold, None
-        self._shown_at = self._tell_at = self._told_at = None
+        self._shown_at = self._tell_at = self._told_at = self._copy_at = None
 
     def plan(self, rtt_ns: int | None, now: Instant) -> None:
         """RS is being shown the new address: when is the peer to be told?"""
@@ -81,10 +90,20 @@ class Holding:
         stands = self._stands(rtt_ns, now)
         if self._shown_at is not None:
             self._relay_ns = now - self._shown_at
+        self._copies, self._copy_ns = COPIES, max(LEAD_NS, (self._relay_ns or 0) // COPIES)
+        self._copy_at = Instant(now + self._copy_ns)
         self._tell_at, self._let_go_at = None, now
         if not stands:
             self._told_at = now
         return stands
+
+    def repeats(self, now: Instant) -> bool:
+        """Whether it is time for one more copy of what the peer was told."""
+        if self._copy_at is None or now < self._copy_at:
+            return False
+        self._copies -= 1
+        self._copy_at = Instant(now + self._copy_ns) if self._copies else None
+        return True
 
     def expects_answer(self, rtt_ns: int | None, now: Instant) -> bool:
         """Whether the answer to what the peer was told comes through, now that RS acknowledges.
@@ -100,7 +119,7 @@ class Holding:
 
     def hear_answer(self) -> None:
         """The peer knows."""
-        self._tell_at = None
+        self._tell_at = self._copy_at = None
 
     def is_over(self, now: Instant) -> bool:
         """Whether it is time to let go."""
@@ -108,7 +127,8 @@ class Holding:
 
     def poll_timeout(self) -> Timeout | None:
         """When data need wait no longer, or the peer is to be told."""
-        due = [at for at in (self._let_go_at, self._tell_at) if at is not None]
+        times = self._let_go_at, self._tell_at, self._copy_at
+        due = [at for at in times if at is not None]
         return Timeout(min(due), "a mover's data, or its Path Update") if due else None
 
     def _stands(self, rtt_ns: int | None, now: Instant) -> bool:

@@ -29,6 +29,8 @@ class Purpose(Enum):
     """What an in-band request is for."""
 
     UPDATE = auto()
+    COPY = auto()
+    """Of a Path Update, to be sent once."""
     VALIDATE = auto()
     REBIND = auto()
     REKEY = auto()

@@ -402,6 +402,8 @@ class Tunnel:
             self._check(now)
         if self._holding.tells(now):
             self._send_update(now)
+        if self._holding.repeats(now):
+            self._send_update(now, again=True)
         if self._holding.is_over(now):
             self._let_go()
         self._search.handle_timeout(now)
@@ -451,11 +453,18 @@ class Tunnel:
             self._tell_path(self.path)
 
     def _send_update(self, now: Instant, *, again: bool = False) -> None:
-        if not again:
-            self._requests.drop(Purpose.UPDATE)
         number = self._number()
         update = self._updates.make(self._received.states(now), number, again=again)
-        self._ask(number, update, Purpose.UPDATE, now)
+        if again:
+            once = purpose.PONG_NS
+            self._ask(number, update, Purpose.COPY, now, tries=1, wait_ns=once)
+        else:
+            self._drop_updates()
+            self._ask(number, update, Purpose.UPDATE, now)
+
+    def _drop_updates(self) -> None:
+        self._requests.drop(Purpose.UPDATE)
+        self._requests.drop(Purpose.COPY)
 
     def _handle_update(
         self, update: PathUpdate, source: Endpoint, interface: int, now: Instant, socket: int
@@ -534,8 +543,8 @@ class Tunnel:
         if pending.purpose is Purpose.REBIND:
             self._before = None
             self._notes.extend(self.moving.carry(self.path, now))
-        elif pending.purpose is Purpose.UPDATE:
-            self._requests.drop(Purpose.UPDATE)
+        elif pending.purpose in (Purpose.UPDATE, Purpose.COPY):
+            self._drop_updates()
             self._holding.hear_answer()
             self._resend(response.received)
             self._let_go()
