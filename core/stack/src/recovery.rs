@@ -190,7 +190,11 @@ impl Recovery {
         if start == end || self.is_shut() || self.known.is_some_and(acknowledged) {
             return Some(packet);
         }
-        let reach = self.board.range().map_or(start, |[_, reach]| reach);
+        let [front, reach] = self.board.range().unwrap_or([start; 2]);
+        if before(start, front) || before(reach, start) {
+            // Not all that left while the window seemed to be shut is kept; smoltcp knows it.
+            return Some(packet);
+        }
         if !before(reach, end) {
             return bare(&packet.bytes, reach).filter(|_| news);
         }
@@ -322,5 +326,68 @@ impl Recovery {
 
     fn is_shut(&self) -> bool {
         self.known.is_some_and(|known| known.window == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACK: u8 = 0x10;
+    const ANSWER: (u32, u16) = (1, 1000);
+
+    /// An IPv4 packet with ten bytes from `number` on.
+    fn data(number: u32) -> Leaving {
+        let mut bytes = vec![0; 50];
+        bytes[..12].copy_from_slice(&[0x45, 0, 0, 50, 0, 0, 0, 0, 64, 6, 0, 0]);
+        bytes[12..20].copy_from_slice(&[100, 64, 0, 1, 100, 64, 0, 2]);
+        bytes[24..28].copy_from_slice(&number.to_be_bytes());
+        bytes[28..32].copy_from_slice(&ANSWER.0.to_be_bytes());
+        bytes[32..34].copy_from_slice(&[5 << 4, ACK]);
+        bytes[34..36].copy_from_slice(&ANSWER.1.to_be_bytes());
+        Leaving::new(bytes, Left::Nothing)
+    }
+
+    /// A segment of the peer's that acknowledges `number`.
+    fn answer(number: u32, window: u16) -> Vec<u8> {
+        let mut segment = vec![0; HEADER];
+        segment[8..12].copy_from_slice(&number.to_be_bytes());
+        segment[12..14].copy_from_slice(&[5 << 4, ACK]);
+        segment[14..].copy_from_slice(&[(window >> 8) as u8, window as u8, 0, 0, 0, 0]);
+        segment
+    }
+
+    /// The numbers at which what leaves begins and ends.
+    fn leave(recovery: &mut Recovery, number: u32) -> Vec<[u32; 2]> {
+        let leaving = recovery.leave(vec![data(number)], 1000, Instant::ZERO);
+        let range = |packet: &Leaving| Said::parse(&packet.bytes).expect("a segment").range;
+        leaving.iter().map(range).collect()
+    }
+
+    #[test]
+    fn what_is_kept_does_not_leave_by_smoltcp_a_second_time() {
+        let mut recovery = Recovery::new();
+        recovery.hear(&answer(0, 9), 0, Instant::ZERO);
+
+        assert_eq!(leave(&mut recovery, 0), [[0, 10]]);
+        assert_eq!(leave(&mut recovery, 0), Vec::<[u32; 2]>::new());
+    }
+
+    #[test]
+    fn what_is_not_kept_leaves_whenever_smoltcp_says_so() {
+        let mut recovery = Recovery::new();
+        recovery.hear(&answer(0, 0), 0, Instant::ZERO);
+        assert_eq!(leave(&mut recovery, 0), [[0, 10]]);
+        recovery.hear(&answer(0, 9), 10, Instant::ZERO);
+        assert_eq!(leave(&mut recovery, 10), [[10, 20]]);
+        assert_eq!(
+            leave(&mut recovery, 30),
+            [[30, 40]],
+            "20 to 30 is smoltcp's"
+        );
+
+        assert_eq!(leave(&mut recovery, 0), [[0, 10]]);
+        assert_eq!(leave(&mut recovery, 30), [[30, 40]]);
+        assert_eq!(leave(&mut recovery, 10), Vec::<[u32; 2]>::new());
     }
 }

@@ -204,3 +204,35 @@ fn the_end_of_a_stream_is_not_waited_for_a_second() {
     // One in five loses the end at once: a probe, then 200 ms. smoltcp alone: a second each.
     assert!(all[35] < 500, "{all:?}");
 }
+
+#[test]
+fn who_reads_seldom_from_a_network_that_loses_gets_everything() {
+    for seed in 0..8 {
+        let weather = Weather {
+            seed: seed * 1_000_003,
+            lost: 10,
+            doubled: 5,
+            late: 5,
+        };
+        let mut network = over(weather, Duration::from_millis(10));
+        let (near, far, _) = network.connection(V4);
+        let said = bytes(5 << 20);
+        let (mut left, mut got) = (&said[..], Vec::new());
+        let second = Duration::from_secs(1);
+        let (mut due, mut idle) = (network.now + second, 0);
+        while got.len() < said.len() {
+            let sent = network.stacks[0].send(near, left, network.now);
+            left = &left[sent.expect("it stands")..];
+            // Where nothing will happen all that is left waits to be read.
+            if !network.step() || network.now >= due {
+                let before = got.len();
+                read(&network.stacks[1], far, network.now, &mut got);
+                due = network.now + second;
+                idle = if got.len() > before { 0 } else { idle + 1 };
+                // smoltcp asks a shut window at least once a minute.
+                assert!(idle < 300, "{idle} s brought nothing");
+            }
+        }
+        assert!(got == said);
+    }
+}
