@@ -17,8 +17,9 @@ pub const MOST_RUN_CAPSULES: usize = 64;
 /// Most bytes of one run, so that it fits one UDP datagram of either family.
 pub const MOST_RUN_BYTES: usize = 65_000;
 
-/// Most that one tunnel keeps, in bytes.
-const MOST: usize = 4 << 20;
+/// Most that one tunnel keeps, in bytes: 0.4 s of 20 MB/s, and with full packets
+/// no more than the peer's window takes.
+const MOST: usize = 8 << 20;
 const CHUNK: usize = 256 << 10;
 /// The first chunk, all that most tunnels ever need.
 const FIRST_CHUNK: usize = 16 << 10;

@@ -12,7 +12,7 @@ from tests.proto.parts import BOB, RS, STRANGER, T0, Mouth, after
 
 from ntmobile.keys.table import Ktun
 from ntmobile.proto.node.events import SetPath, Traffic
-from ntmobile.proto.node.holding import COPIES, MARGIN_NS, Holding
+from ntmobile.proto.node.holding import COPIES, EARLY_COPY_NS, LEAD_NS, MARGIN_NS, Holding
 from ntmobile.proto.node.tunnel import Tunnel
 from ntmobile.proto.node.updates import Updates
 from ntmobile.time import SECOND, Instant
@@ -77,9 +77,29 @@ def test_what_was_told_stands_if_its_answer_finds_the_proof_at_rs(in_time: bool)
     rig.pass_time(0.025 + MARGIN_NS / SECOND + (-0.001 if in_time else 0.001))
     challenge(rig, rs)
 
-    first, again = rig.controls(PathUpdate)
+    first, early, again = rig.controls(PathUpdate)
+    assert early.sequence == first.sequence
     assert (again.sequence == first.sequence) is in_time
     assert again.challenge != first.challenge
+
+
+@pytest.mark.parametrize("proves", [True, False])
+def test_one_copy_follows_what_came_to_rs_with_the_hole_punching_unless_the_proof_does(
+    proves: bool,
+) -> None:
+    """Where a router holds both back at first, RS drops what comes with the Hole Punching."""
+    rig, rs = moved(0.05)
+    rig.pass_time(MARGIN_NS / SECOND)
+    (first,) = rig.controls(PathUpdate)
+    rig.pass_time((EARLY_COPY_NS - LEAD_NS / 2) / SECOND)
+    if proves:
+        challenge(rig, rs)
+    told = len(rig.controls(PathUpdate))
+    rig.pass_time(LEAD_NS * 0.75 / SECOND if proves else 2 * EARLY_COPY_NS / SECOND)
+
+    copies = rig.controls(PathUpdate)[told:]
+
+    assert [copy.sequence for copy in copies] == ([] if proves else [first.sequence])
 
 
 def test_a_copy_of_what_was_told_makes_the_peer_send_nothing_again() -> None:

@@ -28,6 +28,9 @@ MARGIN_NS = 8_000_000
 """By how much the answer is to come later to RS than the proof: both pass busy machines."""
 LATE_NS = 50_000_000
 """An answer that is late by so much was lost."""
+EARLY_COPY_NS = 8_000_000
+"""A copy of an early Path Update follows it so much later: a router that first looks for its
+neighbour sends on at once all that waits for that, and RS leads in nobody so fast."""
 COPIES = 5
 """Of what the peer was told, evenly in the time that RS took to ask for the proof, as it takes a
 peer that moves a little later to be led in itself; they are LEAD_NS apart at least."""
@@ -75,6 +78,8 @@ class Holding:
         if self._tell_at is None or now < self._tell_at:
             return False
         self._tell_at, self._told_at = None, now
+        # RS may have got this together with the Hole Punching, and so too soon.
+        self._copies, self._copy_at = 1, Instant(now + EARLY_COPY_NS)
         return True
 
     def let_go(self) -> bool:
