@@ -19,6 +19,31 @@ except OSError:
     sys.exit(7)
 """
 
+RENAMED = """
+import os, sys
+from pathlib import Path
+from ntmobile.agent.files import write_atomically
+def tell(event, arguments):
+    if event == "os.rename":
+        print(oct(os.stat(arguments[0]).st_mode & 0o777))
+sys.addaudithook(tell)
+write_atomically(Path(sys.argv[1]), b"new")
+write_atomically(Path(sys.argv[1]), b"new", mode=0o644)
+"""
+
+
+def test_a_file_has_its_mode_before_it_has_its_name(tmp_path: Path) -> None:
+    """Whoever watches the directory, as polkit does, reads it as soon as it has its name."""
+    run = subprocess.run(
+        [sys.executable, "-c", RENAMED, tmp_path / "rule"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    assert run.stdout.split() == ["0o600", "0o644"]
+    assert (tmp_path / "rule").stat().st_mode & 0o777 == 0o644
+
 
 def test_what_was_written_is_read_back_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "account.json"

@@ -10,14 +10,15 @@ from ntmobile.errors import Remedy
 _ANOTHER = "choose another one: ntm --state DIR, or set NTM_STATE"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file in one step; only its owner may read it (0600).
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file in one step; only its owner may read it, unless mode says otherwise.
 
+    It has its mode before its name: who watches the directory may read it at once.
     Raises OSError (a full disk, a read-only mount); the old content then stands.
     """
     fresh = path.with_name(f".{path.name}.new")
     try:
-        _write(fresh, data)
+        _write(fresh, data, mode)
         fresh.replace(path)
     except OSError:
         with suppress(OSError):
@@ -58,11 +59,12 @@ def unusable(directory: Path, error: OSError) -> Remedy:
     return Remedy(f"cannot use the state directory {directory}: {error.strerror}", remedy=_ANOTHER)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     with open(os.open(path, flags, 0o600), "wb") as file:
         file.write(data)
         file.flush()
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
 
 

@@ -146,8 +146,8 @@ class Service:
         try:
             for path, text in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, text.encode())
-                path.chmod(0o644)
+                # polkit reads a rule as soon as it has its name, and does not notice a new mode.
+                write_atomically(path, text.encode(), mode=0o644)
         except OSError as error:
             raise Remedy(
                 f"cannot write {error.filename}: {os.strerror(error.errno or 0)}",
