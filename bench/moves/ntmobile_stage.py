@@ -13,7 +13,7 @@ from moves.stage import Stage, await_answer, networks
 from ntmobile.agent.client import Client
 from ntmobile.agent.requests import AskBugReport
 from ntmobile.agent.views import BugReport
-from ntmobile.lab import Lab
+from ntmobile.lab import Host, Lab
 from ntmobile.lab.ntm import NtmNode, World
 from ntmobile.lab.waiting import wait_until
 
@@ -48,6 +48,7 @@ def ntmobile(delay_ms: float) -> Iterator[Stage]:
         for node in nodes:
             lab.logs[f"node {node.fqdn}"] = node.report
         world.bring_up(*nodes)
+        _acquaint(stage, org.host, net.host, box.host)
         # Both ends must seek a direct path, or it stays as it is at first.
         for node, seeks in ((laptop, "yes"), (den, "yes"), (pc, "no")):
             node.ntm("set", f"seek-direct={seeks}")
@@ -84,6 +85,14 @@ def _alone() -> IO[str]:
     lock = (Path(tempfile.gettempdir()) / "ntmobile-bench-stage.lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
+
+
+def _acquaint(stage: Stage, *machines: Host) -> None:
+    """Let every router know its neighbours, as one in use does: the first packets wait for ARP."""
+    for router in (*stage.homes, *stage.offices):
+        for machine in machines:
+            for address in (machine.ipv4, machine.ipv6):
+                router.run(["ping", "-c", "1", "-W", "2", str(address)], check=False)
 
 
 def resent(agents: tuple[Path, ...]) -> int:
