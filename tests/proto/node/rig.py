@@ -72,9 +72,10 @@ class Loops:
 
     def __init__(self) -> None:
         self.seen = Traffic(0, 0, None, None)
+        self.states: tuple[ReceiveState, ...] = ()
 
     def receive_state(self, index: int) -> tuple[ReceiveState, ...]:
-        return ()
+        return self.states
 
     def traffic(self, index: int) -> Traffic:
         return self.seen

@@ -188,6 +188,18 @@ def test_where_keys_stand_the_peer_gets_one_of_our_own_numbers_that_is_free(prov
     assert rig.epochs.accept(3, PEER, after(T0, 61)) == 2
 
 
+@pytest.mark.parametrize("under_way", [True, False])
+def test_a_number_of_a_handshake_under_way_is_given_to_no_other(under_way: bool) -> None:
+    """Both would end with it, and the two ends with different keys: neither heard the other."""
+    rig = Rig()
+    rig.learn(0, T0)
+    rig.learn(1, after(T0, 1), rank=6)
+    if under_way:
+        assert rig.epochs.propose(after(T0, 2)) == 2
+
+    assert rig.epochs.accept(1, PEER, after(T0, 2)) == (1 if under_way else 2)
+
+
 def test_a_number_whose_epoch_is_over_and_open_for_stragglers_only_is_given_again() -> None:
     """The negative twin."""
     rig = Rig()

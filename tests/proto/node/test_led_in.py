@@ -11,7 +11,7 @@ from tests.proto.node.rig import ELSEWHERE, Peer, Rig, connected
 from tests.proto.parts import BOB, RS, STRANGER, T0, Mouth, after
 
 from ntmobile.keys.table import Ktun
-from ntmobile.proto.node.events import SetPath, Traffic
+from ntmobile.proto.node.events import Resend, SetPath, Traffic
 from ntmobile.proto.node.holding import COPIES, EARLY_COPY_NS, LEAD_NS, MARGIN_NS, Holding
 from ntmobile.proto.node.tunnel import Tunnel
 from ntmobile.proto.node.updates import Updates
@@ -19,7 +19,14 @@ from ntmobile.time import SECOND, Instant
 from ntmobile.wire.datagram import Sender, encode_control
 from ntmobile.wire.direction import Role
 from ntmobile.wire.registration import Challenge, NtmAck
-from ntmobile.wire.tunnel import EchoReply, EchoRequest, PathResponse, PathUpdate
+from ntmobile.wire.tunnel import (
+    EchoReply,
+    EchoRequest,
+    PathChallenge,
+    PathResponse,
+    PathUpdate,
+    ReceiveState,
+)
 
 OTHER_RS = STRANGER
 MS = 1_000_000
@@ -44,6 +51,16 @@ def challenge(rig: Rig, rs: Mouth) -> None:
     (punch,) = rig.elsewhere
     rig.node.handle_datagram(RS, rs.reply(punch, Challenge(bytes(16))), rig.now)
     rig.settle()
+
+
+def told_at(holding: Holding) -> Instant:
+    """When the peer is told, after it may have been asked what it misses."""
+    due = holding.poll_timeout()
+    assert due is not None
+    if holding.asks(due.at):
+        due = holding.poll_timeout()
+        assert due is not None
+    return due.at
 
 
 def echoes(rig: Rig) -> list[EchoRequest]:
@@ -133,6 +150,54 @@ def test_copies_follow_the_proof_until_the_peer_answers_one(answered: bool) -> N
     assert len({copy.challenge for copy in copies}) == len(copies)
 
 
+def test_what_the_peer_misses_is_asked_before_it_is_told_and_sent_again_once() -> None:
+    """Its answer to what it is told was on its way before the data came that it still misses."""
+    rig, _ = moved(0.05)
+    rig.pass_time(LEAD_NS / SECOND)
+    (asked,), told = rig.controls(PathChallenge), rig.controls(PathUpdate)
+    rig.pass_time((MARGIN_NS - LEAD_NS) / SECOND)
+    (update,) = rig.controls(PathUpdate)
+    missed = (ReceiveState(0, 7, b"\x0f"),)
+    for challenge in (asked.challenge, update.challenge):
+        rig.pass_time(0.02)
+        response = encode_control(PathResponse(challenge, ELSEWHERE.endpoint, missed))
+        tunnel_of(rig).handle_control(0, RS, 0, response, rig.now)
+    rig.pass_time(0.1)
+
+    assert told == []
+    assert [each.told for each in rig.told(Resend)] == [missed]
+
+
+def test_a_peer_that_does_not_say_what_it_misses_is_sent_it_when_it_is_told() -> None:
+    """One that was asked by a way which it does not take for RS: nothing is kept from it."""
+    rig, _ = moved(0.05)
+    rig.pass_time(MARGIN_NS / SECOND)
+    (asked,), (update,) = rig.controls(PathChallenge), rig.controls(PathUpdate)
+    missed = (ReceiveState(0, 7, b"\x0f"),)
+    for number, received in ((asked.challenge, ()), (update.challenge, missed)):
+        rig.pass_time(0.02)
+        response = encode_control(PathResponse(number, ELSEWHERE.endpoint, received))
+        tunnel_of(rig).handle_control(0, RS, 0, response, rig.now)
+    rig.pass_time(0.1)
+
+    assert [each.told for each in rig.told(Resend)] == [missed]
+
+
+def test_who_is_asked_through_rs_says_what_it_misses() -> None:
+    rig, _ = moved()
+    before = len(rig.controls(PathResponse))
+    rig.loops.states = (ReceiveState(0, 7, b"\x0f"),)
+
+    for source in (RS, ELSEWHERE.endpoint):
+        asked = encode_control(PathChallenge(5))
+        tunnel_of(rig).handle_control(0, source, 0, asked, rig.now)
+    rig.pass_time(0.1)
+
+    through_rs, straight = rig.controls(PathResponse)[before:]
+    assert through_rs.received == rig.loops.states
+    assert not straight.received
+
+
 @pytest.mark.parametrize("answered", [True, False])
 def test_the_peer_is_told_anew_where_its_answer_does_not_come_after_all(answered: bool) -> None:
     rig, rs = moved(0.05)
@@ -182,9 +247,7 @@ def test_the_set_up_told_how_far_rs_is_and_if_rs_was_not_ready_it_is_thought_to_
 
     holding.plan(60 * MS, Instant(0))
 
-    due = holding.poll_timeout()
-    assert due is not None
-    assert due.at == told_ms * MS
+    assert told_at(holding) == told_ms * MS
 
 
 @given(
@@ -201,9 +264,8 @@ def test_what_stands_is_never_answered_before_the_proof_and_nobody_is_told_late(
         holding.begin(hold=True)
         holding.plan(rtt_ns, Instant(0))
         challenged = Instant((2 * to_rs + delay) * MS)
-        due = holding.poll_timeout()
-        assert due is not None
-        told = due.at if due.at < challenged and holding.tells(due.at) else None
+        at = told_at(holding)
+        told = at if at < challenged and holding.tells(at) else None
         stands = holding.prove(rtt_ns, challenged)
         if stands and number:
             assert told is not None

@@ -70,9 +70,9 @@ class ControlRequests(Generic[Purpose]):
         """The answer with this number came, or nobody waits for it any more."""
         return self._open.pop(number, None)
 
-    def drop(self, purpose: Purpose) -> None:
-        """Forget all requests of one purpose."""
-        for number in [n for n, pending in self._open.items() if pending.purpose == purpose]:
+    def drop(self, *purposes: Purpose) -> None:
+        """Forget all requests of these purposes."""
+        for number in [n for n, pending in self._open.items() if pending.purpose in purposes]:
             del self._open[number]
 
     def due(self, now: Instant) -> tuple[list[Pending[Purpose]], list[Pending[Purpose]]]:

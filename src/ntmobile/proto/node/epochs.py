@@ -4,7 +4,8 @@ Each handshake gives one of four epoch numbers; the end with the smaller FQDN pr
 other 1 and 3, so two handshakes at once never take the same. Two that one end begins at once may:
 a Tunnel Request can be long under way. So who answers takes the proposed number only where nothing
 stands that may be in use, and else names one of its own: keys that nobody proved to hold never take
-the place of others.
+the place of others. Where its own are that of the keys in use and that of a handshake under way,
+the proposal counts after all: one number for two handshakes is worse.
 
 This end sends in a new epoch once the peer is known to hold it. Of two epochs the younger wins;
 when they were agreed within ten seconds of each other (glare: both ends began at once) the one with
@@ -104,11 +105,15 @@ class Epochs:
     def accept(self, proposed: int, remote_index: int, now: Instant) -> int:
         """Return the number for a handshake that the peer begins: its proposal, or one of ours.
 
-        A peer that started anew (another index) knows nothing of what stands here.
+        A peer that started anew (another index) knows nothing of what stands here. Where ours are
+        that of the keys in use and that of a handshake under way, the peer knows what it gives up.
         """
         known = self._known.values()
         started_anew = any(epoch.remote_index != remote_index for epoch in known)
-        return proposed if started_anew or not self._stands(proposed) else self._best(now)
+        if started_anew or not self._stands(proposed):
+            return proposed
+        best = self._best(now)
+        return proposed if self._is_waiting(best, now) and proposed != self._sending else best
 
     def is_proven(self, number: int) -> bool:
         """Whether keys stand at that number which the peer is known to hold."""
@@ -191,11 +196,19 @@ class Epochs:
         self._sending = None
 
     def _best(self, now: Instant) -> int:
-        waiting = self._proposed[0] if self._proposed and self.is_reserved(now) else None
         return min(
             self._own,
-            key=lambda n: (n == self._sending, n == waiting, self._stands(n), n in self._known),
+            key=lambda n: (
+                n == self._sending,
+                self._is_waiting(n, now),
+                self._stands(n),
+                n in self._known,
+            ),
         )
+
+    def _is_waiting(self, number: int, now: Instant) -> bool:
+        """Whether it was proposed, and the handshake is under way."""
+        return self._proposed is not None and self._proposed[0] == number and self.is_reserved(now)
 
     def _stands(self, number: int) -> bool:
         """Whether keys of that number may be in use now or later."""

@@ -4,13 +4,15 @@ RS would drop data that come before it was shown the address, and what comes aft
 overtake what is sent again. So they stay in the log until RS leads the node in, and leave behind
 the proof.
 
-The peer is told before that, as soon as RS leads the node in, but so late that the peer's answer
-finds the proof at RS: before it RS sends nothing to the new address.
+The peer is told before that, when RS leads the node in, but so late that the peer's answer, and
+what it sends again, find the proof at RS: before it RS sends nothing to the new address. What the
+peer itself misses is asked a little sooner: that answer is small, and comes again if it is lost.
 
     mover             RS                  peer
       |--Hole Punching->|                   |      d
-      |--Path Update------------------------>|     d + e, that much after the Hole Punching
-      |<-----Challenge--|                   |      2d
+      |--Path Challenge--------------------->|     d + e, that much after the Hole Punching
+      |--Path Update------------------------>|
+      |<-----Challenge--|<---answer---------|      2d;  d + 2e
       |--proof--------->|<---answer, data---|      3d;  d + 2e
 
 A peer that moves too is where RS has no proof yet, and hears none of that. So a few copies follow
@@ -45,6 +47,7 @@ class Holding:
         """Data wait."""
         self._let_go_at: Instant | None = None
         self._shown_at: Instant | None = None
+        self._ask_at: Instant | None = None
         self._tell_at: Instant | None = None
         self._told_at: Instant | None = None
         self._copy_at: Instant | None = None
@@ -62,7 +65,7 @@ class Holding:
     def begin(self, *, hold: bool) -> None:
         """There is another path; does it hold data?"""
         self.holds, self._let_go_at = hold, None
-        self._shown_at = self._tell_at = self._told_at = self._copy_at = None
+        self._shown_at = self._tell_at = self._told_at = self._copy_at = self._ask_at = None
 
     def plan(self, rtt_ns: int | None, now: Instant) -> None:
         """RS is being shown the new address: when is the peer to be told?"""
@@ -71,13 +74,21 @@ class Holding:
         if self._relay_ns is None and (self._first_ns or 0) <= (rtt_ns or 0):
             self._relay_ns = self._first_ns
         relay_ns, beyond_ns = self._ways(rtt_ns or 0)
+        self._ask_at = Instant(now + LEAD_NS)
         self._tell_at = Instant(now + max(LEAD_NS, MARGIN_NS + relay_ns - beyond_ns))
+
+    def asks(self, now: Instant) -> bool:
+        """Whether it is time to ask what the peer misses; it is asked then."""
+        if self._ask_at is None or now < self._ask_at:
+            return False
+        self._ask_at = None
+        return self._tell_at is not None and now < self._tell_at
 
     def tells(self, now: Instant) -> bool:
         """Whether it is time to tell the peer; it is told then."""
         if self._tell_at is None or now < self._tell_at:
             return False
-        self._tell_at, self._told_at = None, now
+        self._tell_at, self._told_at, self._ask_at = None, now, None
         # RS may have got this together with the Hole Punching, and so too soon.
         self._copies, self._copy_at = 1, Instant(now + EARLY_COPY_NS)
         return True
@@ -132,7 +143,7 @@ class Holding:
 
     def poll_timeout(self) -> Timeout | None:
         """When data need wait no longer, or the peer is to be told."""
-        times = self._let_go_at, self._tell_at, self._copy_at
+        times = self._let_go_at, self._ask_at, self._tell_at, self._copy_at
         due = [at for at in times if at is not None]
         return Timeout(min(due), "a mover's data, or its Path Update") if due else None
 

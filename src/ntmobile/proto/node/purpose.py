@@ -31,6 +31,8 @@ class Purpose(Enum):
     UPDATE = auto()
     COPY = auto()
     """Of a Path Update, to be sent once."""
+    MISSED = auto()
+    """What the peer misses, before it is told."""
     VALIDATE = auto()
     REBIND = auto()
     REKEY = auto()

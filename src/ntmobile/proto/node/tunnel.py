@@ -352,7 +352,8 @@ class Tunnel:
             case PathUpdate():
                 self._handle_update(message, source, interface, now, socket)
             case PathChallenge(challenge):
-                self._send(PathResponse(challenge, source), now, source, interface, socket)
+                missed = self._received.states(now) if source in self.relays else ()
+                self._send(PathResponse(challenge, source, missed), now, source, interface, socket)
                 if source not in self.relays and self._parts.surroundings.may_be_probed(source):
                     self._search.handle_probe(source, now, socket)
             case PathResponse():
@@ -400,6 +401,8 @@ class Tunnel:
         self._epochs.handle_timeout(now)
         if now >= self._check_at:
             self._check(now)
+        if self._holding.asks(now):
+            self._challenge(self._number(), None, Purpose.MISSED, now, 1, purpose.PONG_NS)
         if self._holding.tells(now):
             self._send_update(now)
         if self._holding.repeats(now):
@@ -459,12 +462,8 @@ class Tunnel:
             once = purpose.PONG_NS
             self._ask(number, update, Purpose.COPY, now, tries=1, wait_ns=once)
         else:
-            self._drop_updates()
+            self._requests.drop(Purpose.UPDATE, Purpose.COPY)
             self._ask(number, update, Purpose.UPDATE, now)
-
-    def _drop_updates(self) -> None:
-        self._requests.drop(Purpose.UPDATE)
-        self._requests.drop(Purpose.COPY)
 
     def _handle_update(
         self, update: PathUpdate, source: Endpoint, interface: int, now: Instant, socket: int
@@ -543,11 +542,14 @@ class Tunnel:
         if pending.purpose is Purpose.REBIND:
             self._before = None
             self._notes.extend(self.moving.carry(self.path, now))
-        elif pending.purpose in (Purpose.UPDATE, Purpose.COPY):
-            self._drop_updates()
-            self._holding.hear_answer()
-            self._resend(response.received)
+        elif pending.purpose in (Purpose.UPDATE, Purpose.COPY, Purpose.MISSED):
+            if response.received and self._updates.take_answer(pending, now):
+                self._resend(response.received)
             self._let_go()
+            if pending.purpose is Purpose.MISSED:
+                return
+            self._requests.drop(Purpose.UPDATE, Purpose.COPY, Purpose.MISSED)
+            self._holding.hear_answer()
             self._notes.extend(self.moving.finish(self.path, now))
         elif pending.purpose is Purpose.STANDBY and self._standby.leaves(self._use.rx_bytes):
             self._leave_direct(now)
@@ -666,6 +668,7 @@ class Tunnel:
         if verdict is Verdict.WELL:
             self._relay_watch.rest()
             self._standby.count(seen.rx_bytes)
+            self._mend(heard, now)
         elif self.path is not None and self.path.relayed:
             self._suspect_relay(self.path, now)
         elif self._standby.suspect(seen.rx_bytes, now, self._liveness.patience_ns):
@@ -673,9 +676,7 @@ class Tunnel:
             self._challenge(self._number(), self.relay, Purpose.STANDBY, now, tries=4)
         if verdict is Verdict.DEAD:
             self._declare_dead(now, Cause.PATH_DIED)
-        if verdict is Verdict.WELL:
-            self._mend(heard, now)
-        elif self.path is not None:
+        if verdict is not Verdict.WELL and self.path is not None:
             # Where data comes back, the sender waits for it; a one-way flow wants nothing late.
             if self._suspect_since is None and self._use.is_conversation(now):
                 self._suspect_since = now

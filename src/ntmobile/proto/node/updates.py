@@ -3,7 +3,8 @@
 Ours: docs/protocol.md section 8.
 """
 
-from ntmobile.proto.node.purpose import RESEND_AGAIN_NS
+from ntmobile.proto.node.control import Pending
+from ntmobile.proto.node.purpose import RESEND_AGAIN_NS, Purpose
 from ntmobile.time import Instant
 from ntmobile.wire.tunnel import PathUpdate, ReceiveState
 
@@ -14,7 +15,7 @@ class Updates:
     def __init__(self, now: Instant) -> None:
         """None was sent or heard."""
         self._sent = self._heard = 0
-        self._resent_at = now
+        self._resent_at = self._answered_at = now
 
     def make(self, states: tuple[ReceiveState, ...], number: int, *, again: bool) -> PathUpdate:
         """Return one that tells what arrived; again: the peer may have had what it asks for."""
@@ -32,3 +33,14 @@ class Updates:
             self._resent_at = now
         self._heard = max(self._heard, update.sequence)
         return is_newer, asks
+
+    def take_answer(self, pending: Pending[Purpose], now: Instant) -> bool:
+        """Whether data are sent again for the peer's answer to this.
+
+        What was asked before the last answer came was answered before the data arrived that were
+        sent again for that one: it misses the same.
+        """
+        asks = pending.tries > 1 or pending.began >= self._answered_at
+        if asks:
+            self._answered_at = now
+        return asks
