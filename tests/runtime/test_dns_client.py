@@ -51,6 +51,9 @@ def test_a_resolver_with_a_link_local_address_is_asked() -> None:
         state = machine.path("/sys/class/net/up0/operstate")
         wait_until(lambda: state.read_text() == "up\n", "up0's carrier")
         machine.ip(f"addr add {LINK_LOCAL}/64 dev up0 nodad")
+        # Later still the address is its own; till then what goes there leaves by the wire.
+        way = ["ip", "-6", "route", "get", LINK_LOCAL, "oif", "up0"]
+        wait_until(lambda: machine.run(way).stdout.startswith("local "), "the address as local")
 
         answer = inside(f"/run/netns/{machine.netns}", lambda: asked(f"{LINK_LOCAL}%up0"))
 
